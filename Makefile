@@ -1,0 +1,50 @@
+# make run    set everything up and serve on http://127.0.0.1:8000 from the shipped checkpoints
+# make test   set everything up and run the tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Which build of torch: empty takes the package index's own, `cpu` the small one, see `uv pip install --help`.
+TORCH_BACKEND ?=
+UV := $(BIN)/uv
+READY := $(VENV)/.ready
+
+.PHONY: run test lint format lock checkpoints wheel bench-training clean
+
+run: $(READY)
+	$(BIN)/perceptd serve
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Train the shipped checkpoints anew; MNIST is read from PERCEPTD_MNIST_DIR or downloaded.
+checkpoints: $(READY)
+	rm -rf models/pretrained/*
+	$(BIN)/python -m training all --out models/pretrained
+
+bench-training: $(READY)
+	$(BIN)/python -m benchmarks.training
+
+wheel: $(READY)
+	$(UV) build --wheel --out-dir dist
+
+lock: $(READY)
+	$(UV) pip compile pyproject.toml --all-extras --universal --no-emit-index-url --quiet --output-file requirements.lock
+
+$(READY): pyproject.toml requirements.lock
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+	$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,244 @@
+"""A checkpoint: a folder with weights, exported graph, pictures and `meta.json`.
+
+It is written beside its place, flushed to disk and renamed, so that a folder is whole or absent.
+Reading verifies every file's SHA-256 and the weights' keys and shapes. No torch here.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from models.spec import ModelSpec
+
+WEIGHTS = "model.safetensors"
+GRAPH = "model.onnx"
+META = "meta.json"
+PLOTS = ("loss", "boundary", "predictions")
+PLOT_FORMATS = ("svg", "png")
+FILES = re.compile(
+    rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"
+)
+
+
+class CheckpointError(ValueError):
+    """A folder that is not a whole, unaltered checkpoint; the text says what is wrong with it."""
+
+
+class DatasetRef(BaseModel):
+    """Which data a checkpoint was trained on: rows per split, SHA-256 over inputs and targets."""
+
+    name: str
+    sha256: str
+    rows: dict[str, int]
+
+
+class CurvePoint(BaseModel):
+    """One evaluated epoch, 1 the first: mean loss over its steps, and on held-out rows."""
+
+    epoch: int
+    loss: float
+    test_loss: float
+    test_accuracy: float
+
+
+class Provenance(BaseModel):
+    """Where a checkpoint comes from and how good it is: what its writer knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    architecture: str
+    config: dict[str, Any]
+    spec: ModelSpec
+    metrics: dict[str, dict[str, float]]
+    curve: list[CurvePoint]
+    recipe: dict[str, Any] | None
+    dataset: DatasetRef | None
+    parent_sha256: str | None
+    libraries: dict[str, str]
+    git_commit: str | None
+    created_at: datetime
+
+
+class Meta(Provenance):
+    """`meta.json`: the provenance, and what is read off the files themselves."""
+
+    format: Literal[1] = 1
+    tensors: dict[str, list[int]]
+    files: dict[str, str]
+
+    @property
+    def weights_sha256(self) -> str:
+        return self.files[WEIGHTS]
+
+
+def write(
+    target: Path,
+    provenance: Provenance,
+    weights: Mapping[str, NDArray[Any]],
+    fill: Callable[[Path], None],
+) -> Meta:
+    """Write a checkpoint to `target`, which must not exist.
+
+    `fill` gets the unfinished folder, weights already in it, and adds graph and pictures. Whatever
+    fails on the way leaves nothing behind.
+    """
+    with _unfinished(target) as folder:
+        save_file(dict(weights), folder / WEIGHTS)
+        fill(folder)
+        meta = Meta(
+            **provenance.model_dump(),
+            tensors={key: list(array.shape) for key, array in weights.items()},
+            files={name: _sha256(folder / name) for name in _files_in(folder)},
+        )
+        (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")
+    return meta
+
+
+def copy(source: Path, target: Path) -> Meta:
+    """Verify a checkpoint and copy it, file by file, to `target`, which must not exist."""
+    meta = read(source)
+    with _unfinished(target) as folder:
+        for name in [META, *meta.files]:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+        read(folder)
+    return meta
+
+
+def read(folder: Path) -> Meta:
+    """Verify a checkpoint and return its meta. Raises `CheckpointError`."""
+    try:
+        meta = Meta.model_validate_json((folder / META).read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: {META} cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointError(f"{folder}: {META} is damaged: {where}: {first['msg']}") from error
+    for name in (WEIGHTS, GRAPH):
+        if name not in meta.files:
+            raise CheckpointError(f"{folder}: {META} names no {name}")
+    for name, expected in meta.files.items():
+        if not FILES.fullmatch(name):
+            raise CheckpointError(f"{folder}: {META} names a file that has no place here: {name!r}")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing")
+        if (actual := _sha256(folder / name)) != expected:
+            raise CheckpointError(
+                f"{folder}: {name} was altered: SHA-256 {actual}, {META} says {expected}"
+            )
+    _check_tensors(folder, meta)
+    return meta
+
+
+def read_weights(folder: Path) -> dict[str, NDArray[Any]]:
+    """The state_dict of a checkpoint that `read` has verified, as arrays."""
+    weights: dict[str, NDArray[Any]] = load_file(folder / WEIGHTS)
+    return weights
+
+
+def tensor_offsets(weights_file: Path) -> dict[str, tuple[int, int]]:
+    """Where each tensor's bytes lie in a safetensors file: key -> (offset, length), in bytes."""
+    with weights_file.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return {
+        key: (8 + length + start, end - start)
+        for key, (start, end) in ((key, entry["data_offsets"]) for key, entry in header.items())
+    }
+
+
+def _check_tensors(folder: Path, meta: Meta) -> None:
+    try:
+        with safe_open(folder / WEIGHTS, framework="np") as file:
+            found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder}: {WEIGHTS} is not a safetensors file: {error}") from error
+    if difference := describe_difference(meta.tensors, found):
+        raise CheckpointError(f"{folder}: {WEIGHTS} does not fit {META}: {difference}")
+
+
+def describe_difference(
+    expected: Mapping[str, list[int]], found: Mapping[str, list[int]]
+) -> str | None:
+    """How two sets of tensor shapes differ, in one line; None where they are the same."""
+    parts = []
+    if missing := sorted(expected.keys() - found.keys()):
+        parts.append(f"missing {', '.join(missing)}")
+    if unexpected := sorted(found.keys() - expected.keys()):
+        parts.append(f"unexpected {', '.join(unexpected)}")
+    parts += [
+        f"{key} has shape {found[key]}, expected {shape}"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
+    ]
+    return "; ".join(parts) or None
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that becomes `target` if the block succeeds."""
+    if target.exists():
+        raise CheckpointError(f"{target} exists, and a checkpoint is never overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
+    try:
+        (folder / "plots").mkdir()
+        yield folder
+        for path in [*folder.rglob("*"), folder]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _flush(path)
+        folder.rename(target)
+        _flush(target.parent)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def remove_unfinished(target: Path) -> None:
+    """Remove what a killed writer of `target` left behind."""
+    for folder in target.parent.glob(f".{target.name}.unfinished-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files_in(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(arrays: Iterator[NDArray[Any]]) -> str:
+    """SHA-256 over shapes and bytes of some arrays, one after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Module + weights -> `model.onnx`, checked against the module.
+
+The graph holds no weights of its own: each parameter points into `model.safetensors`, so both
+runtimes read the same bytes and a checkpoint stores them once.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import GRAPH, WEIGHTS, tensor_offsets
+from models.spec import Head, ModelSpec
+
+OUTPUT = "probabilities"
+TOLERANCE = 1e-5
+OPSET = 20
+
+
+class ExportError(RuntimeError):
+    """The module cannot be written as a graph, or the graph answers differently."""
+
+
+class Probabilities(nn.Module):
+    """A classifier with its head: whatever the module returns becomes probabilities (N, K)."""
+
+    def __init__(self, module: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.module = module
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.module(x)
+        if self.head == "sigmoid":
+            return torch.cat([1 - out, out], dim=1)  # (N, 1) -> (N, 2)
+        return torch.softmax(out, dim=1)  # (N, K)
+
+
+def export(module: nn.Module, spec: ModelSpec, folder: Path) -> None:
+    """Write `model.onnx`, for any batch size, beside the module's `model.safetensors`.
+
+    The module must be on the CPU. Raises `ExportError` where graph and module differ by more than
+    1e-5 in any probability.
+    """
+    classifier = Probabilities(module, spec.head).eval()
+    rows = torch.zeros(2, *spec.input.shape)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                classifier,
+                (rows,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.input.name],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(f"the module cannot be exported: {error}") from error
+    if program is None:
+        raise ExportError("the module cannot be exported: no graph came out")
+    graph = program.model_proto
+    _refer_to_weights(graph, folder / WEIGHTS)
+    _forget_sources(graph)
+    (folder / GRAPH).write_bytes(graph.SerializeToString())
+    _check(classifier, spec, folder / GRAPH)
+
+
+def _refer_to_weights(graph: onnx.ModelProto, weights_file: Path) -> None:
+    """Replace each parameter's bytes by a reference to the same bytes in the weights file."""
+    weights = weights_file.read_bytes()
+    offsets = tensor_offsets(weights_file)
+    for tensor in graph.graph.initializer:
+        offset, length = offsets.get(tensor.name.removeprefix("module."), (0, 0))
+        if not length or tensor.raw_data != weights[offset : offset + length]:
+            continue  # a constant of the graph, or a folded parameter: stays where it is
+        onnx.external_data_helper.set_external_data(
+            tensor, weights_file.name, offset=offset, length=length
+        )
+        tensor.ClearField("raw_data")
+
+
+def _forget_sources(graph: onnx.ModelProto) -> None:
+    """Drop the exporter's notes (stack traces with the paths of whoever exported)."""
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info):
+        del value.metadata_props[:]
+    del graph.graph.metadata_props[:]
+
+
+def _check(classifier: nn.Module, spec: ModelSpec, graph_file: Path) -> None:
+    session = onnxruntime.InferenceSession(graph_file, providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    low = -3.0 if spec.input.minimum is None else spec.input.minimum
+    high = 3.0 if spec.input.maximum is None else spec.input.maximum
+    for batch_size in (1, 2, 65):
+        rows = random.uniform(low, high, (batch_size, *spec.input.shape)).astype(np.float32)
+        with torch.inference_mode():
+            expected = classifier(torch.from_numpy(rows)).numpy()
+        (answer,) = session.run([OUTPUT], {spec.input.name: rows})
+        if answer.shape != expected.shape:
+            raise ExportError(f"the graph answers {answer.shape}, the module {expected.shape}")
+        difference = float(np.abs(answer - expected).max())
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"the graph differs from the module by {difference:.2g} "
+                f"in a batch of {batch_size}, more than {TOLERANCE}"
+            )

@@ -1,0 +1,79 @@
+"""Raw numbers, bytes and pictures -> the float32 array a model takes, in training and serving."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.picture import read_digit
+from models.spec import Dtype, InputSpec
+
+FULL_INK = 255
+
+
+class InputError(ValueError):
+    """Rows that a model does not take: `expected` and `got` say why, in words for their sender."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(f"expected {expected}, got {got}")
+        self.expected = expected
+        self.got = got
+
+
+def from_numbers(spec: InputSpec, rows: Sequence[Any], dtype: Dtype) -> NDArray[np.float32]:
+    """Rows of numbers, nested or flat, already checked -> (N, *spec.shape).
+
+    A picture's row may be flat or nested; both fill the same tensor. `uint8` rows are 0..255.
+    """
+    if spec.picture is None:
+        return np.asarray(rows, dtype=np.float32).reshape(len(rows), *spec.shape)
+    pixels = np.empty((len(rows), spec.size), dtype=np.uint8 if dtype == "uint8" else np.float32)
+    for row, pixel in zip(rows, pixels, strict=True):
+        pixel[:] = np.asarray(row, dtype=pixels.dtype).ravel()
+    return from_pixels(spec, pixels) if dtype == "uint8" else pixels.reshape(-1, *spec.shape)
+
+
+def from_pixels(spec: InputSpec, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey pictures of 0..255, (N, height, width) or flat -> (N, *spec.shape) in 0..1."""
+    return pixels.reshape(len(pixels), *spec.shape).astype(np.float32) / np.float32(FULL_INK)
+
+
+def from_bytes(spec: InputSpec, body: bytes) -> NDArray[np.float32]:
+    """One picture as raw grey bytes, row by row, 0 background, 255 ink -> (1, *spec.shape)."""
+    if len(body) != spec.size:
+        raise InputError(f"{spec.size} bytes, one per pixel", f"{len(body)} bytes")
+    return from_pixels(spec, np.frombuffer(body, dtype=np.uint8).reshape(1, -1))
+
+
+def from_picture(spec: InputSpec, body: bytes, *, max_pixels: int) -> NDArray[np.float32]:
+    """One PNG or JPEG from anywhere -> (1, *spec.shape). Raises `PictureError`."""
+    return from_pixels(spec, read_digit(body, max_pixels=max_pixels)[np.newaxis])
+
+
+def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
+    """An array that came from a file -> (N, *spec.shape), or an `InputError` that says why not.
+
+    A picture may come as uint8 0..255 or as floats 0..1.
+    """
+    if not np.issubdtype(rows.dtype, np.number) or np.iscomplexobj(rows):
+        raise InputError("numbers", f"an array of {rows.dtype}")
+    if rows.ndim == 0 or len(rows) == 0:
+        raise InputError("at least one row", "none")
+    if rows[0].size != spec.size:
+        raise InputError(
+            f"rows of {spec.size} numbers (shape {spec.shape})", f"rows of shape {rows.shape[1:]}"
+        )
+    if spec.picture and rows.dtype == np.uint8:
+        return from_pixels(spec, rows)
+    values = rows.reshape(len(rows), *spec.shape).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError("finite numbers", "NaN or an infinity")
+    low, high = float(values.min()), float(values.max())
+    if (spec.minimum is not None and low < spec.minimum) or (
+        spec.maximum is not None and high > spec.maximum
+    ):
+        raise InputError(
+            f"numbers in {spec.minimum} to {spec.maximum}", f"numbers in {low:g} to {high:g}"
+        )
+    return values

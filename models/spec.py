@@ -1,0 +1,89 @@
+"""What a model takes and answers, in words that need no torch."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu"]
+Dtype = Literal["float32", "uint8"]
+Head = Literal["sigmoid", "softmax"]
+
+
+class ModelConfig(BaseModel):
+    """Base of every architecture's config: layer sizes and the like, stored in its checkpoints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(BaseModel):
+    """One row of a model's input tensor.
+
+    `shape` is the row as the module takes it, without the batch axis. `picture` is set where a
+    row is a grey picture of (height, width): then callers may also send it flat or nested, as
+    whole numbers 0..255, as bytes or as a file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "x"
+    shape: tuple[PositiveInt, ...] = Field(min_length=1)
+    minimum: float | None = None
+    maximum: float | None = None
+    picture: tuple[PositiveInt, PositiveInt] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers one row has."""
+        return int(np.prod(self.shape))
+
+    @model_validator(mode="after")
+    def _picture_fits_shape(self) -> "InputSpec":
+        if self.picture and self.picture[0] * self.picture[1] != self.size:
+            raise ValueError(f"a picture of {self.picture} does not fill a row of {self.shape}")
+        return self
+
+
+class Example(BaseModel):
+    """A worked example: rows that the model accepts exactly as they stand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: list[Any]
+    dtype: Dtype = "float32"
+
+
+class ModelSpec(BaseModel):
+    """The public face of an architecture: input, labels, head and one worked example.
+
+    `head` says what the module's `forward` returns: `sigmoid` is P(class 1) of shape (N, 1),
+    `softmax` is logits of shape (N, len(labels)).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: str
+    input: InputSpec
+    labels: tuple[str, ...] = Field(min_length=2)
+    head: Head
+    example: Example
+
+    @model_validator(mode="after")
+    def _labels_fit_head(self) -> "ModelSpec":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from each other")
+        if self.head == "sigmoid" and len(self.labels) != 2:
+            raise ValueError("a sigmoid head has exactly two labels")
+        return self
+
+
+def decide(probabilities: NDArray[np.float32], head: Head) -> NDArray[np.intp]:
+    """The class index of each row, shape (N,), of probabilities of shape (N, K).
+
+    A binary model answers class 1 when P >= 0.5, others the arg max (the lowest index on a tie).
+    """
+    if head == "sigmoid":
+        return (probabilities[:, 1] >= 0.5).astype(np.intp)
+    indices: NDArray[np.intp] = probabilities.argmax(axis=1)
+    return indices

@@ -1,0 +1,1 @@
+"""Offline scripts: from data to a checkpoint. Run as `python -m training`."""

@@ -1,0 +1,374 @@
+"""`python -m training MODEL`: train a model, or import one, into a checkpoint folder."""
+
+import hashlib
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+from pydantic import BaseModel, ValidationError
+
+from models import checkpoint, registry
+from models.registry import Architecture
+from models.spec import ModelConfig
+from training import datasets, recipes
+from training.evaluate import evaluate
+from training.importing import ImportFileError, import_module
+from training.progress import Reporter, reporter
+from training.recipes import Recipe
+from training.save import save
+from training.splits import DataError, Dataset
+from training.state import StateFile
+from training.train import train
+
+RUNS = Path("runs")
+SCRATCH = "scratch"
+INTERRUPTED = 130  # the shell's exit status for Ctrl-C
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE, each value as JSON where it is JSON, else as text."""
+    settings = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{value!r}: expected NAME=VALUE, such as hidden=8")
+        try:
+            settings[key] = json.loads(text)
+        except json.JSONDecodeError:
+            settings[key] = text
+    return settings
+
+
+SHARED_OPTIONS = [
+    click.option(
+        "--dataset",
+        metavar="NAME|FILE",
+        help="blobs, circles, xor, digits, mnist, or a .csv or .npz file.",
+    ),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        default=Path("data"),
+        envvar="PERCEPTD_MNIST_DIR",
+        show_envvar=True,
+        show_default=True,
+        help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
+    ),
+    click.option(
+        "--set",
+        "config",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=pairs,
+        help="Change the network: hidden=8, activation=tanh, channels=[16,32]. Repeatable.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="The checkpoint folder to write.  [default: the next free runs/MODEL/N]",
+    ),
+]
+
+TRAINING_OPTIONS = [
+    click.option("--recipe", default="reference", show_default=True, help="reference or fast."),
+    click.option("--epochs", type=int, help="Passes over the data."),
+    click.option("--learning-rate", type=float, help="Step size; the peak, for one_cycle."),
+    click.option("--batch-size", type=int, help="Rows per step."),
+    click.option("--seed", type=int, help="Of the initial weights and the order of rows."),
+    *SHARED_OPTIONS,
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    ),
+    click.option(
+        "--start-from",
+        default=SCRATCH,
+        show_default=True,
+        metavar="scratch|CHECKPOINT",
+        help="Fresh weights, or those of a checkpoint folder of the same model.",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(["bar", "json"]),
+        default="bar",
+        show_default=True,
+        help="A bar for people, or one JSON object a line.",
+    ),
+]
+
+
+def with_options(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    def apply(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+class Trainings(click.Group):
+    """One command per known architecture, besides those that are about several or none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*registry.names(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in registry.names():
+            return super().get_command(ctx, cmd_name)
+
+        @click.command(cmd_name, help=f"Train {cmd_name} and write a checkpoint.")
+        @with_options(TRAINING_OPTIONS)
+        def one(**options: Any) -> None:
+            train_model(cmd_name, **options)
+
+        return one
+
+
+@click.group(cls=Trainings)
+def cli() -> None:
+    """Train a model, or import one, into a checkpoint folder that perceptd serves.
+
+    A killed training goes on from its last epoch when the same command is given again.
+    """
+
+
+@cli.command("all", help="Train every built-in model, each into a folder of its own below --out.")
+@with_options(TRAINING_OPTIONS)
+def all_models(out: Path | None, **options: Any) -> None:
+    for name in registry.BUILT_IN:
+        train_model(name, out=out and out / name, **options)
+
+
+@cli.command("import")
+@click.argument("model")
+@click.argument("file", type=click.Path(path_type=Path))
+@with_options(SHARED_OPTIONS)
+def import_file(
+    model: str,
+    file: Path,
+    dataset: str | None,
+    data_dir: Path,
+    config: dict[str, Any],
+    out: Path | None,
+) -> None:
+    """Turn the state_dict in FILE (.pt or .safetensors) into a checkpoint of MODEL."""
+    architecture = registry.load(model)
+    target = free_target(out, model)
+    settings = parse(architecture.config, config, "--set")
+    module = import_module(architecture, settings, file)
+    data = import_data(architecture, dataset, data_dir)
+    metrics = {}
+    if data:
+        head = architecture.spec.head
+        for name, split in (("train", data.train), ("test", data.test)):
+            rows, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
+            metrics[name] = evaluate(module, rows, targets, head)
+    save(target, architecture, settings, module, metrics=metrics, curve=[], recipe=None, data=data)
+    click.echo(f"{target}: {model} from {file}{summary(metrics)}")
+
+
+def import_data(architecture: Architecture, dataset: str | None, data_dir: Path) -> Dataset | None:
+    """The data an imported model is judged on: the one asked for, else the reference's if there."""
+    if dataset:
+        return datasets.load(dataset, architecture.spec, data_dir)
+    try:
+        reference = recipes.of(architecture.name)["reference"].dataset
+        return datasets.load(reference, architecture.spec, data_dir)
+    except (LookupError, DataError) as error:
+        click.echo(f"Not evaluated: {error}", err=True)
+        return None
+
+
+def train_model(
+    name: str,
+    *,
+    recipe: str,
+    dataset: str | None,
+    data_dir: Path,
+    config: dict[str, Any],
+    out: Path | None,
+    device: str,
+    start_from: str,
+    progress: str,
+    **hyperparameters: int | float | None,
+) -> None:
+    """Train one model by a recipe and whatever of it the command line changes."""
+    architecture = registry.load(name)
+    target = free_target(out, name)
+    plan = parse_recipe(name, recipe, dataset, hyperparameters)
+    parent = None if start_from == SCRATCH else parent_of(architecture, Path(start_from))
+    settings = parse(architecture.config, {**(parent.config if parent else {}), **config}, "--set")
+    data = datasets.load(plan.dataset, architecture.spec, data_dir)
+    chosen_device = pick_device(device)
+    state_file = StateFile.beside(target, fingerprint(architecture, settings, plan, data, parent))
+
+    with reporter(progress, plan.epochs) as report:
+        start(report, name, plan, data, chosen_device, state_file)
+        try:
+            trained = train(
+                architecture,
+                settings,
+                plan,
+                data,
+                device=chosen_device,
+                start_from=checkpoint.read_weights(Path(start_from)) if parent else None,
+                state_file=state_file,
+                report=report.epoch,
+            )
+        except KeyboardInterrupt:
+            resumable = ", the same command goes on from its last saved epoch"
+            click.echo(f"\nStopped{resumable if state_file.read() else ''}.", err=True)
+            sys.exit(INTERRUPTED)
+    meta = save(
+        target,
+        architecture,
+        settings,
+        trained.module,
+        metrics=trained.metrics,
+        curve=trained.curve,
+        recipe=plan,
+        data=data,
+        parent_sha256=parent.weights_sha256 if parent else None,
+    )
+    state_file.remove()
+    report.event(
+        "checkpoint",
+        f"{target}: {name}{summary(trained.metrics)}, {trained.seconds:.1f} s",
+        path=str(target),
+        metrics=trained.metrics,
+        seconds=trained.seconds,
+        sha256=meta.weights_sha256,
+    )
+
+
+def start(
+    report: Reporter,
+    name: str,
+    plan: Recipe,
+    data: Dataset,
+    device: torch.device,
+    state_file: StateFile,
+) -> None:
+    state = state_file.read()
+    report.event(
+        "started",
+        f"{name} on {device}: {len(data.train):,} rows of {data.name}, {plan.epochs} epochs"
+        + (f", resumed after epoch {state['epoch']}" if state else ""),
+        model=name,
+        device=str(device),
+        recipe=plan.model_dump(mode="json"),
+        dataset=data.ref.model_dump(),
+        epoch=state["epoch"] if state else 0,
+    )
+
+
+def parse_recipe(
+    name: str, recipe: str, dataset: str | None, hyperparameters: dict[str, Any]
+) -> Recipe:
+    known = recipes.of(name)
+    if recipe not in known:
+        raise click.BadParameter(
+            f"{recipe!r}; {name} knows {', '.join(known)}", param_hint="--recipe"
+        )
+    base = known[recipe]
+    changes = {key: value for key, value in hyperparameters.items() if value is not None}
+    fields = {field: getattr(base, field) for field in Recipe.model_fields}
+    return parse(Recipe, {**fields, **changes, **({"dataset": dataset} if dataset else {})}, "")
+
+
+def parse(model: type[Parsed], values: dict[str, Any], option: str) -> Parsed:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        hint = f"{option} {field}" if option else f"--{field.replace('_', '-')}"
+        known = f"; it knows {', '.join(model.model_fields) or 'no settings'}" if option else ""
+        raise click.BadParameter(
+            f"{first['msg']}, got {first['input']!r}{known}", param_hint=hint
+        ) from error
+
+
+def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
+    meta = checkpoint.read(folder)
+    if meta.architecture != architecture.name:
+        raise checkpoint.CheckpointError(
+            f"{folder} is a {meta.architecture}, and {architecture.name} cannot start from it"
+        )
+    return meta
+
+
+def free_target(out: Path | None, name: str) -> Path:
+    """Where the checkpoint goes; refused before any work where something is there already."""
+    if out is None:
+        number = 1
+        while (RUNS / name / str(number)).exists():
+            number += 1
+        return RUNS / name / str(number)
+    if out.exists():
+        raise checkpoint.CheckpointError(f"{out} exists, and a checkpoint is never overwritten")
+    return out
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise click.BadParameter(f"{name!r}: {first_line}", param_hint="--device") from error
+
+
+def fingerprint(
+    architecture: Architecture,
+    config: ModelConfig,
+    recipe: Recipe,
+    data: Dataset,
+    parent: checkpoint.Meta | None,
+) -> str:
+    """Equal for two commands that would train the same weights."""
+    parts = {
+        "architecture": architecture.name,
+        "config": config.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "dataset": data.ref.sha256,
+        "parent": parent.weights_sha256 if parent else None,
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def summary(metrics: dict[str, dict[str, float]]) -> str:
+    return "".join(
+        f", {split} loss {values['loss']:.4f} accuracy {values['accuracy']:.4f}"
+        for split, values in metrics.items()
+    )
+
+
+def main() -> None:
+    # A terminated training cleans up as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        cli(prog_name="python -m training")
+    except (
+        DataError,
+        ImportFileError,
+        checkpoint.CheckpointError,
+        registry.BrokenArchitectureError,
+        LookupError,
+    ) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

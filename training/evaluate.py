@@ -1,0 +1,47 @@
+"""How good a model is on one split."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.spec import Head
+
+BATCH_SIZE = 1000
+
+
+def loss_of(output: Tensor, targets: Tensor, head: Head) -> Tensor:
+    """Mean loss: binary cross-entropy of P (N, 1), or cross-entropy of logits (N, K)."""
+    if head == "sigmoid":
+        return functional.binary_cross_entropy(output, targets.unsqueeze(1).to(output.dtype))
+    return functional.cross_entropy(output, targets)
+
+
+def correct(output: Tensor, targets: Tensor, head: Head) -> Tensor:
+    """How many rows are answered right, as a scalar tensor."""
+    answers = output[:, 0] >= 0.5 if head == "sigmoid" else output.argmax(dim=1)
+    return (answers == targets).sum()
+
+
+@torch.inference_mode()
+def evaluate(
+    module: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    head: Head,
+    precision: AbstractContextManager[None] | None = None,
+) -> dict[str, float]:
+    """Mean loss and share of right answers over all rows."""
+    was_training = module.training
+    module.eval()
+    loss = torch.zeros((), device=inputs.device)
+    right = torch.zeros((), device=inputs.device)
+    with precision or nullcontext():
+        for first in range(0, len(inputs), BATCH_SIZE):
+            rows, wanted = inputs[first : first + BATCH_SIZE], targets[first : first + BATCH_SIZE]
+            output = module(rows).float()
+            loss += loss_of(output, wanted, head) * len(rows)
+            right += correct(output, wanted, head)
+    module.train(was_training)
+    return {"loss": loss.item() / len(inputs), "accuracy": right.item() / len(inputs)}

@@ -1,0 +1,122 @@
+"""The pictures that go with a checkpoint: loss curve, decision boundary, grid of predictions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from models.checkpoint import PLOT_FORMATS, CurvePoint
+from models.spec import ModelSpec, decide
+from training.splits import Dataset, Split
+
+Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # rows -> probabilities (N, K)
+
+CLASS_COLORS = ("#2563eb", "#dc2626")
+GRID = 5  # predictions are shown in a square of this many pictures a side
+MARGIN = 0.3  # how far the plane is drawn beyond the outermost point
+RESOLUTION = 200  # points per axis at which the plane is asked
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "perceptd",  # equal pictures are equal files
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw(
+    folder: Path,
+    spec: ModelSpec,
+    classify: Classifier,
+    data: Dataset | None,
+    curve: list[CurvePoint],
+    *,
+    linear: bool = False,
+) -> None:
+    """Write every picture that makes sense for this model into `folder`, each as SVG and PNG."""
+    with mpl.rc_context(STYLE):
+        if curve:
+            _save(loss_curve(curve), folder / "loss")
+        if data is None:
+            return
+        if spec.input.shape == (2,) and len(spec.labels) == 2:
+            _save(boundary(spec, classify, data.train, linear=linear), folder / "boundary")
+        if spec.input.picture:
+            _save(predictions(spec, classify, data.test), folder / "predictions")
+
+
+def loss_curve(curve: list[CurvePoint]) -> Figure:
+    """Loss per epoch, on the training rows and on the held-out rows."""
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    epochs = [point.epoch for point in curve]
+    marker = "o" if len(curve) == 1 else None
+    axes.plot(epochs, [point.loss for point in curve], label="training", marker=marker)
+    axes.plot(epochs, [point.test_loss for point in curve], label="held out", marker=marker)
+    axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def boundary(
+    spec: ModelSpec, classify: Classifier, split: Split, *, linear: bool = False
+) -> Figure:
+    """The points of a 2-D model with its decision boundary.
+
+    A linear model gets the line alone, any other the probability of class 1 as filled contours.
+    """
+    points = split.inputs  # (N, 2)
+    low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
+    x, y = np.meshgrid(*np.linspace(low, high, RESOLUTION, dtype=np.float32).T)
+    field = classify(np.stack([x.ravel(), y.ravel()], axis=1))[:, 1].reshape(x.shape)
+
+    figure = Figure(figsize=(5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    if not linear:
+        filled = axes.contourf(x, y, field, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
+        filled.set_rasterized(True)  # thousands of vertices, of no use in an SVG
+        figure.colorbar(filled, label=f"P({spec.labels[1]})")
+    if field.min() < 0.5 < field.max():
+        axes.contour(x, y, field, levels=[0.5], colors="black")
+    for index, (label, color) in enumerate(zip(spec.labels, CLASS_COLORS, strict=True)):
+        chosen = points[split.targets == index]
+        axes.scatter(
+            chosen[:, 0],
+            chosen[:, 1],
+            s=14,
+            color=color,
+            edgecolors="white",
+            linewidths=0.5,
+            label=label,
+        )
+    axes.set(xlabel="x1", ylabel="x2")
+    axes.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def predictions(spec: ModelSpec, classify: Classifier, split: Split) -> Figure:
+    """A square of held-out pictures, titled with prediction and label, red where they differ."""
+    rows = split.inputs[: GRID * GRID]
+    answers = decide(classify(rows), spec.head)
+    figure = Figure(figsize=(5, 5.6), layout="constrained")
+    for place, axes in enumerate(figure.subplots(GRID, GRID).flat):
+        axes.axis("off")
+        if place >= len(rows):
+            continue
+        answer, wanted = int(answers[place]), int(split.targets[place])
+        axes.imshow(rows[place].reshape(spec.input.picture), cmap="gray_r", vmin=0)
+        axes.set_title(
+            f"{spec.labels[answer]} (label {spec.labels[wanted]})",
+            fontsize=8,
+            color="black" if answer == wanted else CLASS_COLORS[1],
+        )
+    return figure
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    for extension in PLOT_FORMATS:
+        metadata = {"Date": None} if extension == "svg" else {"Software": None}
+        figure.savefig(stem.with_suffix(f".{extension}"), dpi=100, metadata=metadata)

@@ -1,0 +1,73 @@
+"""How a training tells what it does: a bar for people, JSON lines for programs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+from training.train import Progress
+
+
+class Reporter(Protocol):
+    """Receives the events of one training: `started`, one `epoch` after another, `checkpoint`."""
+
+    def event(self, name: str, text: str, **facts: Any) -> None: ...
+
+    def epoch(self, progress: Progress) -> None: ...
+
+
+class JsonReporter:
+    """One JSON object a line on standard output."""
+
+    def event(self, name: str, text: str, **facts: Any) -> None:
+        click.echo(json.dumps({"event": name, "message": text, **facts}))
+
+    def epoch(self, progress: Progress) -> None:
+        facts = {
+            **progress.point.model_dump(),
+            "epochs": progress.epochs,
+            "seconds": round(progress.seconds, 3),
+            "seconds_left": round(progress.seconds_left, 3),
+        }
+        click.echo(json.dumps({"event": "epoch", **facts}))
+
+
+class BarReporter:
+    """A live bar with loss, accuracy and time left; plain lines where it is no terminal."""
+
+    def __init__(self, epochs: int) -> None:
+        self._bar = click.progressbar(
+            length=epochs, label="epochs", show_pos=True, item_show_func=_figures
+        )
+        self._drawn = 0
+
+    def finish(self) -> None:
+        self._bar.render_finish()
+
+    def event(self, name: str, text: str, **facts: Any) -> None:
+        click.echo(text)
+
+    def epoch(self, progress: Progress) -> None:
+        self._bar.update(progress.point.epoch - self._drawn, progress)
+        self._drawn = progress.point.epoch
+
+
+@contextmanager
+def reporter(kind: str, epochs: int) -> Iterator[Reporter]:
+    """The reporter of that kind (`bar` or `json`) for a training of so many epochs."""
+    if kind == "json":
+        yield JsonReporter()
+        return
+    bar = BarReporter(epochs)
+    try:
+        yield bar
+    finally:
+        bar.finish()
+
+
+def _figures(progress: Progress | None) -> str | None:
+    if progress is None:
+        return None
+    return f"loss {progress.point.loss:.4f}  held-out accuracy {progress.point.test_accuracy:.4f}"

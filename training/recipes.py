@@ -1,0 +1,114 @@
+"""How each model is trained: data set, optimizer, schedule, seed, batch size.
+
+`reference` trains as the published originals do. `fast` reaches the same accuracy in as little time
+as it can; what each of its settings buys is measured by `benchmarks/training.py`.
+
+A plug-in registers its recipes through the entry-point group `perceptd.recipes`, under the name of
+its architecture: `spiral = "my_package.spiral:RECIPES"`.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from training.datasets import Maker
+
+GROUP = "perceptd.recipes"
+
+
+class Recipe(BaseModel):
+    """Everything a training run depends on besides the data and the architecture's config.
+
+    The loss follows from the model's head: binary cross-entropy for a sigmoid, cross-entropy on
+    logits for a softmax. `batch_size` None is the full set in one step. `one_cycle` warms up to
+    `learning_rate` and anneals to nothing (L. Smith, N. Topin, 2018).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str | Maker
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: float = Field(gt=0, le=100, allow_inf_nan=False)
+    epochs: int = Field(ge=1, le=1_000_000)
+    batch_size: int | None = Field(None, ge=1, le=1_000_000)
+    seed: int = Field(ge=0, lt=2**63)
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    drop_last: bool = False
+    channels_last: bool = False
+    bfloat16: bool = False
+
+    @field_serializer("dataset")
+    def _dataset_name(self, dataset: str | Maker) -> str:
+        return dataset if isinstance(dataset, str) else dataset.__name__
+
+
+Recipes = Mapping[str, Recipe]
+
+RECIPES: dict[str, Recipes] = {
+    "perceptron": {
+        "reference": Recipe(
+            dataset="blobs", optimizer="sgd", learning_rate=0.01, epochs=1000, seed=2
+        ),
+        "fast": Recipe(dataset="blobs", optimizer="adam", learning_rate=0.1, epochs=100, seed=2),
+    },
+    "dnn": {
+        "reference": Recipe(
+            dataset="circles", optimizer="adam", learning_rate=0.01, epochs=1000, seed=1
+        ),
+        "fast": Recipe(dataset="circles", optimizer="adam", learning_rate=0.1, epochs=150, seed=1),
+    },
+    "xor": {
+        "reference": Recipe(
+            dataset="xor", optimizer="sgd", learning_rate=0.03, epochs=2000, seed=5
+        ),
+        "fast": Recipe(dataset="xor", optimizer="adam", learning_rate=0.05, epochs=100, seed=5),
+    },
+    "mnist-mlp": {
+        "reference": Recipe(
+            dataset="mnist", optimizer="adam", learning_rate=1e-3, epochs=10, batch_size=256, seed=0
+        ),
+        "fast": Recipe(
+            dataset="mnist",
+            optimizer="adam",
+            learning_rate=4e-3,
+            epochs=6,
+            batch_size=512,
+            seed=0,
+            schedule="one_cycle",
+        ),
+    },
+    "mnist-cnn": {
+        "reference": Recipe(
+            dataset="mnist",
+            optimizer="adam",
+            learning_rate=1e-3,
+            epochs=15,
+            batch_size=100,
+            seed=777,
+            drop_last=True,
+        ),
+        "fast": Recipe(
+            dataset="mnist",
+            optimizer="adam",
+            learning_rate=6e-3,
+            epochs=4,
+            batch_size=250,
+            seed=777,
+            schedule="one_cycle",
+            channels_last=True,
+            bfloat16=True,
+        ),
+    },
+}
+
+
+def of(architecture: str) -> Recipes:
+    """The recipes of an architecture by name. Raises `LookupError` for a plug-in without any."""
+    if architecture in RECIPES:
+        return RECIPES[architecture]
+    for entry in entry_points(group=GROUP, name=architecture):
+        recipes: Recipes = entry.load()
+        return recipes
+    raise LookupError(f"no recipe for {architecture!r}: its package names none in {GROUP!r}")

@@ -1,0 +1,99 @@
+"""A trained or imported module -> a checkpoint folder."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models import checkpoint, export
+from models.registry import Architecture
+from models.spec import ModelConfig
+from training import plots
+from training.recipes import Recipe
+from training.splits import Dataset
+
+LIBRARIES = ("perceptd", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "scikit-learn")
+LINEAR = {"perceptron"}  # its boundary is a line
+
+
+def save(
+    target: Path,
+    architecture: Architecture,
+    config: ModelConfig,
+    module: nn.Module,
+    *,
+    metrics: dict[str, dict[str, float]],
+    curve: list[checkpoint.CurvePoint],
+    recipe: Recipe | None,
+    data: Dataset | None,
+    parent_sha256: str | None = None,
+) -> checkpoint.Meta:
+    """Write the module, which is on the CPU, its graph and its pictures to `target`."""
+    spec = architecture.spec
+    provenance = checkpoint.Provenance(
+        architecture=architecture.name,
+        config=config.model_dump(mode="json"),
+        spec=spec,
+        metrics=metrics,
+        curve=curve,
+        recipe=recipe.model_dump(mode="json") if recipe else None,
+        dataset=data.ref if data else None,
+        parent_sha256=parent_sha256,
+        libraries=_libraries(),
+        git_commit=_git_commit(),
+        created_at=datetime.now(UTC),
+    )
+    weights = {key: value.numpy() for key, value in module.state_dict().items()}
+
+    def fill(folder: Path) -> None:
+        export.export(module, spec, folder)
+        linear = architecture.name in LINEAR
+        plots.draw(
+            folder / "plots", spec, _classifier(module, spec.head), data, curve, linear=linear
+        )
+
+    checkpoint.remove_unfinished(target)
+    return checkpoint.write(target, provenance, weights, fill)
+
+
+def _classifier(module: nn.Module, head: Any) -> plots.Classifier:
+    classifier = export.Probabilities(module, head).eval()
+
+    @torch.inference_mode()
+    def classify(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        answer: NDArray[np.float32] = classifier(torch.from_numpy(rows)).numpy()
+        return answer
+
+    return classify
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit this code stands at; None outside a checkout or without git."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is where the user has it
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

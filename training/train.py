@@ -1,0 +1,173 @@
+"""The training loop, top to bottom."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from models.checkpoint import CurvePoint
+from models.registry import Architecture
+from models.spec import ModelConfig
+from training.evaluate import evaluate, loss_of
+from training.recipes import Recipe
+from training.splits import Dataset, Split
+from training.state import StateFile
+
+CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this many epochs
+SMALL = 100_000  # numbers in the training set below which a second thread only costs
+THREADS = torch.get_num_threads()
+SAVE_SECONDS = 1.0  # epochs shorter than this are not saved each
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is, told after each evaluated epoch."""
+
+    point: CurvePoint
+    epochs: int
+    seconds: float  # since the training began, time before a resumption counted in
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A module on the CPU, its metrics per split, its curve and the seconds it took."""
+
+    module: nn.Module
+    metrics: dict[str, dict[str, float]]
+    curve: list[CurvePoint]
+    seconds: float
+
+
+def train(
+    architecture: Architecture,
+    config: ModelConfig,
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    device: torch.device,
+    start_from: dict[str, NDArray[Any]] | None = None,
+    state_file: StateFile | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Trained:
+    """Train a module from scratch, or from the weights `start_from`, by a recipe.
+
+    Each epoch draws its randomness from the seed and its own number, so that a training resumed
+    from `state_file` ends in the same weights as one that was never interrupted.
+    """
+    torch.manual_seed(recipe.seed)
+    head = architecture.spec.head
+    module: nn.Module = architecture.module(config)
+    if start_from is not None:
+        module.load_state_dict({key: torch.from_numpy(v) for key, v in start_from.items()})
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    module.to(device).to(memory_format=layout)
+
+    torch.set_num_threads(1 if data.train.inputs.size < SMALL else THREADS)
+    inputs, targets = _tensors(data.train, device, layout)
+    test_inputs, test_targets = _tensors(data.test, device, layout)
+    rows = len(inputs)
+    batch_size = min(recipe.batch_size or rows, rows)
+    steps = rows // batch_size if recipe.drop_last else -(-rows // batch_size)
+
+    optimizer = _optimizer(recipe, module)
+    scheduler = _scheduler(recipe, optimizer, steps)
+    precision = _precision(recipe, device)
+
+    curve: list[CurvePoint] = []
+    begin, spent = 0, 0.0
+    if state_file and (state := state_file.read()):
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        if scheduler:
+            scheduler.load_state_dict(state["scheduler"])
+        begin, spent = state["epoch"], state["seconds"]
+        curve = [CurvePoint.model_validate(point) for point in state["curve"]]
+
+    started = saved = time.monotonic()
+    every = max(1, recipe.epochs // CURVE_POINTS)
+    for epoch in range(begin, recipe.epochs):
+        torch.manual_seed(recipe.seed + epoch)
+        full = batch_size == rows
+        order = torch.arange(rows) if full else torch.randperm(rows)
+        order = order.to(device)
+        total = torch.zeros((), device=device)
+        module.train()
+        for step in range(steps):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            batch = inputs if full else inputs[chosen]  # (B, *shape)
+            wanted = targets if full else targets[chosen]  # (B,)
+            with precision:
+                output = module(batch)
+            loss = loss_of(output.float(), wanted, head)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            if scheduler:
+                scheduler.step()
+            total += loss.detach()
+
+        seconds = spent + time.monotonic() - started
+        if epoch % every == 0 or epoch + 1 == recipe.epochs:
+            test = evaluate(module, test_inputs, test_targets, head, precision)
+            point = CurvePoint(
+                epoch=epoch + 1,
+                loss=total.item() / steps,
+                test_loss=test["loss"],
+                test_accuracy=test["accuracy"],
+            )
+            curve.append(point)
+            left = seconds / (epoch + 1) * (recipe.epochs - epoch - 1)
+            report(Progress(point, recipe.epochs, seconds, left))
+        if state_file and time.monotonic() - saved >= SAVE_SECONDS and epoch + 1 < recipe.epochs:
+            state_file.write(
+                {
+                    "module": module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict() if scheduler else None,
+                    "epoch": epoch + 1,
+                    "seconds": seconds,
+                    "curve": [point.model_dump() for point in curve],
+                }
+            )
+            saved = time.monotonic()
+
+    seconds = spent + time.monotonic() - started
+    metrics = {
+        "train": evaluate(module, inputs, targets, head),
+        "test": evaluate(module, test_inputs, test_targets, head),
+    }
+    module.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    return Trained(module, metrics, curve, seconds)
+
+
+def _tensors(
+    split: Split, device: torch.device, layout: torch.memory_format
+) -> tuple[Tensor, Tensor]:
+    inputs = torch.from_numpy(split.inputs).to(device, memory_format=layout)
+    return inputs, torch.from_numpy(split.targets).to(device)
+
+
+def _optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(module.parameters(), lr=recipe.learning_rate)
+    return torch.optim.Adam(module.parameters(), lr=recipe.learning_rate, fused=True)
+
+
+def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
+    if recipe.schedule == "constant":
+        return None
+    return OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=recipe.epochs * steps)
+
+
+def _precision(recipe: Recipe, device: torch.device) -> AbstractContextManager[None]:
+    if not recipe.bfloat16:
+        return nullcontext()
+    context: AbstractContextManager[None] = torch.autocast(device.type, dtype=torch.bfloat16)
+    return context
