@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.checkpoint import GRAPH, WEIGHTS, tensor_offsets
-from models.spec import Head, ModelSpec
+from models.layers import Probabilities
+from models.spec import ModelSpec
 
 OUTPUT = "probabilities"
 TOLERANCE = 1e-5
@@ -23,21 +24,6 @@ OPSET = 20
 
 class ExportError(RuntimeError):
     """The module cannot be written as a graph, or the graph answers differently."""
-
-
-class Probabilities(nn.Module):
-    """A classifier with its head: whatever the module returns becomes probabilities (N, K)."""
-
-    def __init__(self, module: nn.Module, head: Head) -> None:
-        super().__init__()
-        self.module = module
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.module(x)
-        if self.head == "sigmoid":
-            return torch.cat([1 - out, out], dim=1)  # (N, 1) -> (N, 2)
-        return torch.softmax(out, dim=1)  # (N, K)
 
 
 def export(module: nn.Module, spec: ModelSpec, folder: Path) -> None:

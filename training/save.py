@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models import checkpoint, export
+from models.layers import Probabilities
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training import plots
@@ -64,7 +65,7 @@ def save(
 
 
 def _classifier(module: nn.Module, head: Any) -> plots.Classifier:
-    classifier = export.Probabilities(module, head).eval()
+    classifier = Probabilities(module, head).eval()
 
     @torch.inference_mode()
     def classify(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,184 @@
+"""The command `perceptd`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import uvicorn
+from pydantic import ValidationError
+
+from models import preprocessing
+from models.checkpoint import CheckpointError
+from models.picture import PictureError
+from service import db
+from service.app import create_app
+from service.engine import Engine, LoadedVersion
+from service.errors import InvalidInputError, PerceptdError
+from service.repository import PRODUCTION, Repository
+from service.runtimes import DeviceError, Rows
+from service.schemas import RequestSchemas
+from service.settings import Settings
+
+BAR = 30  # characters of a bar that stands for certainty
+EXPECTED_ERRORS = (CheckpointError, DeviceError, PerceptdError, PictureError)
+
+
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder of the store.  [default: data]"
+)
+
+
+@click.group()
+@click.version_option(installed_version("perceptd"), prog_name="perceptd")
+def cli() -> None:
+    """Serve PyTorch classifiers over REST.
+
+    Each setting can also be given as an environment variable, --data-dir as PERCEPTD_DATA_DIR;
+    the README lists them all.
+    """
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on.  [default: 8000]")
+@DATA_DIR
+@click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
+@click.option("--runtime", help="auto, onnx or torch.  [default: auto]")
+def serve(**overrides: Any) -> None:
+    """Serve the models of the store; a new store is given the shipped ones."""
+    settings = read_settings(**overrides)
+    app = create_app(settings)
+    click.echo(f"perceptd on http://{settings.host}:{settings.port} (API: /docs)", err=True)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=settings.access_log,
+    )
+
+
+@cli.group(invoke_without_command=True)
+@DATA_DIR
+@click.pass_context
+def models(context: click.Context, /, **overrides: Any) -> None:
+    """List the models of the store, or add a checkpoint to it."""
+    context.obj = overrides
+    if context.invoked_subcommand:
+        return
+    with opened_store(**overrides) as repository:
+        for model in repository.production():
+            for version in repository.versions(model):
+                accuracy = version.meta.metrics.get("test", {}).get("accuracy")
+                click.echo(
+                    f"{model:<16} {version.version:>3}  {', '.join(version.aliases) or '-':<22} "
+                    f"{'-' if accuracy is None else f'{accuracy:.4f}':>6}  "
+                    f"{version.meta.architecture}, {version.created_at:%Y-%m-%d %H:%M}"
+                )
+
+
+@models.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--name", help="The model's name.  [default: its architecture's]")
+@click.option("--promote", is_flag=True, help="Make it production, as a model's first version is.")
+@click.pass_obj
+def add(overrides: dict[str, Any], checkpoint: Path, name: str | None, promote: bool) -> None:
+    """Add the folder CHECKPOINT to the store as a model's next version.
+
+    A running server that uses the same store serves it within a second once it is production.
+    """
+    with opened_store(**overrides) as repository:
+        model, version = repository.register(checkpoint, name, promote=promote)
+        aliases = repository.version(model, version).aliases
+    click.echo(f"{model} version {version}{', production' if PRODUCTION in aliases else ''}")
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("model")
+@click.argument("input", metavar="PICTURE|NUMBERS")
+@click.option("--version", type=int, help="A version by number.  [default: production]")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@DATA_DIR
+def predict(model: str, input: str, version: int | None, as_json: bool, **overrides: Any) -> None:
+    """Ask MODEL about a picture file, or about numbers: perceptd predict dnn 0.1,-0.2
+
+    Prints the answer, and a bar per class with its probability. No server needs to run.
+    """
+    settings = read_settings(**overrides)
+    with opened_store(**overrides) as repository:
+        engine = Engine(repository, settings)
+        engine.refresh()
+        loaded = anyio.run(engine.find, model, version)
+        answer = loaded.answer(rows_of(loaded, input, settings), settings.max_batch_size)
+    labels, index = loaded.spec.labels, int(answer.indices[0])
+    probabilities = dict(zip(labels, answer.probabilities[0].tolist(), strict=True))
+    if as_json:
+        facts = {"model": model, "version": loaded.version, "label": labels[index]}
+        click.echo(json.dumps({**facts, "index": index, "probabilities": probabilities}))
+        return
+    click.secho(f"{labels[index]}", bold=True, nl=False)
+    click.echo(f"  ({model} version {loaded.version})")
+    width = max(map(len, labels))
+    for label, probability in probabilities.items():
+        bar = "█" * round(probability * BAR)
+        click.echo(f"{label:>{width}}  {bar:<{BAR}} {probability:7.2%}")
+
+
+def rows_of(loaded: LoadedVersion, text: str, settings: Settings) -> Rows:
+    """One row from what stands on the command line."""
+    spec = loaded.spec.input
+    if Path(text).is_file():
+        if spec.picture is None:
+            raise InvalidInputError(f"{loaded.model} takes numbers, not pictures")
+        picture = Path(text).read_bytes()
+        return preprocessing.from_picture(spec, picture, max_pixels=settings.max_picture_pixels)
+    try:
+        numbers = [float(number) for number in text.strip("[]").split(",")]
+    except ValueError:
+        raise InvalidInputError(
+            f"{text!r} is neither a file nor numbers such as 0.1,-0.2"
+        ) from None
+    schemas = RequestSchemas({loaded.model: loaded.spec}, settings.max_rows)
+    request = schemas.parse(json.dumps({"model": loaded.model, "inputs": [numbers]}).encode())
+    return preprocessing.from_numbers(spec, request.inputs, request.dtype)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The environment's settings with the command line's on top; a wrong one ends in a sentence."""
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"PERCEPTD_{'_'.join(map(str, first['loc'])).upper()}: " if first["loc"] else ""
+        got = f", got {first['input']!r}" if first["loc"] else ""
+        raise click.UsageError(f"{name}{first['msg'].removeprefix('Value error, ')}{got}") from None
+
+
+@contextmanager
+def opened_store(**overrides: Any) -> Iterator[Repository]:
+    settings = read_settings(**overrides)
+    database = db.connect(settings)
+    try:
+        repository = Repository(database, settings.data_dir)
+        repository.prepare()
+        yield repository
+    finally:
+        database.dispose()
+
+
+def main() -> None:
+    try:
+        cli()
+    except EXPECTED_ERRORS as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The application, built from its parts; nothing happens at import."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from service import db, openapi, problems
+from service.engine import Engine
+from service.errors import PerceptdError
+from service.middleware import Envelope
+from service.repository import Repository
+from service.routes import health, models, predict
+from service.settings import Settings
+
+REFRESH_SECONDS = 0.5  # a promotion anywhere serves here within a second
+
+log = logging.getLogger("perceptd")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for these settings. Models load when it starts.
+
+    Raises `DeviceError` where the device asked for is not here.
+    """
+    database = db.connect(settings)
+    repository = Repository(database, settings.data_dir)
+    engine = Engine(repository, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await to_thread.run_sync(repository.prepare)
+        await to_thread.run_sync(engine.refresh)
+        following = asyncio.create_task(follow(engine))
+        yield
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        database.dispose()
+
+    app = FastAPIOffline(
+        title="perceptd",
+        summary="Predictions of small PyTorch classifiers.",
+        version=version("perceptd"),
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.state.settings = settings
+    app.state.repository = repository
+    app.state.engine = engine
+    for routes in (predict, models, health):
+        app.include_router(routes.router)
+    app.add_api_route("/", to_docs, include_in_schema=False)
+    problems.install(app)
+    app.openapi = lambda: openapi.document(app, engine.schemas)  # type: ignore[method-assign]
+    # Set here because only what wraps the whole stack sees every answer.
+    app.middleware_stack = Envelope(app.build_middleware_stack(), settings.max_body_bytes)
+    return app
+
+
+async def follow(engine: Engine) -> None:
+    """Serve what becomes production, whoever promoted it; an absent database changes nothing."""
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        try:
+            await to_thread.run_sync(engine.refresh)
+        except PerceptdError as error:
+            log.warning("still serving what is loaded: %s", error)
+
+
+async def to_docs() -> RedirectResponse:
+    return RedirectResponse("docs")

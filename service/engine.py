@@ -1,0 +1,171 @@
+"""The loaded versions: load, warm up, swap, run."""
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+from numpy.typing import NDArray
+
+from models.checkpoint import Meta
+from models.preprocessing import from_numbers
+from models.spec import ModelSpec, decide
+from service import runtimes
+from service.errors import (
+    FieldError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    PerceptdError,
+)
+from service.repository import Repository
+from service.runtimes import Rows, Runtime
+from service.schemas import RequestSchemas
+from service.settings import Settings
+
+log = logging.getLogger("perceptd.engine")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a version says of some rows: class index (N,) and probabilities (N, K)."""
+
+    indices: NDArray[np.intp]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """One version, loaded and warm."""
+
+    model: str
+    version: int
+    meta: Meta
+    runtime: Runtime
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.meta.spec
+
+    def answer(self, rows: Rows, max_batch_size: int) -> Answer:
+        """Answer all rows, or raise `InvalidInputError` where numbers overflow the network."""
+        parts = [
+            self.runtime.run(rows[first : first + max_batch_size])
+            for first in range(0, len(rows), max_batch_size)
+        ]
+        probabilities = np.concatenate(parts)
+        if not np.isfinite(probabilities).all():
+            row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
+            raise InvalidInputError(
+                f"row {row} holds numbers so large that {self.model} cannot compute with them",
+                [FieldError(loc=["inputs", row], expected="smaller numbers", got="an overflow")],
+            )
+        return Answer(decide(probabilities, self.spec.head), probabilities)
+
+
+class Engine:
+    """Every production version, and a few others that requests asked for by number."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self.device, self.runtime = runtimes.pick(settings)
+        self._repository = repository
+        self._settings = settings
+        self._production: dict[str, LoadedVersion] = {}
+        self.schemas = RequestSchemas({}, settings.max_rows)
+        self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
+        self._failures: dict[str, str] = {}
+        self._wanted: dict[str, int] = {}
+        self._loading = threading.Lock()
+        self._limiter = CapacityLimiter(os.cpu_count() or 1)
+
+    @property
+    def production(self) -> dict[str, LoadedVersion]:
+        """What serves now, by model."""
+        return self._production
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Models whose production version could not be loaded, and why."""
+        return self._failures
+
+    def refresh(self) -> None:
+        """Load what has become production since the last call, then switch to it.
+
+        A version that fails to load leaves the one before it serving.
+        """
+        wanted = self._repository.production()
+        if wanted == self._wanted:
+            return
+        production, failures = {}, {}
+        for model, number in sorted(wanted.items()):
+            current = self._production.get(model)
+            if current and current.version == number:
+                production[model] = current
+                continue
+            try:
+                production[model] = self._load(model, number)
+                log.info("%s version %d is production", model, number)
+            except Exception as error:  # whatever a damaged checkpoint provokes must not spread
+                failures[model] = f"version {number} cannot be loaded: {error}"
+                log.error("%s %s", model, failures[model])
+                if current:
+                    production[model] = current
+        specs = {model: loaded.spec for model, loaded in production.items()}
+        if specs != {model: loaded.spec for model, loaded in self._production.items()}:
+            self.schemas = RequestSchemas(specs, self._settings.max_rows)
+        self._production, self._failures, self._wanted = production, failures, wanted
+
+    async def find(self, model: str, version: int | None = None) -> LoadedVersion:
+        """The production version, or the one of that number, loaded if it is not yet.
+
+        Raises `ModelNotFoundError`, `VersionNotFoundError`, `ModelUnavailableError`.
+        """
+        serving = self._production.get(model)
+        if serving and version in (None, serving.version):
+            return serving
+        if version is not None and (pinned := self._pinned.get((model, version))):
+            return pinned
+        if version is None or (serving is None and model not in self._failures):
+            raise self._not_serving(model)
+        return await to_thread.run_sync(self._pin, model, version)
+
+    async def answer(self, version: LoadedVersion, rows: Rows) -> Answer:
+        """Run rows through a version without holding up the event loop."""
+        return await to_thread.run_sync(
+            version.answer, rows, self._settings.max_batch_size, limiter=self._limiter
+        )
+
+    def _pin(self, model: str, version: int) -> LoadedVersion:
+        with self._loading:
+            key = (model, version)
+            if key not in self._pinned:
+                try:
+                    self._pinned[key] = self._load(model, version)
+                except PerceptdError:
+                    raise
+                except Exception as error:
+                    raise ModelUnavailableError(
+                        f"{model} version {version} cannot be loaded: {error}"
+                    ) from error
+            self._pinned.move_to_end(key)
+            while len(self._pinned) > self._settings.max_pinned_versions:
+                self._pinned.popitem(last=False)
+            return self._pinned[key]
+
+    def _load(self, model: str, version: int) -> LoadedVersion:
+        folder, meta = self._repository.verified_folder(model, version)
+        runtime = runtimes.load(folder, meta, self.device, self.runtime, self._settings.threads)
+        loaded = LoadedVersion(model, version, meta, runtime)
+        example = meta.spec.example
+        rows = from_numbers(meta.spec.input, example.inputs, example.dtype)
+        loaded.answer(rows, self._settings.max_batch_size)
+        return loaded
+
+    def _not_serving(self, model: str) -> PerceptdError:
+        if reason := self._failures.get(model):
+            return ModelUnavailableError(f"{model}: {reason}")
+        serving = ", ".join(self._production) or "none"
+        return ModelNotFoundError(f"no model is called {model!r}; serving: {serving}")

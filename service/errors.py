@@ -1,0 +1,86 @@
+"""What can go wrong, and the one table that maps it to HTTP. Nothing here knows a web framework."""
+
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel
+
+
+class FieldError(BaseModel):
+    """One thing wrong with a request: where, what was expected there, what came."""
+
+    loc: list[str | int]
+    expected: str
+    got: str
+
+
+class PerceptdError(Exception):
+    """Base of every error a caller is told about; the text is the problem's `detail`."""
+
+    retry_after_s: ClassVar[int | None] = None
+
+
+class InvalidInputError(PerceptdError):
+    """A request that the schema refuses. `example` is a body that works."""
+
+    def __init__(
+        self, detail: str, errors: list[FieldError] | None = None, example: Any = None
+    ) -> None:
+        super().__init__(detail)
+        self.errors = errors or []
+        self.example = example
+
+
+class ModelNotFoundError(PerceptdError): ...
+
+
+class VersionNotFoundError(PerceptdError): ...
+
+
+class PlotNotFoundError(PerceptdError): ...
+
+
+class ConflictError(PerceptdError): ...
+
+
+class UnauthorizedError(PerceptdError): ...
+
+
+class UnsupportedMediaTypeError(PerceptdError): ...
+
+
+class ModelUnavailableError(PerceptdError):
+    """A model that should serve and cannot: its checkpoint was refused, or is not loaded yet."""
+
+    retry_after_s = 5
+
+
+class StoreError(PerceptdError):
+    """The database or the checkpoint folder cannot be used."""
+
+    retry_after_s = 5
+
+
+class Problem(NamedTuple):
+    status: int
+    code: str
+    title: str
+
+
+PROBLEMS: dict[type[PerceptdError], Problem] = {
+    InvalidInputError: Problem(422, "invalid_input", "The request does not fit its schema"),
+    ModelNotFoundError: Problem(404, "model_not_found", "No such model"),
+    VersionNotFoundError: Problem(404, "version_not_found", "No such version"),
+    PlotNotFoundError: Problem(404, "plot_not_found", "No such picture"),
+    ConflictError: Problem(409, "conflict", "The request contradicts what is there"),
+    UnauthorizedError: Problem(401, "unauthorized", "A valid token is needed"),
+    UnsupportedMediaTypeError: Problem(415, "unsupported_media_type", "Unknown kind of body"),
+    ModelUnavailableError: Problem(503, "model_unavailable", "The model cannot answer now"),
+    StoreError: Problem(503, "store_unavailable", "The store cannot be reached"),
+}
+
+HTTP_PROBLEMS: dict[int, Problem] = {
+    404: Problem(404, "not_found", "No such page"),
+    405: Problem(405, "method_not_allowed", "The page does not take this method"),
+    413: Problem(413, "body_too_large", "The body is too large"),
+    500: Problem(500, "internal_error", "Something broke; it was logged"),
+}

@@ -1,0 +1,6 @@
+"""The media types that requests come in."""
+
+JSON_TYPE = "application/json"
+FORM_TYPE = "multipart/form-data"
+RAW_TYPE = "application/octet-stream"
+PICTURE_TYPES = ("image/png", "image/jpeg")

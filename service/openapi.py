@@ -1,0 +1,67 @@
+"""The OpenAPI document: FastAPI's, completed by what depends on the models that serve."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.media import FORM_TYPE, JSON_TYPE, PICTURE_TYPES, RAW_TYPE
+from service.schemas import ProblemBody, RequestSchemas
+
+REF = "#/components/schemas/{model}"
+NUMBER_PATHS = ("/predict", "/predict_proba")
+PICTURE_PATH = "/predict/image"
+BINARY = {"type": "string", "format": "binary"}
+
+
+def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
+    """The document for the models that serve now: each has its own request schema and example."""
+    content = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version=app.openapi_version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+    )
+    bodies: list[type[BaseModel]] = [*schemas.classes, ProblemBody]
+    _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=REF)
+    content["components"]["schemas"].update(definitions["$defs"])
+    for path in NUMBER_PATHS:
+        content["paths"][path]["post"]["requestBody"] = _number_body(schemas)
+    operation = content["paths"][PICTURE_PATH]["post"]
+    operation["requestBody"] = _picture_body()
+    for parameter in operation["parameters"]:
+        if parameter["name"] == "model":
+            parameter["schema"]["enum"] = schemas.picture_models
+    return content
+
+
+def _number_body(schemas: RequestSchemas) -> dict[str, Any]:
+    return {
+        "required": True,
+        "content": {
+            JSON_TYPE: {
+                "schema": {
+                    "oneOf": [{"$ref": REF.format(model=c.__name__)} for c in schemas.classes]
+                },
+                "examples": {
+                    name: {"summary": name, "value": value}
+                    for name, value in schemas.examples.items()
+                },
+            }
+        },
+    }
+
+
+def _picture_body() -> dict[str, Any]:
+    form = {"type": "object", "properties": {"file": BINARY}, "required": ["file"]}
+    return {
+        "required": True,
+        "content": {
+            FORM_TYPE: {"schema": form},
+            **{kind: {"schema": BINARY} for kind in (*PICTURE_TYPES, RAW_TYPE)},
+        },
+    }

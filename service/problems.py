@@ -1,0 +1,136 @@
+"""Errors -> `application/problem+json` (RFC 9457), all of one shape."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.errors import (
+    HTTP_PROBLEMS,
+    PROBLEMS,
+    FieldError,
+    InvalidInputError,
+    PerceptdError,
+    Problem,
+    UnauthorizedError,
+)
+from service.schemas import ProblemBody, shown
+
+log = logging.getLogger("perceptd")
+
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = {"$ref": "#/components/schemas/ProblemBody"}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app as a problem."""
+    app.add_exception_handler(PerceptdError, on_domain_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_parameters)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_fault)
+
+
+def documented(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
+    """How a route's errors look in the OpenAPI document."""
+    entries: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        problem = PROBLEMS[error]
+        entry = entries.setdefault(problem.status, {"description": problem.title})
+        content = entry.setdefault("content", {MEDIA_TYPE: {"schema": SCHEMA, "examples": {}}})
+        content[MEDIA_TYPE]["examples"][problem.code] = {
+            "value": {
+                "type": "about:blank",
+                "title": problem.title,
+                "status": problem.status,
+                "detail": problem.title,
+                "instance": "/",
+                "code": problem.code,
+            }
+        }
+    return entries
+
+
+def response(
+    problem: Problem,
+    detail: str,
+    path: str,
+    *,
+    errors: list[FieldError] | None = None,
+    example: object = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    body = ProblemBody(
+        title=problem.title,
+        status=problem.status,
+        detail=detail,
+        instance=path,
+        code=problem.code,
+        errors=errors,
+        example=example,
+    )
+    return Response(
+        body.model_dump_json(exclude_none=True),
+        status_code=problem.status,
+        headers=headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def body_too_large(path: str, limit: int) -> Response:
+    return response(HTTP_PROBLEMS[413], f"a body may have up to {limit:,} bytes", path)
+
+
+async def on_domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PerceptdError)  # noqa: S101 - what it is registered for
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    invalid = error if isinstance(error, InvalidInputError) else None
+    return response(
+        PROBLEMS[type(error)],
+        str(error),
+        request.url.path,
+        errors=invalid.errors if invalid else None,
+        example=invalid.example if invalid else None,
+        headers=headers,
+    )
+
+
+async def on_invalid_parameters(request: Request, error: Exception) -> Response:
+    """Path and query parameters; bodies are validated by `service.schemas`."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    errors = [
+        FieldError(
+            loc=list(item["loc"]),
+            expected=item["msg"].removeprefix("Input should be "),
+            got=shown(item["input"]),
+        )
+        for item in error.errors()
+    ]
+    first = errors[0]
+    detail = f"{'.'.join(map(str, first.loc))}: expected {first.expected}, got {first.got}"
+    return response(PROBLEMS[InvalidInputError], detail, request.url.path, errors=errors)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """What Starlette raises itself: an unknown path, a wrong method, a broken form."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return body_too_large(request.url.path, request.app.max_body_size)
+    problem = HTTP_PROBLEMS.get(error.status_code)
+    if problem is None:
+        invalid = PROBLEMS[InvalidInputError]
+        problem = Problem(error.status_code, invalid.code, HTTPStatus(error.status_code).phrase)
+    headers = dict(error.headers or {})
+    return response(problem, error.detail, request.url.path, headers=headers)
+
+
+async def on_fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return response(HTTP_PROBLEMS[500], "the request broke something here", request.url.path)

@@ -1,0 +1,1 @@
+"""HTTP: each route translates a request and calls one thing."""

@@ -1,0 +1,27 @@
+"""`GET /health/live` and `/health/ready`."""
+
+from fastapi import APIRouter
+
+from service.deps import EngineDep
+from service.errors import ModelUnavailableError
+from service.schemas import Live, Ready
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+async def live() -> Live:
+    """The process answers."""
+    return Live()
+
+
+@router.get("/ready")
+async def ready(engine: EngineDep) -> Ready:
+    """Every production version is loaded and warm."""
+    if engine.failures:
+        raise ModelUnavailableError(
+            "; ".join(f"{model}: {reason}" for model, reason in engine.failures.items())
+        )
+    if not engine.production:
+        raise ModelUnavailableError("no model serves")
+    return Ready(models={name: loaded.version for name, loaded in engine.production.items()})

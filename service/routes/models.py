@@ -1,0 +1,119 @@
+"""`GET /models`: what serves, and where each version comes from."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.responses import FileResponse
+
+from service.deps import EngineDep, RepositoryDep, require_predict_token
+from service.engine import LoadedVersion
+from service.errors import PlotNotFoundError
+from service.repository import Version
+from service.schemas import (
+    ModelPublic,
+    ModelsPublic,
+    VersionDetail,
+    VersionPublic,
+    VersionsPublic,
+    example_of,
+)
+
+router = APIRouter(tags=["models"], dependencies=[Depends(require_predict_token)])
+
+ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
+VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
+Plot = Literal["loss", "boundary", "predictions"]
+PlotFormat = Literal["svg", "png"]
+IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+
+def model_public(loaded: LoadedVersion) -> ModelPublic:
+    spec = loaded.spec
+    return ModelPublic(
+        name=loaded.model,
+        description=spec.description,
+        architecture=loaded.meta.architecture,
+        version=loaded.version,
+        labels=list(spec.labels),
+        input=spec.input,
+        example=example_of(loaded.model, spec),
+        metrics=loaded.meta.metrics,
+        device=loaded.runtime.device,
+        runtime=loaded.runtime.name,
+    )
+
+
+def version_facts(version: Version) -> dict[str, Any]:
+    """What a version shows both in a list and alone."""
+    return {
+        "model": version.model,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "created_at": version.created_at,
+        "sha256": version.sha256,
+        "parent": version.parent,
+        "metrics": version.meta.metrics,
+    }
+
+
+@router.get("/models")
+async def list_models(engine: EngineDep) -> ModelsPublic:
+    """What serves, with the input of each model and a body that works."""
+    return ModelsPublic(
+        models=[model_public(loaded) for loaded in engine.production.values()],
+        failures=engine.failures,
+    )
+
+
+@router.get("/models/{model}")
+async def get_model(model: ModelName, engine: EngineDep) -> ModelPublic:
+    """One model that serves."""
+    return model_public(await engine.find(model))
+
+
+@router.get("/models/{model}/versions")
+def list_versions(model: ModelName, repository: RepositoryDep) -> VersionsPublic:
+    """Every version of a model, newest first."""
+    return VersionsPublic(
+        versions=[VersionPublic(**version_facts(version)) for version in repository.versions(model)]
+    )
+
+
+@router.get("/models/{model}/versions/{version}")
+def get_version(
+    model: ModelName, version: VersionNumber, repository: RepositoryDep
+) -> VersionDetail:
+    """The lineage of a version: metrics, curve, recipe, seed, data hash, parent, SHA-256."""
+    found = repository.version(model, version)
+    meta = found.meta
+    return VersionDetail(
+        **version_facts(found),
+        architecture=meta.architecture,
+        config=meta.config,
+        recipe=meta.recipe,
+        dataset=meta.dataset,
+        curve=meta.curve,
+        libraries=meta.libraries,
+        git_commit=meta.git_commit,
+        plots=[
+            f"/models/{model}/versions/{version}/{name}"
+            for name in meta.files
+            if name.startswith("plots/")
+        ],
+    )
+
+
+@router.get("/models/{model}/versions/{version}/plots/{plot}.{extension}")
+def get_plot(
+    model: ModelName,
+    version: VersionNumber,
+    plot: Plot,
+    extension: PlotFormat,
+    repository: RepositoryDep,
+) -> FileResponse:
+    """A picture made when the version was trained."""
+    name = f"plots/{plot}.{extension}"
+    has = [file for file in repository.version(model, version).meta.files if "plots/" in file]
+    if name not in has:
+        raise PlotNotFoundError(f"{model} version {version} has {', '.join(has) or 'no pictures'}")
+    return FileResponse(repository.folder(model, version) / name, headers=IMMUTABLE)

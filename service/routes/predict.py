@@ -1,0 +1,130 @@
+"""`POST /predict`, `/predict_proba` and `/predict/image`."""
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.datastructures import UploadFile
+
+from models.picture import PictureError
+from models.preprocessing import InputError, from_bytes, from_numbers, from_picture
+from service.deps import EngineDep, PredictionDep, SettingsDep, media_type, require_predict_token
+from service.engine import Answer, LoadedVersion
+from service.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
+from service.media import FORM_TYPE, PICTURE_TYPES, RAW_TYPE
+from service.runtimes import Rows
+from service.schemas import (
+    Prediction,
+    PredictProbaResponse,
+    PredictRequest,
+    PredictResponse,
+    ProbabilityPrediction,
+)
+from service.settings import Settings
+
+router = APIRouter(tags=["predict"], dependencies=[Depends(require_predict_token)])
+
+
+@router.post("/predict")
+async def predict(prediction: PredictionDep, engine: EngineDep) -> PredictResponse:
+    """The label of each row."""
+    version = await engine.find(prediction.model, prediction.version)
+    answer = await engine.answer(version, rows_of(prediction, version))
+    labels = version.spec.labels
+    return PredictResponse(
+        model=version.model,
+        version=version.version,
+        predictions=[Prediction(label=labels[i], index=i) for i in answer.indices.tolist()],
+    )
+
+
+@router.post("/predict_proba")
+async def predict_proba(prediction: PredictionDep, engine: EngineDep) -> PredictProbaResponse:
+    """The label of each row with the probability of every label."""
+    version = await engine.find(prediction.model, prediction.version)
+    answer = await engine.answer(version, rows_of(prediction, version))
+    return with_probabilities(version, answer)
+
+
+@router.post("/predict/image")
+async def predict_image(
+    request: Request,
+    engine: EngineDep,
+    settings: SettingsDep,
+    model: Annotated[str, Query(description="A model that reads pictures.")] = "mnist-cnn",
+    version: Annotated[int | None, Query(ge=1, description="Default: production.")] = None,
+) -> PredictProbaResponse:
+    """Read the digit in a picture.
+
+    The picture may have any size and colours, dark on light or light on dark: it is cropped,
+    inverted if need be, scaled into 20 x 20 and centred by mass, as MNIST was. 784 raw bytes are
+    taken as they are: 28 rows of grey values, 0 the background and 255 the ink.
+    """
+    loaded = await engine.find(model, version)
+    if loaded.spec.input.picture is None:
+        raise InvalidInputError(
+            f"{model} takes numbers, not pictures",
+            [FieldError(loc=["query", "model"], expected="a model that reads pictures", got=model)],
+        )
+    rows = await picture_rows(request, loaded, settings)
+    return with_probabilities(loaded, await engine.answer(loaded, rows))
+
+
+def rows_of(prediction: PredictRequest, version: LoadedVersion) -> Rows:
+    return from_numbers(version.spec.input, prediction.inputs, prediction.dtype)
+
+
+def with_probabilities(version: LoadedVersion, answer: Answer) -> PredictProbaResponse:
+    labels = version.spec.labels
+    return PredictProbaResponse(
+        model=version.model,
+        version=version.version,
+        predictions=[
+            ProbabilityPrediction(
+                label=labels[index], index=index, probabilities=dict(zip(labels, row, strict=True))
+            )
+            for index, row in zip(
+                answer.indices.tolist(), answer.probabilities.tolist(), strict=True
+            )
+        ],
+    )
+
+
+async def picture_rows(request: Request, version: LoadedVersion, settings: Settings) -> Rows:
+    """The one row that a picture in a body or a form makes."""
+    spec = version.spec.input
+    kind = media_type(request)
+    try:
+        if kind == RAW_TYPE:
+            return from_bytes(spec, await request.body())
+        if kind == FORM_TYPE:
+            body = await form_file(request)
+        elif kind in PICTURE_TYPES:
+            body = await request.body()
+        else:
+            known = ", ".join((*PICTURE_TYPES, RAW_TYPE, FORM_TYPE))
+            raise UnsupportedMediaTypeError(
+                f"the body must be one of {known}, got {kind or 'no Content-Type'}"
+            )
+        return await to_thread.run_sync(read_picture, version, body, settings.max_picture_pixels)
+    except (PictureError, InputError) as error:
+        raise InvalidInputError(
+            str(error), [FieldError(loc=["body"], expected=error.expected, got=error.got)]
+        ) from None
+
+
+def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
+    return from_picture(version.spec.input, body, max_pixels=max_pixels)
+
+
+async def form_file(request: Request) -> bytes:
+    """The field `file` of a multipart form."""
+    async with request.form(max_files=1, max_fields=1) as form:
+        file = form.get("file")
+        if isinstance(file, UploadFile):
+            return await file.read()
+    got = "no such field" if file is None else "text"
+    raise InvalidInputError(
+        f"the form needs a file in its field 'file', got {got}",
+        [FieldError(loc=["body", "file"], expected="a PNG or JPEG file", got=got)],
+    )

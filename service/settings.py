@@ -1,0 +1,88 @@
+"""Every `PERCEPTD_*` variable, validated once at start."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from the environment; each field's docstring is its line in the README."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PERCEPTD_", use_attribute_docstrings=True, frozen=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `PERCEPTD_PREDICT_TOKEN` or
+    `PERCEPTD_OPEN_PREDICTIONS=1`."""
+
+    port: int = Field(8000, ge=1, le=65535)
+    """Port to listen on."""
+
+    data_dir: Path = Path("data")
+    """Folder of the store: the SQLite database and `checkpoints/MODEL/VERSION/`."""
+
+    database_url: str | None = None
+    """`postgresql+psycopg://user:password@host/name` instead of SQLite in the data folder."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where models run. `auto` takes CUDA, then MPS, then the CPU."""
+
+    runtime: Literal["auto", "onnx", "torch"] = "auto"
+    """What executes a checkpoint. `auto` is ONNX Runtime on the CPU and torch on an accelerator."""
+
+    threads: int = Field(1, ge=1, le=256)
+    """Threads of one forward pass on the CPU."""
+
+    max_rows: int = Field(1024, ge=1, le=1_000_000)
+    """Rows that one request may carry."""
+
+    max_batch_size: int = Field(64, ge=1, le=65536)
+    """Rows that one forward pass takes at most; it bounds the memory of a large request."""
+
+    max_body_bytes: int = Field(16 * 2**20, ge=1024)
+    """Bytes that one request body may have."""
+
+    max_picture_pixels: int = Field(16_000_000, ge=784)
+    """Pixels that one uploaded picture may have."""
+
+    max_pinned_versions: int = Field(4, ge=1, le=1000)
+    """Versions besides production kept loaded because requests ask for them by number."""
+
+    predict_token: SecretStr | None = Field(None, min_length=16)
+    """Bearer token for predictions and reads. Unset: they are open."""
+
+    open_predictions: bool = False
+    """Allow listening on a public address without a predict token."""
+
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    """How much the server logs."""
+
+    access_log: bool = True
+    """Log a line per request."""
+
+    @model_validator(mode="after")
+    def _public_needs_protection(self) -> Self:
+        if not (is_loopback(self.host) or self.predict_token or self.open_predictions):
+            raise ValueError(
+                f"listening on {self.host} would open predictions to the network: set "
+                "PERCEPTD_PREDICT_TOKEN, or PERCEPTD_OPEN_PREDICTIONS=1 to allow it"
+            )
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'perceptd.db'}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
