@@ -21,8 +21,8 @@ from service.app import create_app
 from service.engine import Engine, LoadedVersion
 from service.errors import InvalidInputError, PerceptdError
 from service.repository import PRODUCTION, Repository
+from service.request_schemas import RequestSchemas
 from service.runtimes import DeviceError, Rows
-from service.schemas import RequestSchemas
 from service.settings import Settings
 
 BAR = 30  # characters of a bar that stands for certainty
@@ -144,7 +144,7 @@ def rows_of(loaded: LoadedVersion, text: str, settings: Settings) -> Rows:
         raise InvalidInputError(
             f"{text!r} is neither a file nor numbers such as 0.1,-0.2"
         ) from None
-    schemas = RequestSchemas({loaded.model: loaded.spec}, settings.max_rows)
+    schemas = RequestSchemas({loaded.model: loaded.spec}, {}, settings.max_rows)
     request = schemas.parse(json.dumps({"model": loaded.model, "inputs": [numbers]}).encode())
     return preprocessing.from_numbers(spec, request.inputs, request.dtype)
 

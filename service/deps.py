@@ -10,7 +10,7 @@ from service.engine import Engine
 from service.errors import UnsupportedMediaTypeError
 from service.media import JSON_TYPE
 from service.repository import Repository
-from service.schemas import PredictRequest
+from service.request_schemas import PredictRequest
 from service.settings import Settings
 
 JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON

@@ -22,8 +22,8 @@ from service.errors import (
     PerceptdError,
 )
 from service.repository import Repository
+from service.request_schemas import RequestSchemas, example_of
 from service.runtimes import Rows, Runtime
-from service.schemas import RequestSchemas
 from service.settings import Settings
 
 log = logging.getLogger("perceptd.engine")
@@ -59,10 +59,9 @@ class LoadedVersion:
         probabilities = np.concatenate(parts)
         if not np.isfinite(probabilities).all():
             row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
-            raise InvalidInputError(
-                f"row {row} holds numbers so large that {self.model} cannot compute with them",
-                [FieldError(loc=["inputs", row], expected="smaller numbers", got="an overflow")],
-            )
+            expected = f"numbers that {self.model} can compute with"
+            error = FieldError(loc=["inputs", row], expected=expected, got="an overflow")
+            raise InvalidInputError.of([error], example_of(self.model, self.spec))
         return Answer(decide(probabilities, self.spec.head), probabilities)
 
 
@@ -74,7 +73,7 @@ class Engine:
         self._repository = repository
         self._settings = settings
         self._production: dict[str, LoadedVersion] = {}
-        self.schemas = RequestSchemas({}, settings.max_rows)
+        self.schemas = RequestSchemas({}, {}, settings.max_rows)
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._failures: dict[str, str] = {}
         self._wanted: dict[str, int] = {}
@@ -114,8 +113,8 @@ class Engine:
                 if current:
                     production[model] = current
         specs = {model: loaded.spec for model, loaded in production.items()}
-        if specs != {model: loaded.spec for model, loaded in self._production.items()}:
-            self.schemas = RequestSchemas(specs, self._settings.max_rows)
+        absent = {model: why for model, why in failures.items() if model not in production}
+        self.schemas = RequestSchemas(specs, absent, self._settings.max_rows)
         self._production, self._failures, self._wanted = production, failures, wanted
 
     async def find(self, model: str, version: int | None = None) -> LoadedVersion:

@@ -1,6 +1,6 @@
 """What can go wrong, and the one table that maps it to HTTP. Nothing here knows a web framework."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel
 
@@ -29,6 +29,13 @@ class InvalidInputError(PerceptdError):
         self.errors = errors or []
         self.example = example
 
+    @classmethod
+    def of(cls, errors: list[FieldError], example: Any = None) -> Self:
+        """An error whose text is the first of those fields."""
+        first = errors[0]
+        where = ".".join(map(str, first.loc)) or "body"
+        return cls(f"{where}: expected {first.expected}, got {first.got}", errors, example)
+
 
 class ModelNotFoundError(PerceptdError): ...
 
@@ -43,6 +50,9 @@ class ConflictError(PerceptdError): ...
 
 
 class UnauthorizedError(PerceptdError): ...
+
+
+class BodyTooLargeError(PerceptdError): ...
 
 
 class UnsupportedMediaTypeError(PerceptdError): ...
@@ -73,6 +83,7 @@ PROBLEMS: dict[type[PerceptdError], Problem] = {
     PlotNotFoundError: Problem(404, "plot_not_found", "No such picture"),
     ConflictError: Problem(409, "conflict", "The request contradicts what is there"),
     UnauthorizedError: Problem(401, "unauthorized", "A valid token is needed"),
+    BodyTooLargeError: Problem(413, "body_too_large", "The body is too large"),
     UnsupportedMediaTypeError: Problem(415, "unsupported_media_type", "Unknown kind of body"),
     ModelUnavailableError: Problem(503, "model_unavailable", "The model cannot answer now"),
     StoreError: Problem(503, "store_unavailable", "The store cannot be reached"),
@@ -81,6 +92,5 @@ PROBLEMS: dict[type[PerceptdError], Problem] = {
 HTTP_PROBLEMS: dict[int, Problem] = {
     404: Problem(404, "not_found", "No such page"),
     405: Problem(405, "method_not_allowed", "The page does not take this method"),
-    413: Problem(413, "body_too_large", "The body is too large"),
     500: Problem(500, "internal_error", "Something broke; it was logged"),
 }

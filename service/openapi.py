@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.media import FORM_TYPE, JSON_TYPE, PICTURE_TYPES, RAW_TYPE
-from service.schemas import ProblemBody, RequestSchemas
+from service.request_schemas import RequestSchemas
+from service.schemas import ProblemBody
 
 REF = "#/components/schemas/{model}"
 NUMBER_PATHS = ("/predict", "/predict_proba")
@@ -27,10 +28,13 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
         routes=app.routes,
     )
     bodies: list[type[BaseModel]] = [*schemas.classes, ProblemBody]
-    _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=REF)
+    references, definitions = models_json_schema(
+        [(body, "validation") for body in bodies], ref_template=REF
+    )
     content["components"]["schemas"].update(definitions["$defs"])
+    one_of = [references[body, "validation"] for body in schemas.classes]
     for path in NUMBER_PATHS:
-        content["paths"][path]["post"]["requestBody"] = _number_body(schemas)
+        content["paths"][path]["post"]["requestBody"] = _number_body(one_of, schemas.examples)
     operation = content["paths"][PICTURE_PATH]["post"]
     operation["requestBody"] = _picture_body()
     for parameter in operation["parameters"]:
@@ -39,20 +43,11 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
     return content
 
 
-def _number_body(schemas: RequestSchemas) -> dict[str, Any]:
+def _number_body(one_of: list[Any], examples: dict[str, Any]) -> dict[str, Any]:
+    named = {name: {"summary": name, "value": value} for name, value in examples.items()}
     return {
         "required": True,
-        "content": {
-            JSON_TYPE: {
-                "schema": {
-                    "oneOf": [{"$ref": REF.format(model=c.__name__)} for c in schemas.classes]
-                },
-                "examples": {
-                    name: {"summary": name, "value": value}
-                    for name, value in schemas.examples.items()
-                },
-            }
-        },
+        "content": {JSON_TYPE: {"schema": {"oneOf": one_of}, "examples": named}},
     }
 
 

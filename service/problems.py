@@ -12,13 +12,15 @@ from starlette.responses import Response
 from service.errors import (
     HTTP_PROBLEMS,
     PROBLEMS,
+    BodyTooLargeError,
     FieldError,
     InvalidInputError,
     PerceptdError,
     Problem,
     UnauthorizedError,
 )
-from service.schemas import ProblemBody, shown
+from service.request_schemas import shown
+from service.schemas import ProblemBody
 
 log = logging.getLogger("perceptd")
 
@@ -81,7 +83,7 @@ def response(
 
 
 def body_too_large(path: str, limit: int) -> Response:
-    return response(HTTP_PROBLEMS[413], f"a body may have up to {limit:,} bytes", path)
+    return response(PROBLEMS[BodyTooLargeError], f"a body may have up to {limit:,} bytes", path)
 
 
 async def on_domain_error(request: Request, error: Exception) -> Response:
@@ -113,9 +115,7 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
         )
         for item in error.errors()
     ]
-    first = errors[0]
-    detail = f"{'.'.join(map(str, first.loc))}: expected {first.expected}, got {first.got}"
-    return response(PROBLEMS[InvalidInputError], detail, request.url.path, errors=errors)
+    return await on_domain_error(request, InvalidInputError.of(errors))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from service.deps import EngineDep
 from service.errors import ModelUnavailableError
+from service.problems import documented
 from service.schemas import Live, Ready
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -15,7 +16,7 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/ready")
+@router.get("/ready", responses=documented(ModelUnavailableError))
 async def ready(engine: EngineDep) -> Ready:
     """Every production version is loaded and warm."""
     if engine.failures:

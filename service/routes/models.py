@@ -7,18 +7,33 @@ from fastapi.responses import FileResponse
 
 from service.deps import EngineDep, RepositoryDep, require_predict_token
 from service.engine import LoadedVersion
-from service.errors import PlotNotFoundError
+from service.errors import (
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    PlotNotFoundError,
+    StoreError,
+    UnauthorizedError,
+    VersionNotFoundError,
+)
+from service.problems import documented
 from service.repository import Version
+from service.request_schemas import example_of
 from service.schemas import (
     ModelPublic,
     ModelsPublic,
     VersionDetail,
     VersionPublic,
     VersionsPublic,
-    example_of,
 )
 
-router = APIRouter(tags=["models"], dependencies=[Depends(require_predict_token)])
+router = APIRouter(
+    tags=["models"],
+    dependencies=[Depends(require_predict_token)],
+    responses=documented(UnauthorizedError),
+)
+of_a_model = documented(ModelNotFoundError, InvalidInputError, ModelUnavailableError)
+of_a_version = documented(ModelNotFoundError, VersionNotFoundError, InvalidInputError, StoreError)
 
 ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
 VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
@@ -65,13 +80,13 @@ async def list_models(engine: EngineDep) -> ModelsPublic:
     )
 
 
-@router.get("/models/{model}")
+@router.get("/models/{model}", responses=of_a_model)
 async def get_model(model: ModelName, engine: EngineDep) -> ModelPublic:
     """One model that serves."""
     return model_public(await engine.find(model))
 
 
-@router.get("/models/{model}/versions")
+@router.get("/models/{model}/versions", responses=of_a_version)
 def list_versions(model: ModelName, repository: RepositoryDep) -> VersionsPublic:
     """Every version of a model, newest first."""
     return VersionsPublic(
@@ -79,7 +94,7 @@ def list_versions(model: ModelName, repository: RepositoryDep) -> VersionsPublic
     )
 
 
-@router.get("/models/{model}/versions/{version}")
+@router.get("/models/{model}/versions/{version}", responses=of_a_version)
 def get_version(
     model: ModelName, version: VersionNumber, repository: RepositoryDep
 ) -> VersionDetail:
@@ -103,7 +118,11 @@ def get_version(
     )
 
 
-@router.get("/models/{model}/versions/{version}/plots/{plot}.{extension}")
+@router.get(
+    "/models/{model}/versions/{version}/plots/{plot}.{extension}",
+    response_class=FileResponse,
+    responses={**of_a_version, 200: {"content": {"image/svg+xml": {}, "image/png": {}}}},
+)
 def get_plot(
     model: ModelName,
     version: VersionNumber,

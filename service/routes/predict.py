@@ -10,19 +10,43 @@ from models.picture import PictureError
 from models.preprocessing import InputError, from_bytes, from_numbers, from_picture
 from service.deps import EngineDep, PredictionDep, SettingsDep, media_type, require_predict_token
 from service.engine import Answer, LoadedVersion
-from service.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
+from service.errors import (
+    BodyTooLargeError,
+    FieldError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    VersionNotFoundError,
+)
 from service.media import FORM_TYPE, PICTURE_TYPES, RAW_TYPE
+from service.problems import documented
+from service.request_schemas import PredictRequest
 from service.runtimes import Rows
 from service.schemas import (
     Prediction,
     PredictProbaResponse,
-    PredictRequest,
     PredictResponse,
     ProbabilityPrediction,
 )
 from service.settings import Settings
 
-router = APIRouter(tags=["predict"], dependencies=[Depends(require_predict_token)])
+PICTURE_EXAMPLE = "curl -F file=@digit.png http://127.0.0.1:8000/predict/image"
+
+router = APIRouter(
+    tags=["predict"],
+    dependencies=[Depends(require_predict_token)],
+    responses=documented(
+        UnauthorizedError,
+        ModelNotFoundError,
+        VersionNotFoundError,
+        BodyTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidInputError,
+        ModelUnavailableError,
+    ),
+)
 
 
 @router.post("/predict")
@@ -62,10 +86,9 @@ async def predict_image(
     """
     loaded = await engine.find(model, version)
     if loaded.spec.input.picture is None:
-        raise InvalidInputError(
-            f"{model} takes numbers, not pictures",
-            [FieldError(loc=["query", "model"], expected="a model that reads pictures", got=model)],
-        )
+        expected = "a model that reads pictures"
+        error = FieldError(loc=["query", "model"], expected=expected, got=f"{model}, of numbers")
+        raise InvalidInputError.of([error], PICTURE_EXAMPLE)
     rows = await picture_rows(request, loaded, settings)
     return with_probabilities(loaded, await engine.answer(loaded, rows))
 
@@ -108,9 +131,8 @@ async def picture_rows(request: Request, version: LoadedVersion, settings: Setti
             )
         return await to_thread.run_sync(read_picture, version, body, settings.max_picture_pixels)
     except (PictureError, InputError) as error:
-        raise InvalidInputError(
-            str(error), [FieldError(loc=["body"], expected=error.expected, got=error.got)]
-        ) from None
+        wrong = FieldError(loc=["body"], expected=error.expected, got=error.got)
+        raise InvalidInputError.of([wrong], PICTURE_EXAMPLE) from None
 
 
 def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
@@ -124,7 +146,5 @@ async def form_file(request: Request) -> bytes:
         if isinstance(file, UploadFile):
             return await file.read()
     got = "no such field" if file is None else "text"
-    raise InvalidInputError(
-        f"the form needs a file in its field 'file', got {got}",
-        [FieldError(loc=["body", "file"], expected="a PNG or JPEG file", got=got)],
-    )
+    error = FieldError(loc=["body", "file"], expected="a PNG or JPEG file", got=got)
+    raise InvalidInputError.of([error], PICTURE_EXAMPLE)

@@ -1,0 +1,227 @@
+"""Request schemas of predictions: what a model takes depends on the model.
+
+Each is a pydantic class made from the model's spec, and the same class validates a body and
+describes it in the OpenAPI document.
+"""
+
+import json
+from collections.abc import Mapping
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import from_json
+
+from models.spec import Dtype, InputSpec, ModelSpec
+from service.errors import FieldError, InvalidInputError, ModelNotFoundError, ModelUnavailableError
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+NOTHING = object()  # stands for a field that is absent
+MAX_ERRORS = 10  # a body with a thousand wrong rows is told of the first few
+MAX_SHOWN = 60  # characters of a wrong value that are repeated to its sender
+
+
+class PredictRequest(BaseModel):
+    """The body of a prediction; each model has its own, with `inputs` as that model takes them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    version: PositiveInt | None = Field(None, description="Default: the production version.")
+    dtype: Dtype = "float32"
+    inputs: list[Any]
+
+
+class RequestSchemas:
+    """The request schema of each serving model, by model and dtype.
+
+    `failures` says why a model that should serve does not.
+    """
+
+    def __init__(
+        self, specs: Mapping[str, ModelSpec], failures: Mapping[str, str], max_rows: int
+    ) -> None:
+        self._specs = dict(specs)
+        self._failures = dict(failures)
+        self._classes = {
+            (name, dtype): request_class(name, spec.input, dtype, max_rows)
+            for name, spec in specs.items()
+            for dtype in dtypes_of(spec.input)
+        }
+
+    @property
+    def classes(self) -> list[type[PredictRequest]]:
+        return list(self._classes.values())
+
+    @property
+    def picture_models(self) -> list[str]:
+        return [name for name, spec in self._specs.items() if spec.input.picture]
+
+    @property
+    def examples(self) -> dict[str, dict[str, Any]]:
+        """A body that works for each model."""
+        return {name: example_of(name, spec) for name, spec in self._specs.items()}
+
+    def parse(self, body: bytes) -> PredictRequest:
+        """Validate a body.
+
+        Raises `InvalidInputError`, `ModelNotFoundError`, `ModelUnavailableError`.
+        """
+        try:
+            content = from_json(body)
+        except ValueError as error:
+            raise self._refused(None, [], "JSON", str(error)) from None
+        if not isinstance(content, dict):
+            raise self._refused(None, [], "an object", shown(content))
+        name = content.get("model", NOTHING)
+        if not isinstance(name, str):
+            raise self._refused(None, ["model"], f"one of {', '.join(self._specs)}", shown(name))
+        if reason := self._failures.get(name):
+            raise ModelUnavailableError(f"{name}: {reason}")
+        if name not in self._specs:
+            known = ", ".join(self._specs) or "none"
+            raise ModelNotFoundError(f"no model is called {shown(name)}; serving: {known}")
+        dtype = content.get("dtype", "float32")
+        known_dtypes = dtypes_of(self._specs[name].input)
+        if dtype not in known_dtypes:
+            expected = " or ".join(f'"{known}"' for known in known_dtypes)
+            raise self._refused(name, ["dtype"], expected, shown(dtype))
+        try:
+            return self._classes[name, dtype].model_validate(content)
+        except ValidationError as error:
+            errors = field_errors(error, self._specs[name].input, dtype)
+            raise InvalidInputError.of(errors, self._example(name)) from None
+
+    def _refused(
+        self, name: str | None, loc: list[str | int], expected: str, got: str
+    ) -> InvalidInputError:
+        error = FieldError(loc=loc, expected=expected, got=got)
+        return InvalidInputError.of([error], self._example(name))
+
+    def _example(self, name: str | None) -> dict[str, Any] | None:
+        return self.examples.get(name or next(iter(self._specs), ""))
+
+
+def dtypes_of(spec: InputSpec) -> tuple[Dtype, ...]:
+    """What numbers a model takes: a picture may also come as whole numbers 0..255."""
+    return ("float32", "uint8") if spec.picture else ("float32",)
+
+
+def example_of(name: str, spec: ModelSpec) -> dict[str, Any]:
+    """A body for `/predict` that the model answers."""
+    dtype = {} if spec.example.dtype == "float32" else {"dtype": spec.example.dtype}
+    return {"model": name, **dtype, "inputs": spec.example.inputs}
+
+
+def request_class(name: str, spec: InputSpec, dtype: Dtype, max_rows: int) -> type[PredictRequest]:
+    """The pydantic class of one model's request in one dtype."""
+    title = "".join(part.capitalize() for part in name.replace("_", "-").split("-"))
+    suffix = "Pixels" if dtype == "uint8" else ""
+    row: Any = _row_type(spec, dtype)
+    inputs: Any = Annotated[
+        list[row],
+        Field(
+            min_length=1,
+            max_length=max_rows,
+            fail_fast=True,
+            description=_describe(spec, dtype),
+        ),
+    ]
+    fields: dict[str, Any] = {
+        "model": (Literal[name], ...),
+        "dtype": (Literal["uint8"], ...) if dtype == "uint8" else (Literal["float32"], "float32"),
+        "inputs": (inputs, ...),
+    }
+    return create_model(f"Predict{title}{suffix}", __base__=PredictRequest, **fields)
+
+
+def _row_type(spec: InputSpec, dtype: Dtype) -> Any:
+    number = _number_type(spec, dtype)
+    if not spec.picture:
+        return _nested(number, spec.shape)
+    return Annotated[
+        Annotated[_nested(number, (spec.size,)), Tag("flat")]
+        | Annotated[_nested(number, spec.picture), Tag("nested")],
+        Discriminator(lambda row: "nested" if _starts_with_list(row) else "flat"),
+    ]
+
+
+def _number_type(spec: InputSpec, dtype: Dtype) -> Any:
+    if dtype == "uint8":
+        return Annotated[int, Field(ge=0, le=255)]
+    low = -FLOAT32_MAX if spec.minimum is None else spec.minimum
+    high = FLOAT32_MAX if spec.maximum is None else spec.maximum
+    return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]
+
+
+def _nested(number: Any, shape: tuple[int, ...]) -> Any:
+    for length in reversed(shape):
+        exactly = Field(min_length=length, max_length=length, fail_fast=True)
+        number = Annotated[list[number], exactly]
+    return number
+
+
+def _starts_with_list(row: Any) -> bool:
+    return isinstance(row, list) and bool(row) and isinstance(row[0], list)
+
+
+def _describe(spec: InputSpec, dtype: Dtype) -> str:
+    if not spec.picture:
+        return f"Rows of shape {list(spec.shape)}."
+    height, width = spec.picture
+    numbers = "whole numbers 0..255" if dtype == "uint8" else "numbers 0..1"
+    return f"Pictures of {height} x {width} {numbers}, nested or flat; 0 is the background."
+
+
+def field_errors(error: ValidationError, spec: InputSpec, dtype: Dtype) -> list[FieldError]:
+    """pydantic's errors in our words; for a picture's numbers with the dtype they may belong to."""
+    found = []
+    for item in islice(error.errors(include_url=False, include_context=True), MAX_ERRORS):
+        loc = [part for part in item["loc"] if part not in ("flat", "nested")]
+        kind, value = item["type"], item["input"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if spec.picture and is_number and loc[:1] == ["inputs"]:
+            expected = _PICTURE_NUMBERS[dtype]
+        elif kind == "missing":
+            expected, value = "a value", NOTHING
+        elif kind == "extra_forbidden":
+            expected = f"no field of this name (known: {', '.join(PredictRequest.model_fields)})"
+        elif kind in ("too_long", "too_short"):
+            limit = item["ctx"]["max_length" if kind == "too_long" else "min_length"]
+            bound = "at most" if kind == "too_long" else "at least"
+            expected = f"{bound} {limit} rows" if loc == ["inputs"] else f"an array of {limit}"
+        else:
+            expected = item["msg"].removeprefix("Input should be ")
+        found.append(FieldError(loc=loc, expected=expected, got=shown(value)))
+    return found
+
+
+_PICTURE_NUMBERS: dict[Dtype, str] = {
+    "float32": 'numbers in 0..1 (whole numbers in 0..255 need "dtype": "uint8")',
+    "uint8": 'whole numbers in 0..255 (numbers in 0..1 go without "dtype": "uint8")',
+}
+
+
+def shown(value: Any) -> str:
+    """A wrong value as its sender is told of it: short, and nested things by their size."""
+    if value is NOTHING:
+        return "nothing"
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)}"
+    try:
+        text = json.dumps(value[: MAX_SHOWN + 1] if isinstance(value, str) else value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
