@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.picture import read_digit
+from models.digit import read_digit
 from models.spec import Dtype, InputSpec
 
 FULL_INK = 255
@@ -66,7 +66,8 @@ def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
         )
     if spec.picture and rows.dtype == np.uint8:
         return from_pixels(spec, rows)
-    values = rows.reshape(len(rows), *spec.shape).astype(np.float32)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, which is told below
+        values = rows.reshape(len(rows), *spec.shape).astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError("finite numbers", "NaN or an infinity")
     low, high = float(values.min()), float(values.max())

@@ -61,10 +61,16 @@ def load(name: str) -> Architecture:
     entry = entries[name]
     try:
         architecture = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise BrokenArchitectureError(f"architecture {name!r} ({entry.value}): {error}") from error
+    except Exception as error:  # a plug-in's module may raise anything
+        raise BrokenArchitectureError(
+            f"architecture {name!r} ({entry.value}): {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(architecture, Architecture):
         raise BrokenArchitectureError(f"architecture {name!r}: {entry.value} is none")
+    if architecture.name != name:
+        raise BrokenArchitectureError(
+            f"architecture {name!r}: {entry.value} calls itself {architecture.name!r}"
+        )
     return architecture
 
 

@@ -125,8 +125,6 @@ class Engine:
         serving = self._production.get(model)
         if serving and version in (None, serving.version):
             return serving
-        if version is not None and (pinned := self._pinned.get((model, version))):
-            return pinned
         if version is None or (serving is None and model not in self._failures):
             raise self._not_serving(model)
         return await to_thread.run_sync(self._pin, model, version)

@@ -19,8 +19,8 @@ class Settings(BaseSettings):
     """Address to listen on. Anything but loopback needs `PERCEPTD_PREDICT_TOKEN` or
     `PERCEPTD_OPEN_PREDICTIONS=1`."""
 
-    port: int = Field(8000, ge=1, le=65535)
-    """Port to listen on."""
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
 
     data_dir: Path = Path("data")
     """Folder of the store: the SQLite database and `checkpoints/MODEL/VERSION/`."""

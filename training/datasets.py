@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits, make_blobs, make_circles
 from sklearn.model_selection import train_test_split
 
 from models import preprocessing
-from models.picture import fit, place
+from models.digit import fit, place
 from models.spec import ModelSpec
 from training import files
 from training.splits import DataError, Dataset, Split, hold_out

@@ -1,0 +1,58 @@
+"""What more than one part of the tests needs."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from service.settings import Settings
+from tests.server import running
+
+POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_from_outside() -> None:
+    """A developer's own PERCEPTD_* variables must not change what the tests see."""
+    for name in [name for name in os.environ if name.startswith("PERCEPTD_")]:
+        if name not in (POSTGRES, "PERCEPTD_MNIST_DIR", "PERCEPTD_TEST_CONTAINERS"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of one server that serves the shipped checkpoints, for tests that change nothing."""
+    with running(Settings(data_dir=tmp_path_factory.mktemp("data"))) as client:
+        yield client
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Settings], httpx.Client]]:
+    """Start a server of one's own with some settings; it ends with the test."""
+    with ExitStack() as stack:
+        yield lambda settings: stack.enter_context(running(settings))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """An empty store, once on SQLite and once on a real PostgreSQL where there is one."""
+    if request.param == "sqlite":
+        yield Settings(data_dir=tmp_path)
+        return
+    if not (url := os.environ.get(POSTGRES)):
+        pytest.skip(f"{POSTGRES} names no PostgreSQL server")
+    schema = f"test_{uuid4().hex}"
+    admin = create_engine(url)
+    with admin.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    try:
+        yield Settings(data_dir=tmp_path, database_url=f"{url}?options=-csearch_path%3D{schema}")
+    finally:
+        with admin.begin() as connection:
+            connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+        admin.dispose()

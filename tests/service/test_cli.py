@@ -1,0 +1,129 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image, ImageDraw
+
+from service.repository import PRETRAINED
+
+
+def perceptd(*args: str | Path, data_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", *map(str, args)],
+        env={**os.environ, "PERCEPTD_DATA_DIR": str(data_dir), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "seven.png"
+    image = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(image).line([(50, 40), (140, 40), (90, 160)], fill=0, width=16, joint="curve")
+    image.save(path)
+    return path
+
+
+def test_predict_prints_the_answer_and_a_bar_per_class(data_dir: Path, seven: Path) -> None:
+    result = perceptd("predict", "mnist-cnn", seven, data_dir=data_dir)
+    first, *bars = result.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    assert first == "7  (mnist-cnn version 1)"
+    assert [line.split()[0] for line in bars] == list("0123456789")
+    assert bars[7].count("█") > 20
+
+
+def test_predict_takes_numbers_also_negative_ones(data_dir: Path) -> None:
+    result = perceptd("predict", "xor", "-1,1", "--json", data_dir=data_dir)
+    answer = json.loads(result.stdout)
+    assert (answer["model"], answer["version"], answer["label"]) == ("xor", 1, "1")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["predict", "nope", "1,2"], "no model is called 'nope'"),
+        (["predict", "dnn", "1,2,3"], "expected an array of 2"),
+        (["predict", "dnn", "absent.png"], "neither a file nor numbers"),
+        (["predict", "dnn", "1,nan"], "finite"),
+        (["predict", "dnn", "1,2", "--version", "9"], "dnn has no version 9"),
+        (["predict", "mnist-cnn", __file__], "PNG or JPEG"),
+        (["predict", "dnn", __file__], "takes numbers, not pictures"),
+        (["models", "add", "absent"], "meta.json cannot be read"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: str) -> None:
+    result = perceptd(*args, data_dir=data_dir)
+    assert result.returncode == 1
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_models_lists_versions_and_add_makes_one(data_dir: Path) -> None:
+    added = perceptd("models", "add", PRETRAINED / "dnn", "--promote", data_dir=data_dir)
+    assert added.stdout == "dnn version 2, production\n"
+    named = perceptd("models", "add", PRETRAINED / "dnn", "--name", "rings", data_dir=data_dir)
+    assert named.stdout == "rings version 1, production\n"
+
+    listed = perceptd("models", data_dir=data_dir).stdout.splitlines()
+    rows = {tuple(line.split()[:3]) for line in listed}
+    assert {("dnn", "2", "production"), ("dnn", "1", "previous")} <= rows
+    assert ("rings", "1", "production") in rows
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"PERCEPTD_PORT": "none"}, "PERCEPTD_PORT"),
+        ({"PERCEPTD_HOST": "0.0.0.0"}, "PERCEPTD_OPEN_PREDICTIONS=1"),
+        ({"PERCEPTD_DEVICE": "gpu"}, "PERCEPTD_DEVICE"),
+    ],
+)
+def test_a_bad_setting_ends_in_a_sentence(data_dir: Path, env: dict[str, str], told: str) -> None:
+    result = perceptd("serve", data_dir=data_dir, **env)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("args", [[], ["serve"], ["models"], ["models", "add"], ["predict"]])
+def test_help_explains(data_dir: Path, args: list[str]) -> None:
+    result = perceptd(*args, "--help", data_dir=data_dir)
+    assert result.returncode == 0
+    assert "Usage: " in result.stdout
+
+
+def test_serve_answers_and_ends_on_sigterm(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr
+    try:
+        for line in process.stderr:
+            if "Uvicorn running on" in line:
+                url = line.split()[4]
+                break
+        answer = httpx.post(f"{url}/predict", json={"model": "xor", "inputs": [[1, -1]]})
+        assert answer.json()["predictions"] == [{"label": "1", "index": 1}]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        log = process.stderr.read()
+        process.stderr.close()
+    assert process.wait() in (0, -signal.SIGTERM)
+    assert "Traceback" not in log

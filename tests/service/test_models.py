@@ -1,0 +1,96 @@
+import hashlib
+import json
+
+import httpx
+import pytest
+
+from models import registry
+from service.repository import PRETRAINED
+
+PICTURES = {
+    "perceptron": {"loss", "boundary"},
+    "dnn": {"loss", "boundary"},
+    "xor": {"loss", "boundary"},
+    "mnist-mlp": {"loss", "predictions"},
+    "mnist-cnn": {"loss", "predictions"},
+}
+
+
+def test_every_model_says_what_it_takes_and_how_good_it_is(client: httpx.Client) -> None:
+    answer = client.get("/models").json()
+    assert {model["name"] for model in answer["models"]} == set(registry.BUILT_IN)
+    assert answer["failures"] == {}
+    for model in answer["models"]:
+        assert model == client.get(f"/models/{model['name']}").json()
+        assert (model["version"], model["device"], model["runtime"]) == (1, "cpu", "onnx")
+        assert 0.9 < model["metrics"]["test"]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("model", registry.BUILT_IN)
+def test_a_version_leads_to_its_weights_recipe_seed_and_data(
+    client: httpx.Client, model: str
+) -> None:
+    (listed,) = client.get(f"/models/{model}/versions").json()["versions"]
+    version = client.get(f"/models/{model}/versions/1").json()
+
+    assert listed.items() <= version.items()
+    assert version["aliases"] == ["production"]
+    weights = (PRETRAINED / model / "model.safetensors").read_bytes()
+    assert version["sha256"] == hashlib.sha256(weights).hexdigest()
+    assert isinstance(version["recipe"]["seed"], int)
+    assert len(version["dataset"]["sha256"]) == 64
+    assert version["curve"][-1]["epoch"] == version["recipe"]["epochs"]
+    assert version["libraries"]["torch"]
+
+
+@pytest.mark.parametrize("model", registry.BUILT_IN)
+def test_the_pictures_of_a_version_are_served(client: httpx.Client, model: str) -> None:
+    urls = client.get(f"/models/{model}/versions/1").json()["plots"]
+    assert {url.rpartition("/")[2].partition(".")[0] for url in urls} == PICTURES[model]
+    for url in urls:
+        response = client.get(url)
+        assert response.status_code == 200
+        if url.endswith(".svg"):
+            assert response.headers["content-type"].startswith("image/svg+xml")
+            assert b"<svg" in response.content
+        else:
+            assert response.headers["content-type"] == "image/png"
+            assert response.content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/models/nope", 404, "model_not_found"),
+        ("/models/nope/versions", 404, "model_not_found"),
+        ("/models/nope/versions/1", 404, "model_not_found"),
+        ("/models/dnn/versions/2", 404, "version_not_found"),
+        ("/models/dnn/versions/0", 422, "invalid_input"),
+        ("/models/dnn/versions/one", 422, "invalid_input"),
+        ("/models/dnn/versions/99999999999999999999", 404, "version_not_found"),
+        ("/models/dnn/versions/1/plots/predictions.svg", 404, "plot_not_found"),
+        ("/models/dnn/versions/1/plots/meta.svg", 422, "invalid_input"),
+        ("/models/dnn/versions/1/plots/loss.json", 422, "invalid_input"),
+        ("/models/dnn/versions/1/plots/..%2Fmeta.json", 404, "not_found"),
+        ("/models/..%2F..%2Fetc/versions", 404, "not_found"),
+        ("/nope", 404, "not_found"),
+    ],
+)
+def test_what_is_not_there_is_told(client: httpx.Client, path: str, status: int, code: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"]
+
+
+def test_a_wrong_method_is_told(client: httpx.Client) -> None:
+    response = client.get("/predict")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+
+
+def test_shipped_checkpoints_are_small() -> None:
+    size = sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file())
+    assert size < 2_000_000
+    for folder in PRETRAINED.iterdir():
+        assert "/" not in json.loads((folder / "meta.json").read_text())["libraries"]["torch"]

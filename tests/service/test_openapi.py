@@ -1,0 +1,98 @@
+"""The document describes the service exactly: what it publishes is what it accepts."""
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.service.test_predict import BAD_BODIES
+
+
+@pytest.fixture(scope="module")
+def document(client: httpx.Client) -> Any:
+    return client.get("/openapi.json").json()
+
+
+def validator(document: Any, schema: Any) -> Draft202012Validator:
+    return Draft202012Validator({**schema, "components": document["components"]})
+
+
+def body_of(document: Any, path: str) -> Any:
+    return document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+
+
+def test_the_document_is_openapi_3_1(document: Any) -> None:
+    assert document["openapi"].startswith("3.1")
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    references = re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(document))
+    assert set(references) <= document["components"]["schemas"].keys()
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_proba"])
+def test_each_model_has_an_example_that_works(
+    client: httpx.Client, document: Any, path: str
+) -> None:
+    body = body_of(document, path)
+    accepts = validator(document, body["schema"])
+    models = {model["name"] for model in client.get("/models").json()["models"]}
+    assert body["examples"].keys() == models
+    for example in body["examples"].values():
+        accepts.validate(example["value"])
+        response = client.post(path, json=example["value"])
+        assert response.status_code == 200
+        answer = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+        validator(document, answer["schema"]).validate(response.json())
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_the_published_schema_refuses_what_the_service_refuses(document: Any, name: str) -> None:
+    body = BAD_BODIES[name][0]
+    if isinstance(body, bytes):
+        pytest.skip("not JSON: no schema can say so")
+    assert not validator(document, body_of(document, "/predict")["schema"]).is_valid(body)
+
+
+def test_every_model_has_a_schema_of_its_own(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    dnn, pixels = schemas["PredictDnn"], schemas["PredictMnistCnnPixels"]
+    row = dnn["properties"]["inputs"]["items"]
+    assert dnn["properties"]["model"]["const"] == "dnn"
+    assert (row["minItems"], row["maxItems"], row["items"]["type"]) == (2, 2, "number")
+    flat, nested = pixels["properties"]["inputs"]["items"]["oneOf"]
+    assert flat["items"] == {"type": "integer", "minimum": 0, "maximum": 255}
+    assert (flat["minItems"], nested["maxItems"], nested["items"]["maxItems"]) == (784, 28, 28)
+
+
+def test_every_route_has_a_summary_and_errors_of_one_shape(document: Any) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["description"], path
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    content = response["content"]["application/problem+json"]
+                    assert content["schema"] == {"$ref": "#/components/schemas/ProblemBody"}
+                    assert content["examples"]
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_documentation_pages_need_nothing_from_elsewhere(
+    client: httpx.Client, page: str
+) -> None:
+    response = client.get(page)
+    assert response.status_code == 200
+    assets = re.findall(r'(?:src|href)="([^"]+)"', response.text)
+    assert assets
+    for asset in assets:
+        assert asset.startswith("/"), asset
+        assert client.get(asset).status_code == 200
+
+
+def test_the_root_leads_to_the_documentation(client: httpx.Client) -> None:
+    response = client.get("/", follow_redirects=True)
+    assert response.status_code == 200
+    assert response.url.path == "/docs"

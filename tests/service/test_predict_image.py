@@ -1,0 +1,148 @@
+import io
+import struct
+import zlib
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from models.mnist import drawn_seven
+
+PATH = "/predict/image"
+
+
+def picture(kind: str = "PNG", mode: str = "L", paper: Any = 255, ink: Any = 0) -> bytes:
+    """A seven of thick strokes on paper of 200 x 240."""
+    image = Image.new(mode, (200, 240), paper)
+    ImageDraw.Draw(image).line([(50, 50), (140, 50), (90, 190)], fill=ink, width=18, joint="curve")
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def answer(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    (prediction,) = response.json()["predictions"]
+    return prediction
+
+
+@pytest.mark.parametrize("model", ["mnist-cnn", "mnist-mlp"])
+def test_a_drawn_seven_is_read_however_it_is_sent(client: httpx.Client, model: str) -> None:
+    url = f"{PATH}?model={model}"
+    answers = [
+        answer(client.post(url, files={"file": ("seven.png", picture())})),
+        answer(client.post(url, content=picture(), headers={"Content-Type": "image/png"})),
+        answer(client.post(url, content=picture("JPEG"), headers={"Content-Type": "image/jpeg"})),
+    ]
+    for got in answers:
+        assert got["label"] == "7"
+        assert sum(got["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "paper", "ink"),
+    [
+        ("L", 0, 255),
+        ("L", 200, 90),
+        ("RGB", (250, 240, 200), (20, 20, 120)),
+        ("RGB", (0, 90, 0), (255, 80, 80)),
+        ("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)),
+        ("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
+    ],
+)
+def test_paper_and_ink_may_have_any_colour(
+    client: httpx.Client, mode: str, paper: Any, ink: Any
+) -> None:
+    body = picture(mode=mode, paper=paper, ink=ink)
+    response = client.post(PATH, content=body, headers={"Content-Type": "image/png"})
+    assert answer(response)["label"] == "7"
+
+
+def test_raw_bytes_are_taken_as_they_are(client: httpx.Client) -> None:
+    pixels = np.array(drawn_seven(), dtype=np.uint8)
+    headers = {"Content-Type": "application/octet-stream"}
+
+    got = answer(client.post(PATH, content=pixels.tobytes(), headers=headers))
+
+    body = {"model": "mnist-cnn", "inputs": [drawn_seven()], "dtype": "uint8"}
+    assert got == client.post("/predict_proba", json=body).json()["predictions"][0]
+
+
+def bomb() -> bytes:
+    """A PNG of a few dozen bytes that says it is 50,000 x 50,000."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+BAD_PICTURES = {
+    "a text file": (b"hello, world", "PNG or JPEG"),
+    "nothing": (b"", "PNG or JPEG"),
+    "half a picture": (picture()[:200], "a whole PNG"),
+    "blank": (picture(ink=255), "digit"),
+    "a bomb": (bomb(), "at most 16,000,000 pixels"),
+    "a GIF": (picture("GIF"), "PNG or JPEG"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICTURES)
+def test_what_is_no_picture_of_a_digit_is_refused_in_words(client: httpx.Client, name: str) -> None:
+    body, expected = BAD_PICTURES[name]
+    for response in (
+        client.post(PATH, content=body, headers={"Content-Type": "image/png"}),
+        client.post(PATH, files={"file": ("digit.png", body, "image/png")}),
+    ):
+        problem = response.json()
+        assert (response.status_code, problem["code"]) == (422, "invalid_input")
+        assert problem["errors"][0]["loc"] == ["body"]
+        assert expected in problem["errors"][0]["expected"]
+        assert problem["errors"][0]["got"]
+        assert problem["example"].startswith("curl ")
+
+
+def test_raw_bytes_of_another_length_are_refused(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    response = client.post(PATH, content=b"\0" * 783, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {"loc": ["body"], "expected": "784 bytes, one per pixel", "got": "783 bytes"}
+    ]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "image/gif", "application/json"])
+def test_another_media_type_is_refused(client: httpx.Client, kind: str) -> None:
+    response = client.post(PATH, content=picture(), headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+    assert kind in response.json()["detail"]
+
+
+def test_a_form_without_the_file_is_refused(client: httpx.Client) -> None:
+    for response in (
+        client.post(PATH, files={"picture": picture()}),
+        client.post(PATH, files={"file": (None, "text")}),
+    ):
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["loc"] == ["body", "file"]
+
+
+def test_a_broken_form_is_refused(client: httpx.Client) -> None:
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        response = client.post(PATH, content=b"--y\r\n", headers={"Content-Type": kind})
+        assert response.status_code in (400, 422)
+        assert response.json()["code"] == "invalid_input"
+
+
+def test_a_model_of_numbers_reads_no_picture(client: httpx.Client) -> None:
+    response = client.post(f"{PATH}?model=dnn", files={"file": picture()})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"] == ["query", "model"]

@@ -1,0 +1,104 @@
+"""The rules of the house that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("models", "training", "service")
+
+MAY_IMPORT = {
+    "models": {"models"},
+    "training": {"models", "training"},
+    "service": {"models", "service"},
+}
+TORCH_FREE = {"spec", "preprocessing", "picture", "ink", "digit", "checkpoint", "registry", "mnist"}
+WEB = {"fastapi", "starlette", "uvicorn"}
+MAY_KNOW_THE_WEB = {
+    "service.app",
+    "service.deps",
+    "service.middleware",
+    "service.openapi",
+    "service.problems",
+    "service.__main__",
+    "service.routes.health",
+    "service.routes.models",
+    "service.routes.predict",
+}
+
+
+def modules(package: str) -> Iterator[tuple[str, Path]]:
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def imports(path: Path, *, at_top: bool = False) -> set[str]:
+    """Modules that a file imports; only those it imports at once if `at_top`."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if at_top else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_those_below_them(package: str) -> None:
+    for name, path in modules(package):
+        foreign = roots(imports(path)) & {*PACKAGES, "tests", "benchmarks", "scripts"}
+        assert foreign <= MAY_IMPORT[package], name
+
+
+def test_only_the_edge_of_the_service_knows_the_web() -> None:
+    knowing = {name for name, path in modules("service") if roots(imports(path)) & WEB}
+    assert knowing == MAY_KNOW_THE_WEB
+
+
+def test_routes_know_neither_sql_nor_tensors() -> None:
+    for name, path in modules("service"):
+        if name.startswith("service.routes."):
+            assert not roots(imports(path)) & {"sqlalchemy", "torch", "numpy", "onnxruntime"}, name
+
+
+def test_what_serving_needs_of_models_is_free_of_torch() -> None:
+    for name, path in modules("models"):
+        if name.rpartition(".")[2] in TORCH_FREE:
+            assert "torch" not in roots(imports(path, at_top=True)), name
+
+
+@pytest.mark.parametrize("module", ["service.app", "service.__main__", "models", "training"])
+def test_importing_does_nothing_and_needs_no_torch(module: str, tmp_path: Path) -> None:
+    script = f"import sys, {module}; print('torch' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == "False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_readme_says_what_the_code_says() -> None:
+    subprocess.run([sys.executable, "-m", "scripts.readme", "--check"], cwd=ROOT, check=True)
+
+
+def test_the_readme_has_every_file_of_the_house() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for package in PACKAGES:
+        for name, path in modules(package):
+            if path.name != "__init__.py" and "migrations" not in path.parts:
+                assert path.name in readme, name
