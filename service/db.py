@@ -7,8 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     JSON,
     Connection,
@@ -18,6 +16,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     create_engine,
     event,
+    inspect,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -25,6 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from service.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"  # the newest revision in `migrations/`
 BUSY_TIMEOUT_MS = 5000
 STARTUP_LOCK = 0x7065_7263  # any number, the same in every process
 
@@ -87,11 +87,25 @@ def writing(engine: Engine) -> Engine:
 
 def migrate(engine: Engine, data_dir: Path) -> None:
     """Bring the tables up to date, one process at a time."""
+    if revision_of(engine) == HEAD:
+        return
+    from alembic import command  # a third of a second that most starts need not spend
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with startup_lock(engine, data_dir), engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def revision_of(engine: Engine) -> str | None:
+    """The revision that the tables are at; None for an empty database."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return revision
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Measurements behind the figures that the README states. Run as `python -m benchmarks.NAME`."""

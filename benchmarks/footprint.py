@@ -1,0 +1,144 @@
+"""Seconds from the start of a server to its first answer, and its resident memory.
+
+    python -m benchmarks.footprint [--runs 5]
+
+perceptd on ONNX Runtime, beside perceptd with torch forced on the CPU, and beside a bare FastAPI
+route that answers a constant: the floor, which has no model at all. Each runs in turn, again and
+again, each time with a fresh store for the first start and the same store for the second.
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.machine import describe
+from models.mnist import drawn_seven
+
+RESULTS = Path(__file__).parent / "results" / "footprint.md"
+BODY = {"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()]}
+FLOOR = """
+import sys
+import uvicorn
+from fastapi import FastAPI
+app = FastAPI()
+@app.post("/predict")
+async def predict(body: dict) -> dict:
+    return {"label": "7"}
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds to the first answer; resident MB then, and after the load."""
+
+    seconds: float
+    first_mb: float
+    loaded_mb: float
+
+
+def measured(command: list[str], environment: dict[str, str]) -> Run:
+    """Start a server, ask until it answers, put load on it, end it."""
+    port = free_port()
+    full = [part.replace("PORT", str(port)) for part in command]
+    began = time.monotonic()
+    process = subprocess.Popen(
+        full,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            while not answers(client):
+                if process.poll() is not None:
+                    raise SystemExit(f"{command} ended with {process.returncode}")
+                time.sleep(0.005)
+            seconds = time.monotonic() - began
+            first = resident_mb(process.pid)
+            many = {**BODY, "inputs": [drawn_seven()] * 1000}
+            for _ in range(20):
+                client.post("/predict", json=many).raise_for_status()
+            return Run(seconds, first, resident_mb(process.pid))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.post("/predict", json=BODY).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def resident_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1000
+    raise SystemExit("no resident memory to be read: this benchmark needs Linux")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def measure(runs: int) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    perceptd = [sys.executable, "-m", "service", "serve", "--port", "PORT"]
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as store:
+            onnx = {"PERCEPTD_DATA_DIR": store, "PERCEPTD_DEVICE": "cpu"}
+            variants = {
+                "floor: FastAPI, no model": ([sys.executable, "-c", FLOOR, "PORT"], {}),
+                "perceptd, first start": (perceptd, onnx),
+                "perceptd": (perceptd, onnx),
+                "perceptd, torch forced": (perceptd, {**onnx, "PERCEPTD_RUNTIME": "torch"}),
+            }
+            for name, (command, environment) in variants.items():
+                found.setdefault(name, []).append(measured(command, environment))
+    return found
+
+
+def table(found: dict[str, list[Run]]) -> str:
+    floor = statistics.median(run.seconds for run in found["floor: FastAPI, no model"])
+    lines = [
+        "| server | s to first answer, median (min to max) | ratio to floor "
+        "| MB at first answer | MB after 20,000 CNN rows |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, runs in found.items():
+        seconds = [run.seconds for run in runs]
+        middle = statistics.median(seconds)
+        lines.append(
+            f"| {name} | {middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) "
+            f"| {middle / floor:.1f} | {statistics.median(run.first_mb for run in runs):.0f} "
+            f"| {statistics.median(run.loaded_mb for run in runs):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    runs: int = parser.parse_args().runs
+    text = f"{describe()}; {runs} runs of each, in turn.\n\n{table(measure(runs))}\n"
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

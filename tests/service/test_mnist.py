@@ -1,0 +1,74 @@
+"""The shipped checkpoints on the real test digits, asked over HTTP."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+FOLDER = "PERCEPTD_MNIST_DIR"
+ROWS = 1000  # per request
+
+pytestmark = pytest.mark.mnist
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The 10,000 test digits (N, 28, 28) and their labels (N,)."""
+    raw = Path(os.environ.get(FOLDER, "data")) / "MNIST" / "raw"
+    if not raw.is_dir():
+        pytest.skip(f"{raw} is absent: {FOLDER} names the folder that holds MNIST/raw")
+    pictures = np.fromfile(raw / "t10k-images-idx3-ubyte", dtype=np.uint8, offset=16)
+    labels = np.fromfile(raw / "t10k-labels-idx1-ubyte", dtype=np.uint8, offset=8)
+    return pictures.reshape(-1, 28, 28), labels
+
+
+def labels_of(client: httpx.Client, path: str, **request: Any) -> list[int]:
+    response = client.post(path, **request)
+    assert response.status_code == 200, response.text
+    return [int(prediction["label"]) for prediction in response.json()["predictions"]]
+
+
+@pytest.mark.parametrize(("model", "accuracy"), [("mnist-mlp", 0.977), ("mnist-cnn", 0.989)])
+def test_predict_reaches_the_reference_accuracy_on_all_test_digits(
+    client: httpx.Client,
+    digits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    model: str,
+    accuracy: float,
+) -> None:
+    pictures, labels = digits
+    answers: list[int] = []
+    for first in range(0, len(pictures), ROWS):
+        rows = pictures[first : first + ROWS].tolist()
+        body = {"model": model, "dtype": "uint8", "inputs": rows}
+        answers += labels_of(client, "/predict", json=body)
+
+    measured = float(np.mean(np.array(answers) == labels))
+    recorded = client.get(f"/models/{model}").json()["metrics"]["test"]["accuracy"]
+    print(f"{model}: {measured:.4f} of {len(labels):,} test digits through POST /predict")
+    assert measured >= accuracy
+    assert measured == pytest.approx(recorded, abs=1e-4)
+
+
+def test_a_digit_is_read_alike_as_numbers_bytes_and_picture(
+    client: httpx.Client, digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    pictures, labels = digits
+    right = 0
+    for picture, label in zip(pictures[:300], labels[:300].tolist(), strict=True):
+        scaled = (picture / 255).round(4).tolist()
+        as_numbers = labels_of(client, "/predict", json={"model": "mnist-cnn", "inputs": [scaled]})
+        raw = {
+            "content": picture.tobytes(),
+            "headers": {"Content-Type": "application/octet-stream"},
+        }
+        assert labels_of(client, "/predict/image", **raw) == as_numbers
+        file = io.BytesIO()
+        Image.fromarray(255 - picture).resize((140, 140)).save(file, "PNG")
+        right += labels_of(client, "/predict/image", files={"file": file.getvalue()}) == [label]
+    assert right >= 0.97 * 300

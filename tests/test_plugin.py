@@ -1,0 +1,89 @@
+"""A model of one's own, exactly as the README shows it: installed, trained, served."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.settings import Settings
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def block(language: str, beginning: str) -> str:
+    """The README's code block of that language that begins so."""
+    for code in re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL):
+        if code.startswith(beginning):
+            return str(code)
+    raise AssertionError(f"README.md shows no {language} that begins with {beginning!r}")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the README's package was installed into by pip."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    (source / "spiral.py").write_text(block("python", "# spiral.py"))
+    (source / "pyproject.toml").write_text(block("toml", "[build-system]"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    options = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(target)]
+    subprocess.run([*pip, *options, str(source)], check=True)
+    return target
+
+
+def run(*args: str | Path, plugin: Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(plugin)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_plugin_is_trained_and_served_without_a_change_here(
+    installed: Path, tmp_path: Path, serve: Callable[[Settings], httpx.Client]
+) -> None:
+    assert "spiral" in run("training", "--help", plugin=installed, cwd=tmp_path)
+    trained = run("training", "spiral", plugin=installed, cwd=tmp_path)
+    assert float(trained.split("accuracy ")[-1].split(",")[0]) > 0.95
+    assert (tmp_path / "runs/spiral/1/plots/loss.svg").exists()
+    added = run("service", "models", "add", "runs/spiral/1", plugin=installed, cwd=tmp_path)
+    assert added == "spiral version 1, production\n"
+
+    client = serve(Settings(data_dir=tmp_path / "data"))
+
+    assert "spiral" not in sys.modules
+    answer = client.post("/predict_proba", json={"model": "spiral", "inputs": [[0.5, 0.5]]})
+    (prediction,) = answer.json()["predictions"]
+    assert prediction["probabilities"].keys() == {"red", "green", "blue"}
+    assert prediction["label"] == max(
+        prediction["probabilities"], key=prediction["probabilities"].__getitem__
+    )
+    document = client.get("/openapi.json").json()
+    assert document["components"]["schemas"]["PredictSpiral"]
+
+
+def test_a_plugin_runs_on_torch_too(installed: Path, tmp_path: Path) -> None:
+    run("training", "spiral", "--epochs", "50", "--out", "spiral", plugin=installed, cwd=tmp_path)
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from models import checkpoint
+from service.runtimes import OnnxRuntime, TorchRuntime
+folder = Path("spiral")
+meta = checkpoint.read(folder)
+rows = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+torch = TorchRuntime(folder, meta, "cpu", 1).run(rows)
+np.testing.assert_allclose(torch, OnnxRuntime(folder, meta, 1).run(rows), atol=1e-5)
+"""
+    (tmp_path / "compare.py").write_text(script)
+    run("compare", plugin=installed, cwd=tmp_path)
