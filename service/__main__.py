@@ -25,8 +25,9 @@ from service.request_schemas import RequestSchemas
 from service.runtimes import DeviceError, Rows
 from service.settings import Settings
 
+SECRET = ("database_url", "predict_token")  # settings whose value is never repeated
 BAR = 30  # characters of a bar that stands for certainty
-EXPECTED_ERRORS = (CheckpointError, DeviceError, PerceptdError, PictureError)
+EXPECTED_ERRORS = (CheckpointError, DeviceError, PerceptdError, PictureError, OSError)
 
 
 DATA_DIR = click.option(
@@ -53,6 +54,8 @@ def cli() -> None:
 def serve(**overrides: Any) -> None:
     """Serve the models of the store; a new store is given the shipped ones."""
     settings = read_settings(**overrides)
+    with opened_store(settings):
+        pass  # a store that cannot be used ends in a sentence here, not in the server's traceback
     app = create_app(settings)
     click.echo(f"perceptd on http://{settings.host}:{settings.port} (API: /docs)", err=True)
     uvicorn.run(
@@ -72,7 +75,7 @@ def models(context: click.Context, /, **overrides: Any) -> None:
     context.obj = overrides
     if context.invoked_subcommand:
         return
-    with opened_store(**overrides) as repository:
+    with opened_store(read_settings(**overrides)) as repository:
         for model in repository.production():
             for version in repository.versions(model):
                 accuracy = version.meta.metrics.get("test", {}).get("accuracy")
@@ -93,7 +96,7 @@ def add(overrides: dict[str, Any], checkpoint: Path, name: str | None, promote: 
 
     A running server that uses the same store serves it within a second once it is production.
     """
-    with opened_store(**overrides) as repository:
+    with opened_store(read_settings(**overrides)) as repository:
         model, version = repository.register(checkpoint, name, promote=promote)
         aliases = repository.version(model, version).aliases
     click.echo(f"{model} version {version}{', production' if PRODUCTION in aliases else ''}")
@@ -111,7 +114,7 @@ def predict(model: str, input: str, version: int | None, as_json: bool, **overri
     Prints the answer, and a bar per class with its probability. No server needs to run.
     """
     settings = read_settings(**overrides)
-    with opened_store(**overrides) as repository:
+    with opened_store(settings) as repository:
         engine = Engine(repository, settings)
         engine.refresh()
         loaded = anyio.run(engine.find, model, version)
@@ -156,13 +159,14 @@ def read_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"PERCEPTD_{'_'.join(map(str, first['loc'])).upper()}: " if first["loc"] else ""
-        got = f", got {first['input']!r}" if first["loc"] else ""
+        told = first["loc"] and first["loc"][0] not in SECRET
+        got = f", got {first['input']!r}" if told else ""
         raise click.UsageError(f"{name}{first['msg'].removeprefix('Value error, ')}{got}") from None
 
 
 @contextmanager
-def opened_store(**overrides: Any) -> Iterator[Repository]:
-    settings = read_settings(**overrides)
+def opened_store(settings: Settings) -> Iterator[Repository]:
+    """The store of these settings, made or brought up to date."""
     database = db.connect(settings)
     try:
         repository = Repository(database, settings.data_dir)

@@ -3,11 +3,47 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.checkpoint import CurvePoint, DatasetRef
 from models.spec import InputSpec
 from service.errors import FieldError
+
+
+def example(**facts: Any) -> ConfigDict:
+    """A model config that shows these facts in the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [facts]})
+
+
+SEVEN = {"label": "7", "index": 7}
+METRICS = {"test": {"loss": 0.0285, "accuracy": 0.9911}}
+VERSION_EXAMPLE: dict[str, Any] = {
+    "model": "mnist-cnn",
+    "version": 2,
+    "aliases": ["production"],
+    "created_at": "2026-01-31T12:00:00Z",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "parent": 1,
+    "metrics": METRICS,
+}
+MODEL_EXAMPLE: dict[str, Any] = {
+    "name": "mnist-cnn",
+    "description": "Reads a handwritten digit with two convolutions.",
+    "architecture": "mnist-cnn",
+    "version": 2,
+    "labels": list("0123456789"),
+    "input": {
+        "name": "x",
+        "shape": [1, 28, 28],
+        "minimum": 0.0,
+        "maximum": 1.0,
+        "picture": [28, 28],
+    },
+    "example": {"model": "mnist-cnn", "dtype": "uint8", "inputs": [[0] * 784]},
+    "metrics": METRICS,
+    "device": "cpu",
+    "runtime": "onnx",
+}
 
 
 class Prediction(BaseModel):
@@ -16,6 +52,8 @@ class Prediction(BaseModel):
 
 
 class PredictResponse(BaseModel):
+    model_config = example(model="mnist-cnn", version=1, predictions=[SEVEN])
+
     model: str
     version: int
     predictions: list[Prediction]
@@ -26,6 +64,12 @@ class ProbabilityPrediction(Prediction):
 
 
 class PredictProbaResponse(BaseModel):
+    model_config = example(
+        model="dnn",
+        version=1,
+        predictions=[{"label": "1", "index": 1, "probabilities": {"0": 0.0116, "1": 0.9884}}],
+    )
+
     model: str
     version: int
     predictions: list[ProbabilityPrediction]
@@ -33,6 +77,8 @@ class PredictProbaResponse(BaseModel):
 
 class ModelPublic(BaseModel):
     """A model that serves, and a body for `/predict` that works."""
+
+    model_config = example(**MODEL_EXAMPLE)
 
     name: str
     description: str
@@ -47,12 +93,16 @@ class ModelPublic(BaseModel):
 
 
 class ModelsPublic(BaseModel):
+    model_config = example(models=[MODEL_EXAMPLE], failures={})
+
     models: list[ModelPublic]
     failures: dict[str, str] = Field(description="Models that should serve and cannot, and why.")
 
 
 class VersionPublic(BaseModel):
     """One version in a list."""
+
+    model_config = example(**VERSION_EXAMPLE)
 
     model: str
     version: int
@@ -66,6 +116,18 @@ class VersionPublic(BaseModel):
 class VersionDetail(VersionPublic):
     """Where a version comes from: everything needed to make it again."""
 
+    model_config = example(
+        **VERSION_EXAMPLE,
+        architecture="mnist-cnn",
+        config={"channels": [32, 64], "activation": "relu"},
+        recipe={"dataset": "mnist", "optimizer": "adam", "learning_rate": 0.001, "seed": 777},
+        dataset={"name": "mnist", "sha256": "ab" * 32, "rows": {"train": 60000, "test": 10000}},
+        curve=[{"epoch": 15, "loss": 0.006, "test_loss": 0.0285, "test_accuracy": 0.9911}],
+        libraries={"torch": "2.14.1"},
+        git_commit="0f" * 20,
+        plots=["/models/mnist-cnn/versions/2/plots/loss.svg"],
+    )
+
     architecture: str
     config: dict[str, Any]
     recipe: dict[str, Any] | None
@@ -77,14 +139,20 @@ class VersionDetail(VersionPublic):
 
 
 class VersionsPublic(BaseModel):
+    model_config = example(versions=[VERSION_EXAMPLE])
+
     versions: list[VersionPublic]
 
 
 class Live(BaseModel):
+    model_config = example(status="live")
+
     status: Literal["live"] = "live"
 
 
 class Ready(BaseModel):
+    model_config = example(status="ready", models={"dnn": 1, "mnist-cnn": 3})
+
     status: Literal["ready"] = "ready"
     models: dict[str, int] = Field(description="The production version of each model.")
 

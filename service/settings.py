@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     """Folder of the store: the SQLite database and `checkpoints/MODEL/VERSION/`."""
 
-    database_url: str | None = None
+    database_url: str | None = Field(None, pattern=r"^postgresql\+psycopg://", repr=False)
     """`postgresql+psycopg://user:password@host/name` instead of SQLite in the data folder."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

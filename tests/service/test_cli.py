@@ -90,6 +90,8 @@ def test_models_lists_versions_and_add_makes_one(data_dir: Path) -> None:
         ({"PERCEPTD_PORT": "none"}, "PERCEPTD_PORT"),
         ({"PERCEPTD_HOST": "0.0.0.0"}, "PERCEPTD_OPEN_PREDICTIONS=1"),
         ({"PERCEPTD_DEVICE": "gpu"}, "PERCEPTD_DEVICE"),
+        ({"PERCEPTD_DATABASE_URL": "mysql://me:s3cret@db"}, "PERCEPTD_DATABASE_URL"),
+        ({"PERCEPTD_PREDICT_TOKEN": "s3cret"}, "PERCEPTD_PREDICT_TOKEN"),
     ],
 )
 def test_a_bad_setting_ends_in_a_sentence(data_dir: Path, env: dict[str, str], told: str) -> None:
@@ -97,6 +99,20 @@ def test_a_bad_setting_ends_in_a_sentence(data_dir: Path, env: dict[str, str], t
     assert result.returncode == 2
     assert told in result.stderr
     assert "Traceback" not in result.stderr
+    assert "s3cret" not in result.stderr
+
+
+def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    url = "postgresql+psycopg://me:s3cret@127.0.0.1:1/db"
+    for result in (
+        perceptd("serve", data_dir=tmp_path / "file" / "data"),
+        perceptd("serve", data_dir=tmp_path, PERCEPTD_DATABASE_URL=url),
+    ):
+        assert result.returncode == 1
+        assert result.stderr.startswith("Error: ")
+        assert len(result.stderr.splitlines()) == 1
+        assert "s3cret" not in result.stderr
 
 
 @pytest.mark.parametrize("args", [[], ["serve"], ["models"], ["models", "add"], ["predict"]])

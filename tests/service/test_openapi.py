@@ -79,6 +79,18 @@ def test_every_route_has_a_summary_and_errors_of_one_shape(document: Any) -> Non
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+def test_every_answer_has_an_example_that_fits_its_schema(document: Any) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            content = operation["responses"]["200"]["content"]
+            if "application/json" not in content:
+                assert path.endswith("{extension}")
+                continue
+            name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            (example,) = document["components"]["schemas"][name]["examples"]
+            validator(document, document["components"]["schemas"][name]).validate(example)
+
+
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
 def test_the_documentation_pages_need_nothing_from_elsewhere(
     client: httpx.Client, page: str
