@@ -1,25 +1,42 @@
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import httpx
 import pytest
 from PIL import Image, ImageDraw
 
+from service.__main__ import main
 from service.repository import PRETRAINED
 
 
-def perceptd(*args: str | Path, data_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "service", *map(str, args)],
-        env={**os.environ, "PERCEPTD_DATA_DIR": str(data_dir), **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def perceptd(*args: str | Path, data_dir: Path, **env: str) -> Result:
+    """The command as the shell runs it, but in this process: starting costs seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["perceptd", *map(str, args)]
+    with (
+        mock.patch.dict(os.environ, {"PERCEPTD_DATA_DIR": str(data_dir), **env}),
+        mock.patch.object(sys, "argv", argv),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    code = ended.value.code
+    return Result(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
