@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
 from models.checkpoint import GRAPH, WEIGHTS, tensor_offsets
+from models.graph import open_graph
 from models.layers import Probabilities
 from models.spec import ModelSpec
 
@@ -82,7 +82,7 @@ def _forget_sources(graph: onnx.ModelProto) -> None:
 
 
 def _check(classifier: nn.Module, spec: ModelSpec, graph_file: Path) -> None:
-    session = onnxruntime.InferenceSession(graph_file, providers=["CPUExecutionProvider"])
+    session = open_graph(graph_file)
     random = np.random.default_rng(0)
     low = -3.0 if spec.input.minimum is None else spec.input.minimum
     high = 3.0 if spec.input.maximum is None else spec.input.maximum

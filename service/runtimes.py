@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from models import checkpoint, registry
 from models.checkpoint import GRAPH, Meta
+from models.graph import open_graph
 from service.settings import Settings
 
 Device = Literal["cpu", "cuda", "mps"]
 Rows = NDArray[np.float32]  # (N, *spec.input.shape)
 Probabilities = NDArray[np.float32]  # (N, K)
-
-FAULTS_ONLY = 3  # onnxruntime's severity "error"
 
 
 class DeviceError(RuntimeError):
@@ -45,13 +43,7 @@ class OnnxRuntime:
     device = "cpu"
 
     def __init__(self, folder: Path, meta: Meta, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = FAULTS_ONLY
-        self._session = onnxruntime.InferenceSession(
-            folder / GRAPH, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_graph(folder / GRAPH, threads)
         self._input = meta.spec.input.name
 
     def run(self, rows: Rows) -> Probabilities:

@@ -1,0 +1,21 @@
+"""An exported graph, opened in ONNX Runtime."""
+
+import os
+from pathlib import Path
+
+# At import already, ONNX Runtime opens a database of usage events in the home folder, to be sent to
+# its maker. Nothing a model is asked leaves this process.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+
+ERRORS_ONLY = 3  # onnxruntime's severity
+
+
+def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU. It may be run from several threads at once."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
