@@ -2,17 +2,23 @@
 
 import hashlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+# Before torch starts its threads: they sleep while they wait for each other. By default they spin,
+# which starves a server beside the training, and the training itself where something else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import click
 import torch
 from pydantic import BaseModel, ValidationError
 
 from models import checkpoint, registry
+from models.export import ExportError
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training import datasets, recipes
@@ -321,7 +327,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         first_line = str(error).splitlines()[0]
@@ -364,6 +370,8 @@ def main() -> None:
         ImportFileError,
         checkpoint.CheckpointError,
         registry.BrokenArchitectureError,
+        ExportError,
+        OSError,
         LookupError,
     ) as error:
         click.echo(f"Error: {error}", err=True)

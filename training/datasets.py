@@ -120,10 +120,14 @@ def _download_mnist(data_dir: Path) -> None:
             MNIST(folder, download=True)
         except (RuntimeError, OSError) as error:
             raise DataError(
-                f"MNIST is not in {data_dir} and cannot be downloaded ({error}); "
+                f"MNIST is not in {data_dir} and cannot be downloaded ({_one_line(error)}); "
                 f"name the folder that holds MNIST/raw with --data-dir"
             ) from error
         shutil.move(Path(folder) / "MNIST", data_dir / "MNIST")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _mnist_split(spec: ModelSpec, data_dir: Path, train: bool) -> Split:
@@ -135,7 +139,7 @@ def _mnist_split(spec: ModelSpec, data_dir: Path, train: bool) -> Split:
     except Exception as error:  # torchvision raises whatever the damaged file provokes
         raise DataError(
             f"the {part} set in {data_dir / 'MNIST' / 'raw'} is incomplete or damaged: "
-            f"{str(error) or type(error).__name__}"
+            f"{_one_line(error)}"
         ) from error
     pictures, targets = data.data.numpy(), data.targets.numpy()
     if pictures.shape != (rows, 28, 28) or targets.shape != (rows,):

@@ -11,7 +11,7 @@ largest number exceeds 1). Where no test rows are named, a fifth of each class i
 """
 
 import csv
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,14 @@ def read(spec: ModelSpec, path: Path) -> Dataset:
 def _read_csv(spec: ModelSpec, path: Path) -> Dataset:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
+            lines = csv.reader(file)
+            header = next(lines, [])
+            for line in lines:
+                if line and len(line) != len(header):
+                    raise DataError(
+                        f"{path}: line {lines.line_num} has {len(line)} columns, "
+                        f"the header has {len(header)}"
+                    )
         if header.count("label") != 1:
             raise DataError(f"{path}: the header needs one column 'label', it has {header[:5]} ...")
         numbers = [i for i, name in enumerate(header) if name not in ("label", "split")]
@@ -65,17 +72,19 @@ def _read_csv(spec: ModelSpec, path: Path) -> Dataset:
 
 
 def _load_columns(path: Path, columns: list[int], kind: type) -> NDArray[Any]:
-    return np.loadtxt(
-        path,
-        delimiter=",",
-        skiprows=1,
-        usecols=columns,
-        dtype=kind,
-        encoding="utf-8-sig",
-        quotechar='"',
-        comments=None,
-        ndmin=2,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about blank lines, and about no line at all
+        return np.loadtxt(
+            path,
+            delimiter=",",
+            skiprows=1,
+            usecols=columns,
+            dtype=kind,
+            encoding="utf-8-sig",
+            quotechar='"',
+            comments=None,
+            ndmin=2,
+        )
 
 
 def _as_pixels(path: Path, rows: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -90,9 +99,9 @@ def _as_pixels(path: Path, rows: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 def _read_npz(spec: ModelSpec, path: Path) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except Exception as error:  # numpy and zipfile raise whatever the damaged file provokes
         raise DataError(f"{path} is not a readable NPZ file of plain arrays: {error}") from error
     if missing := {"inputs", "labels"} - arrays.keys():
         raise DataError(f"{path}: no array {min(missing)!r}; it has {', '.join(arrays) or 'none'}")

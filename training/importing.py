@@ -8,7 +8,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -36,7 +35,9 @@ def import_module(architecture: Architecture, config: ModelConfig, path: Path) -
         raise ImportFileError(
             f"{path} does not fit {architecture.name} with {config.model_dump()}: {difference}"
         )
-    if broken := [key for key, value in state_dict.items() if not value.isfinite().all()]:
+    if odd := [key for key, value in state_dict.items() if not _is_plain(value)]:
+        raise ImportFileError(f"{path}: {', '.join(odd)} is not a dense tensor of real numbers")
+    if broken := [key for key, value in state_dict.items() if not value.double().isfinite().all()]:
         raise ImportFileError(f"{path}: {', '.join(broken)} holds NaN or infinities")
     module.load_state_dict(state_dict)
     return module.eval()
@@ -54,11 +55,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ImportFileError(f"{path} does not exist") from error
     except UnpicklingError as error:
         raise ImportFileError(
-            f"{path} holds more than tensors, and nothing else is ever loaded; "
+            f"{path} is damaged or holds more than tensors, and nothing else is ever loaded; "
             f"save the weights alone: torch.save(model.state_dict(), ...)"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ImportFileError(f"{path} is not a readable weights file: {error}") from error
+    except Exception as error:  # the readers raise whatever the damaged file provokes
+        raise ImportFileError(
+            f"{path} is not a readable weights file: {str(error) or type(error).__name__}"
+        ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -69,3 +72,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} holds a {type(content).__name__}, expected a state_dict: tensors by name"
         )
     return content
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether the tensor holds real numbers, one by one, that a module can take over."""
+    return value.layout == torch.strided and not (
+        value.is_quantized or value.is_complex() or value.is_meta
+    )

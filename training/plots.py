@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from models.checkpoint import PLOT_FORMATS, CurvePoint
@@ -57,6 +58,7 @@ def loss_curve(curve: list[CurvePoint]) -> Figure:
     axes.plot(epochs, [point.loss for point in curve], label="training", marker=marker)
     axes.plot(epochs, [point.test_loss for point in curve], label="held out", marker=marker)
     axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
 
@@ -92,8 +94,8 @@ def boundary(
             linewidths=0.5,
             label=label,
         )
-    axes.set(xlabel="x1", ylabel="x2")
-    axes.legend(frameon=False, loc="upper right")
+    axes.set(xlabel="x1", ylabel="x2", aspect="equal")
+    axes.legend(loc="upper right", title="class")
     return figure
 
 
