@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models import checkpoint
-from service.repository import PRETRAINED
+from service.repository import shipped
 from service.settings import Settings
 
 README = Path(__file__).parent.parent / "README.md"
@@ -31,7 +31,7 @@ def models_table() -> str:
         "| model | answers | input | recipe | held-out rows | held-out loss | held-out accuracy |",
         "| --- | --- | --- | --- | ---: | ---: | ---: |",
     ]
-    for folder in sorted(PRETRAINED.iterdir()):
+    for folder in shipped():
         meta = checkpoint.read(folder)
         test = meta.metrics["test"]
         shape = " x ".join(map(str, meta.spec.input.picture or meta.spec.input.shape))

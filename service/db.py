@@ -17,6 +17,7 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
+    make_url,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -72,7 +73,10 @@ class AliasRow(Base):
 
 def connect(settings: Settings) -> Engine:
     """An engine for the configured database; SQLite in WAL mode, its folder made if absent."""
-    engine = create_engine(settings.sqlalchemy_url, pool_pre_ping=True)
+    url = make_url(settings.sqlalchemy_url)
+    if url.get_backend_name() == "postgresql":  # whatever encoding the database was made with
+        url = url.update_query_dict({"client_encoding": "utf8"})
+    engine = create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _configure_sqlite)

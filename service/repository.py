@@ -28,6 +28,11 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 63"
 
 
+def shipped(pretrained: Path = PRETRAINED) -> list[Path]:
+    """The checkpoint folders in the package, one of each built-in model."""
+    return sorted(meta.parent for meta in pretrained.glob(f"[!.]*/{checkpoint.META}"))
+
+
 @dataclass(frozen=True)
 class Version:
     """One version of a model and where it comes from."""
@@ -56,7 +61,7 @@ class Repository:
             db.migrate(self._engine, self._data_dir)
             with db.startup_lock(self._engine, self._data_dir):
                 if not self.production():
-                    for folder in sorted(pretrained.iterdir()):
+                    for folder in shipped(pretrained):
                         self.register(folder, folder.name)
 
     def folder(self, model: str, version: int) -> Path:

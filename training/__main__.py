@@ -5,9 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 # Before torch starts its threads: they sleep while they wait for each other. By default they spin,
 # which starves a server beside the training, and the training itself where something else runs.
@@ -15,7 +14,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import click
 import torch
-from pydantic import BaseModel, ValidationError
 
 from models import checkpoint, registry
 from models.export import ExportError
@@ -24,99 +22,34 @@ from models.spec import ModelConfig
 from training import datasets, recipes
 from training.evaluate import evaluate
 from training.importing import ImportFileError, import_module
+from training.options import (
+    SCRATCH,
+    SHARED_OPTIONS,
+    TRAINING_OPTIONS,
+    free_target,
+    parse,
+    parse_recipe,
+    pick_device,
+    with_options,
+)
 from training.progress import Reporter, reporter
 from training.recipes import Recipe
 from training.save import save
 from training.splits import DataError, Dataset
 from training.state import StateFile
-from training.train import train
+from training.train import DivergedError, train
 
-RUNS = Path("runs")
-SCRATCH = "scratch"
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Parsed = TypeVar("Parsed", bound=BaseModel)
-
-
-def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE, each value as JSON where it is JSON, else as text."""
-    settings = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{value!r}: expected NAME=VALUE, such as hidden=8")
-        try:
-            settings[key] = json.loads(text)
-        except json.JSONDecodeError:
-            settings[key] = text
-    return settings
-
-
-SHARED_OPTIONS = [
-    click.option(
-        "--dataset",
-        metavar="NAME|FILE",
-        help="blobs, circles, xor, digits, mnist, or a .csv or .npz file.",
-    ),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        default=Path("data"),
-        envvar="PERCEPTD_MNIST_DIR",
-        show_envvar=True,
-        show_default=True,
-        help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
-    ),
-    click.option(
-        "--set",
-        "config",
-        multiple=True,
-        metavar="NAME=VALUE",
-        callback=pairs,
-        help="Change the network: hidden=8, activation=tanh, channels=[16,32]. Repeatable.",
-    ),
-    click.option(
-        "--out",
-        type=click.Path(path_type=Path),
-        help="The checkpoint folder to write.  [default: the next free runs/MODEL/N]",
-    ),
-]
-
-TRAINING_OPTIONS = [
-    click.option("--recipe", default="reference", show_default=True, help="reference or fast."),
-    click.option("--epochs", type=int, help="Passes over the data."),
-    click.option("--learning-rate", type=float, help="Step size; the peak, for one_cycle."),
-    click.option("--batch-size", type=int, help="Rows per step."),
-    click.option("--seed", type=int, help="Of the initial weights and the order of rows."),
-    *SHARED_OPTIONS,
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-    ),
-    click.option(
-        "--start-from",
-        default=SCRATCH,
-        show_default=True,
-        metavar="scratch|CHECKPOINT",
-        help="Fresh weights, or those of a checkpoint folder of the same model.",
-    ),
-    click.option(
-        "--progress",
-        type=click.Choice(["bar", "json"]),
-        default="bar",
-        show_default=True,
-        help="A bar for people, or one JSON object a line.",
-    ),
-]
-
-
-def with_options(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
-    def apply(function: Command) -> Command:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return apply
+EXPECTED_ERRORS = (
+    DataError,
+    DivergedError,
+    ImportFileError,
+    checkpoint.CheckpointError,
+    registry.BrokenArchitectureError,
+    ExportError,
+    LookupError,
+    OSError,
+)
 
 
 class Trainings(click.Group):
@@ -229,9 +162,9 @@ def train_model(
                 report=report.epoch,
             )
         except KeyboardInterrupt:
-            resumable = ", the same command goes on from its last saved epoch"
-            click.echo(f"\nStopped{resumable if state_file.read() else ''}.", err=True)
-            sys.exit(INTERRUPTED)
+            if state_file.read():
+                click.echo("\nThe same command goes on from the last saved epoch.", err=True)
+            raise
     meta = save(
         target,
         architecture,
@@ -275,33 +208,6 @@ def start(
     )
 
 
-def parse_recipe(
-    name: str, recipe: str, dataset: str | None, hyperparameters: dict[str, Any]
-) -> Recipe:
-    known = recipes.of(name)
-    if recipe not in known:
-        raise click.BadParameter(
-            f"{recipe!r}; {name} knows {', '.join(known)}", param_hint="--recipe"
-        )
-    base = known[recipe]
-    changes = {key: value for key, value in hyperparameters.items() if value is not None}
-    fields = {field: getattr(base, field) for field in Recipe.model_fields}
-    return parse(Recipe, {**fields, **changes, **({"dataset": dataset} if dataset else {})}, "")
-
-
-def parse(model: type[Parsed], values: dict[str, Any], option: str) -> Parsed:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        hint = f"{option} {field}" if option else f"--{field.replace('_', '-')}"
-        known = f"; it knows {', '.join(model.model_fields) or 'no settings'}" if option else ""
-        raise click.BadParameter(
-            f"{first['msg']}, got {first['input']!r}{known}", param_hint=hint
-        ) from error
-
-
 def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
     meta = checkpoint.read(folder)
     if meta.architecture != architecture.name:
@@ -309,29 +215,6 @@ def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
             f"{folder} is a {meta.architecture}, and {architecture.name} cannot start from it"
         )
     return meta
-
-
-def free_target(out: Path | None, name: str) -> Path:
-    """Where the checkpoint goes; refused before any work where something is there already."""
-    if out is None:
-        number = 1
-        while (RUNS / name / str(number)).exists():
-            number += 1
-        return RUNS / name / str(number)
-    if out.exists():
-        raise checkpoint.CheckpointError(f"{out} exists, and a checkpoint is never overwritten")
-    return out
-
-
-def pick_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        torch.zeros(1, device=name).item()
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise click.BadParameter(f"{name!r}: {first_line}", param_hint="--device") from error
 
 
 def fingerprint(
@@ -364,16 +247,14 @@ def main() -> None:
     # A terminated training cleans up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        cli(prog_name="python -m training")
-    except (
-        DataError,
-        ImportFileError,
-        checkpoint.CheckpointError,
-        registry.BrokenArchitectureError,
-        ExportError,
-        OSError,
-        LookupError,
-    ) as error:
+        cli(prog_name="python -m training", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Stopped.", err=True)
+        sys.exit(INTERRUPTED)
+    except EXPECTED_ERRORS as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
 

@@ -1,6 +1,7 @@
 """How a training tells what it does: a bar for people, JSON lines for programs."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -39,7 +40,11 @@ class BarReporter:
 
     def __init__(self, epochs: int) -> None:
         self._bar = click.progressbar(
-            length=epochs, label="epochs", show_pos=True, item_show_func=_figures
+            length=epochs,
+            label="epochs",
+            show_pos=True,
+            item_show_func=_figures,
+            hidden=not sys.stdout.isatty(),
         )
         self._drawn = 0
 

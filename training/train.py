@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,10 @@ CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this man
 SMALL = 100_000  # numbers in the training set below which a second thread only costs
 THREADS = torch.get_num_threads()
 SAVE_SECONDS = 1.0  # epochs shorter than this are not saved each
+
+
+class DivergedError(ArithmeticError):
+    """The loss is no longer a number, and no further step will mend it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ def train(
     """Train a module from scratch, or from the weights `start_from`, by a recipe.
 
     Each epoch draws its randomness from the seed and its own number, so that a training resumed
-    from `state_file` ends in the same weights as one that was never interrupted.
+    from `state_file` ends in the same weights as one that was never interrupted. Raises
+    `DivergedError`.
     """
     torch.manual_seed(recipe.seed)
     head = architecture.spec.head
@@ -115,6 +121,10 @@ def train(
 
         seconds = spent + time.monotonic() - started
         if epoch % every == 0 or epoch + 1 == recipe.epochs:
+            if not math.isfinite(total.item()):
+                raise DivergedError(
+                    f"the loss is {total.item()} in epoch {epoch + 1}: try a lower --learning-rate"
+                )
             test = evaluate(module, test_inputs, test_targets, head, precision)
             point = CurvePoint(
                 epoch=epoch + 1,

@@ -10,7 +10,7 @@ import pytest
 from models.checkpoint import CheckpointError
 from service import db
 from service.errors import ConflictError, ModelNotFoundError, StoreError, VersionNotFoundError
-from service.repository import PRETRAINED, Repository
+from service.repository import PRETRAINED, Repository, shipped
 from service.settings import Settings
 
 pytestmark = pytest.mark.database
@@ -50,7 +50,7 @@ def test_a_new_store_is_given_the_shipped_checkpoints_once(
 ) -> None:
     repository.prepare()
     assert set(repository.production().values()) == {1}
-    assert set(repository.production()) == {folder.name for folder in PRETRAINED.iterdir()}
+    assert set(repository.production()) == {folder.name for folder in shipped()}
     assert [version.version for version in repository.versions("dnn")] == [1]
     assert tree(repository.folder("dnn", 1)) == tree(DNN)
 

@@ -1,0 +1,139 @@
+"""The exported graph: the module's answers for any batch size, and nothing of the machine."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+import models
+from models import checkpoint, registry
+from models.checkpoint import GRAPH, WEIGHTS
+from models.export import ExportError, export
+from models.layers import Probabilities
+from models.registry import BUILT_IN
+from tests.models.conftest import build
+
+SPEC = registry.load("perceptron").spec
+
+
+def session(folder: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
+
+
+def answer(folder: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    (probabilities,) = session(folder).run(["probabilities"], {"x": rows})
+    return np.asarray(probabilities)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_graph_and_module_give_the_same_answers(
+    name: str, batch_size: int, checkpoint_of: Callable[[str], Path]
+) -> None:
+    spec = registry.load(name).spec
+    random = np.random.default_rng(batch_size)
+    rows = random.uniform(0, 1, (batch_size, *spec.input.shape)).astype(np.float32)
+    with torch.inference_mode():
+        expected = Probabilities(build(name), spec.head)(torch.from_numpy(rows)).numpy()
+
+    actual = answer(checkpoint_of(name), rows)
+
+    assert actual.shape == (batch_size, len(spec.labels))
+    assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_graph_takes_the_input_that_the_spec_describes(
+    name: str, checkpoint_of: Callable[[str], Path]
+) -> None:
+    spec = registry.load(name).spec
+
+    (graph_input,) = session(checkpoint_of(name)).get_inputs()
+
+    assert graph_input.name == spec.input.name
+    assert tuple(graph_input.shape[1:]) == spec.input.shape
+    assert isinstance(graph_input.shape[0], str)  # any batch size
+
+
+@pytest.mark.parametrize("name", ["mnist-mlp", "mnist-cnn"])
+def test_graph_holds_no_weights(name: str, checkpoint_of: Callable[[str], Path]) -> None:
+    graph = (checkpoint_of(name) / GRAPH).read_bytes()
+
+    assert len(graph) < 20_000
+    for key, array in checkpoint.read_weights(checkpoint_of(name)).items():
+        if array.any():  # zero biases look like padding
+            assert array.tobytes()[:32] not in graph, key
+
+
+def test_graph_reads_its_weights_from_the_file_beside_it(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint_of("mnist-mlp"), tmp_path / "mnist-mlp")
+    rows = np.random.default_rng(0).uniform(0, 1, (3, 784)).astype(np.float32)
+    zeros = {key: 0 * array for key, array in checkpoint.read_weights(folder).items()}
+    assert answer(folder, rows).std() > 0.01
+
+    save_file(zeros, folder / WEIGHTS)
+
+    assert_allclose(answer(folder, rows), 0.1)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_graph_names_no_path_of_the_exporting_machine(
+    name: str, checkpoint_of: Callable[[str], Path]
+) -> None:
+    graph = (checkpoint_of(name) / GRAPH).read_bytes()
+    sources = Path(models.__file__).parent
+    places = {Path.cwd(), Path.home(), sources, sources.parent, checkpoint_of(name).parent}
+
+    for path in [
+        *(str(place) for place in places if place != Path("/")),
+        "/home",
+        "site-packages",
+        ".py",
+    ]:
+        assert path.encode() not in graph
+
+
+class Noisy(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(super().forward(x) + torch.rand_like(x[:, :1]))
+
+
+class Branching(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.sum().item() > 0 else super().forward(-x)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Noisy(2, 1), "the graph differs from the module by "),
+        (Branching(2, 1), "the module cannot be exported"),
+    ],
+)
+def test_module_that_no_graph_can_stand_for_is_refused(
+    tmp_path: Path, module: nn.Module, reason: str
+) -> None:
+    save_file({k: v.numpy() for k, v in module.state_dict().items()}, tmp_path / WEIGHTS)
+
+    with pytest.raises(ExportError, match=reason):
+        export(module, SPEC, tmp_path)
+
+
+def test_module_that_answers_nan_is_refused(tmp_path: Path) -> None:
+    architecture = registry.load("perceptron")
+    module = architecture.module(architecture.config())
+    nn.init.constant_(module.get_parameter("linear.bias"), float("nan"))
+    save_file({k: v.numpy() for k, v in module.state_dict().items()}, tmp_path / WEIGHTS)
+
+    with pytest.raises(ExportError, match="differs from the module by nan"):
+        export(module, SPEC, tmp_path)

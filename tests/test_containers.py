@@ -1,0 +1,222 @@
+"""The images and `docker-compose.yml`, built and run by a real engine."""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from PIL import Image, ImageDraw
+
+pytestmark = pytest.mark.containers
+
+ROOT = Path(__file__).parent.parent
+BUILD_SECONDS = 3600
+COMMAND_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services of `docker-compose.yml` under a project name and on a port of their own."""
+
+    command: tuple[str, ...]
+    project: str
+    port: int
+
+    def compose(
+        self, *arguments: str, timeout: float = COMMAND_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
+        return run(
+            *self.command,
+            "--project-name",
+            self.project,
+            *arguments,
+            timeout=timeout,
+            PERCEPTD_PORT=str(self.port),
+        )
+
+    def inside(self, service: str, *command: str) -> str:
+        """What a command that must succeed prints in a service's container."""
+        return succeeded(self.compose("exec", "-T", service, *command)).stdout.strip()
+
+    def query(self, sql: str) -> str:
+        options = ("--username=perceptd", "--dbname=perceptd", "--no-align", "--tuples-only")
+        return self.inside("db", "psql", *options, "--quiet", f"--command={sql}")
+
+    def up(self) -> None:
+        succeeded(self.compose("up", "--detach"))
+        eventually(self.ready)
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
+
+    def ready(self) -> bool:
+        with self.client() as client:
+            return client.get("/health/ready").is_success
+
+    def versions(self, model: str) -> dict[int, list[str]]:
+        """The aliases of each version, as the API tells them."""
+        with self.client() as client:
+            answer = client.get(f"/models/{model}/versions").raise_for_status().json()
+        return {version["version"]: version["aliases"] for version in answer["versions"]}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    if os.environ.get("PERCEPTD_TEST_CONTAINERS") != "1":
+        pytest.skip("builds images for minutes: PERCEPTD_TEST_CONTAINERS=1 asks for it")
+    if not (command := compose_command()):
+        pytest.skip("no Docker engine answers, or docker-compose is absent")
+    stack = Stack(command, f"perceptd-test-{uuid4().hex[:8]}", free_port())
+    try:
+        succeeded(stack.compose("build", timeout=BUILD_SECONDS))
+        stack.up()
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--remove-orphans")
+
+
+def test_prediction_is_answered_over_the_published_port(stack: Stack) -> None:
+    body = {"model": "dnn", "inputs": [[0.1, -0.2], [1.0, 0.3]]}
+
+    with stack.client() as client:
+        answer = client.post("/predict", json=body).raise_for_status().json()
+
+    assert [prediction["label"] for prediction in answer["predictions"]] == ["1", "0"]
+
+
+def test_drawn_digit_is_read(stack: Stack) -> None:
+    picture = Image.new("L", (200, 200), "white")
+    ImageDraw.Draw(picture).line([(105, 30), (95, 170)], fill="black", width=20)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+
+    with stack.client() as client:
+        headers = {"Content-Type": "image/png"}
+        answer = client.post("/predict/image", content=file.getvalue(), headers=headers)
+
+    assert answer.raise_for_status().json()["predictions"][0]["label"] == "1"
+
+
+def test_port_is_published_on_loopback_only(stack: Stack) -> None:
+    published = succeeded(stack.compose("port", "api", "8000")).stdout
+
+    assert published.strip() == f"127.0.0.1:{stack.port}"
+
+
+def test_api_becomes_healthy(stack: Stack) -> None:
+    container = succeeded(stack.compose("ps", "-q", "api")).stdout.strip()
+
+    def healthy() -> bool:
+        state = run("docker", "inspect", "--format={{.State.Health.Status}}", container)
+        return succeeded(state).stdout.strip() == "healthy"
+
+    eventually(healthy)
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_process_is_not_root(stack: Stack, service: str) -> None:
+    assert stack.inside(service, "id", "-u") != "0"
+
+
+@pytest.mark.parametrize("service", ["api", "worker", "db"])
+def test_root_file_system_is_read_only(stack: Stack, service: str) -> None:
+    attempt = stack.compose("exec", "-T", "--user", "root", service, "touch", "/written")
+
+    assert attempt.returncode != 0
+    assert "Read-only file system" in attempt.stdout + attempt.stderr
+
+
+def test_only_the_worker_has_torch(stack: Stack) -> None:
+    attempt = stack.compose("exec", "-T", "api", "python", "-c", "import torch")
+
+    assert "ModuleNotFoundError: No module named 'torch'" in attempt.stderr
+    assert stack.inside("worker", "python", "-c", "import torch; print(torch.ones(2).sum())")
+
+
+def test_versions_come_from_postgresql(stack: Stack) -> None:
+    stack.query("INSERT INTO aliases VALUES ('dnn', 'from-sql', 1, now())")
+
+    assert "from-sql" in stack.versions("dnn")[1]
+    assert "perceptd.db" not in stack.inside("api", "ls", "/data")
+
+
+def test_worker_trains_a_version_that_the_api_serves(stack: Stack) -> None:
+    stack.inside("worker", "python", "-m", "training", "dnn", "--epochs=5", "--out=runs/five")
+    added = stack.inside("worker", "perceptd", "models", "add", "runs/five", "--promote")
+    version = int(added.removesuffix(", production").rpartition(" ")[2])
+
+    def served() -> bool:
+        with stack.client() as client:
+            serving: int = client.get("/models/dnn").raise_for_status().json()["version"]
+        return serving == version
+
+    eventually(served)
+
+
+def test_new_containers_keep_the_data(stack: Stack) -> None:
+    count = "SELECT count(*) FROM versions"
+    rows, versions = stack.query(count), stack.versions("dnn")
+
+    succeeded(stack.compose("down"))
+    stack.up()
+
+    assert stack.query(count) == rows
+    assert stack.versions("dnn") == versions
+
+
+def run(
+    *command: str, timeout: float = COMMAND_SECONDS, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if result.returncode:
+        output = f"{result.stdout}\n{result.stderr}"
+        pytest.fail(f"{' '.join(result.args)}: exit status {result.returncode}\n{output}")
+    return result
+
+
+def compose_command() -> tuple[str, ...] | None:
+    """The Compose there is, as a plug-in or a program; None without it or without an engine."""
+    if not shutil.which("docker") or run("docker", "version").returncode:
+        return None
+    if shutil.which("docker-compose"):
+        return ("docker-compose",)
+    return None if run("docker", "compose", "version").returncode else ("docker", "compose")
+
+
+def eventually(check: Callable[[], bool], seconds: float = 120) -> None:
+    """Ask again until it is so; a server that does not answer yet is asked again too."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if check():
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    pytest.fail(f"not so within {seconds:.0f} s")
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port

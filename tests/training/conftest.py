@@ -1,0 +1,80 @@
+"""The command line in this process, checkpoints that more than one test reads, and MNIST."""
+
+import io
+import json
+import os
+import signal
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torchvision.datasets import MNIST
+
+from training.__main__ import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one `python -m training` ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What `--progress json` said, one object per line."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+def command(*arguments: str | Path) -> Outcome:
+    """Run `python -m training` with these arguments, in this process."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["training", *map(str, arguments)]
+    exit_code = 0
+    try:
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            main()
+    except SystemExit as end:
+        exit_code = int(end.code or 0)
+    finally:
+        sys.argv = argv
+        signal.signal(signal.SIGTERM, handler)
+    return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]:
+    """Two trainings of the perceptron by its reference recipe, to wherever they go by default."""
+    folder = tmp_path_factory.mktemp("runs")
+    with chdir(folder):
+        return folder, [command("perceptron", "--progress", "json") for _ in range(2)]
+
+
+@pytest.fixture(scope="session")
+def wide_dnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a dnn with settings of its own."""
+    target = tmp_path_factory.mktemp("wide") / "dnn"
+    settings = ["--set", "hidden=8", "--set", "activation=tanh"]
+    outcome = command("dnn", "--epochs", "5", *settings, "--out", target)
+    assert outcome.exit_code == 0, outcome.stderr
+    return target
+
+
+@pytest.fixture
+def no_mnist_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download of MNIST fails at once, with or without a network."""
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder that holds MNIST/raw; skips where there is none."""
+    folder = os.environ.get("PERCEPTD_MNIST_DIR")
+    if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
+        pytest.skip("PERCEPTD_MNIST_DIR names no folder with MNIST/raw in it")
+    return Path(folder)

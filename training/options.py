@@ -1,0 +1,150 @@
+"""The command line's options, and what their values stand for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+from pydantic import BaseModel, ValidationError
+
+from models import checkpoint
+from training import recipes
+from training.recipes import Recipe
+
+RUNS = Path("runs")
+SCRATCH = "scratch"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE, each value as JSON where it is JSON, else as text."""
+    settings = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{value!r}: expected NAME=VALUE, such as hidden=8")
+        try:
+            settings[key] = json.loads(text)
+        except json.JSONDecodeError:
+            settings[key] = text
+    return settings
+
+
+SHARED_OPTIONS = [
+    click.option(
+        "--dataset",
+        metavar="NAME|FILE",
+        help="blobs, circles, xor, digits, mnist, or a .csv or .npz file.",
+    ),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        default=Path("data"),
+        envvar="PERCEPTD_MNIST_DIR",
+        show_envvar=True,
+        show_default=True,
+        help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
+    ),
+    click.option(
+        "--set",
+        "config",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=pairs,
+        help="Change the network: hidden=8, activation=tanh, channels=[16,32]. Repeatable.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="The checkpoint folder to write.  [default: the next free runs/MODEL/N]",
+    ),
+]
+
+TRAINING_OPTIONS = [
+    click.option("--recipe", default="reference", show_default=True, help="reference or fast."),
+    click.option("--epochs", type=int, help="Passes over the data."),
+    click.option("--learning-rate", type=float, help="Step size; the peak, for one_cycle."),
+    click.option("--batch-size", type=int, help="Rows per step."),
+    click.option("--seed", type=int, help="Of the initial weights and the order of rows."),
+    *SHARED_OPTIONS,
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    ),
+    click.option(
+        "--start-from",
+        default=SCRATCH,
+        show_default=True,
+        metavar="scratch|CHECKPOINT",
+        help="Fresh weights, or those of a checkpoint folder of the same model.",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(["bar", "json"]),
+        default="bar",
+        show_default=True,
+        help="A bar for people, or one JSON object a line.",
+    ),
+]
+
+
+def with_options(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    def apply(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+def parse_recipe(
+    name: str, recipe: str, dataset: str | None, hyperparameters: dict[str, Any]
+) -> Recipe:
+    known = recipes.of(name)
+    if recipe not in known:
+        raise click.BadParameter(
+            f"{recipe!r}; {name} knows {', '.join(known)}", param_hint="--recipe"
+        )
+    base = known[recipe]
+    changes = {key: value for key, value in hyperparameters.items() if value is not None}
+    fields = {field: getattr(base, field) for field in Recipe.model_fields}
+    return parse(Recipe, {**fields, **changes, **({"dataset": dataset} if dataset else {})}, "")
+
+
+def parse(model: type[Parsed], values: dict[str, Any], option: str) -> Parsed:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        hint = f"{option} {field}" if option else f"--{field.replace('_', '-')}"
+        known = f"; it knows {', '.join(model.model_fields) or 'no settings'}" if option else ""
+        raise click.BadParameter(
+            f"{first['msg']}, got {first['input']!r}{known}", param_hint=hint
+        ) from error
+
+
+def free_target(out: Path | None, name: str) -> Path:
+    """Where the checkpoint goes; refused before any work where something is there already."""
+    if out is None:
+        number = 1
+        while (RUNS / name / str(number)).exists():
+            number += 1
+        return RUNS / name / str(number)
+    if out.exists():
+        raise checkpoint.CheckpointError(f"{out} exists, and a checkpoint is never overwritten")
+    return out
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise click.BadParameter(f"{name!r}: {first_line}", param_hint="--device") from error
