@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from models import checkpoint
 from models.checkpoint import Meta
 from service import db
-from service.db import AliasRow, ModelRow, VersionRow
 from service.errors import ConflictError, ModelNotFoundError, StoreError, VersionNotFoundError
 
 PRETRAINED = Path(checkpoint.__file__).parent / "pretrained"
@@ -69,14 +67,19 @@ class Repository:
 
     def production(self) -> dict[str, int]:
         """The version that each model serves."""
-        with _store_errors(), Session(self._engine) as session:
-            rows = session.scalars(select(AliasRow).where(AliasRow.alias == PRODUCTION))
-            return {row.model: row.version for row in rows}
+        query = select(db.aliases.c.model, db.aliases.c.version).where(
+            db.aliases.c.alias == PRODUCTION
+        )
+        with _store_errors(), self._engine.connect() as connection:
+            return {row.model: row.version for row in connection.execute(query)}
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, newest first. Raises `ModelNotFoundError`."""
-        with _store_errors(), Session(self._engine) as session:
-            return self._versions(session, model)
+        with _store_errors(), self._engine.connect() as connection:
+            found = _versions(connection, model)
+        if not found:
+            raise ModelNotFoundError(f"no model is called {model!r}")
+        return found
 
     def version(self, model: str, number: int) -> Version:
         """One version. Raises `ModelNotFoundError`, `VersionNotFoundError`."""
@@ -96,28 +99,27 @@ class Repository:
         """Copy a verified checkpoint into the store as the next version of a model.
 
         Without a name the model is called as its architecture is. Returns name and version.
-
         A model's first version becomes production at once, later ones if `promote`. Raises
         `CheckpointError`, and `ConflictError` where input or labels differ from the model's.
         """
-        with _store_errors(), Session(db.writing(self._engine)) as session, session.begin():
-            meta = checkpoint.read(folder)
-            model = model or meta.architecture
-            if not MODEL_NAME.fullmatch(model):
-                raise ConflictError(f"{model!r} is no name for a model: {NAME_RULE}")
-            now = datetime.now(UTC)
-            row = session.get(ModelRow, model, with_for_update=True)
-            if row is None:
-                session.add(ModelRow(name=model, architecture=meta.architecture, created_at=now))
-                session.flush()
+        meta = checkpoint.read(folder)
+        model = model or meta.architecture
+        if not MODEL_NAME.fullmatch(model):
+            raise ConflictError(f"{model!r} is no name for a model: {NAME_RULE}")
+        now = datetime.now(UTC)
+        with _store_errors(), db.writing(self._engine) as connection:
+            known = _versions(connection, model)
+            if known:
+                _check_fits(known[0], meta)
             else:
-                self._check_fits(self._versions(session, model)[0], meta)
-            latest = session.scalar(
-                select(func.max(VersionRow.version)).where(VersionRow.model == model)
-            )
-            number = (latest or 0) + 1
-            session.add(
-                VersionRow(
+                connection.execute(
+                    insert(db.models).values(
+                        name=model, architecture=meta.architecture, created_at=now
+                    )
+                )
+            number = known[0].version + 1 if known else 1
+            connection.execute(
+                insert(db.versions).values(
                     model=model,
                     version=number,
                     sha256=meta.weights_sha256,
@@ -126,9 +128,8 @@ class Repository:
                     meta=meta.model_dump(mode="json"),
                 )
             )
-            session.flush()
-            if promote or latest is None:
-                self._promote(session, model, number, now)
+            if promote or not known:
+                _promote(connection, model, number)
             target = self.folder(model, number)
             shutil.rmtree(target, ignore_errors=True)
             checkpoint.remove_unfinished(target)
@@ -137,10 +138,10 @@ class Repository:
 
     def promote(self, model: str, version: int) -> None:
         """Point `production` to a version, and `previous` to where production came from."""
-        with _store_errors(), Session(db.writing(self._engine)) as session, session.begin():
-            if session.get(VersionRow, (model, version)) is None:
+        with _store_errors(), db.writing(self._engine) as connection:
+            if all(known.version != version for known in _versions(connection, model)):
                 raise VersionNotFoundError(f"{model} has no version {version}")
-            self._promote(session, model, version, datetime.now(UTC))
+            _promote(connection, model, version)
 
     def verified_folder(self, model: str, version: int) -> tuple[Path, Meta]:
         """A version's folder and meta, after a check that the files are those registered.
@@ -156,51 +157,60 @@ class Repository:
             )
         return folder, meta
 
-    @staticmethod
-    def _promote(session: Session, model: str, version: int, now: datetime) -> None:
-        current = session.get(AliasRow, (model, PRODUCTION))
-        if current and current.version == version:
-            return
-        if current:
-            session.merge(
-                AliasRow(model=model, alias=PREVIOUS, version=current.version, updated_at=now)
-            )
-        session.merge(AliasRow(model=model, alias=PRODUCTION, version=version, updated_at=now))
 
-    @staticmethod
-    def _check_fits(newest: Version, meta: Meta) -> None:
-        old, new = newest.meta.spec, meta.spec
-        for what, before, after in (
-            ("input", old.input, new.input),
-            ("labels", old.labels, new.labels),
-        ):
-            if before != after:
-                raise ConflictError(
-                    f"{newest.model} has {what} {before}, the checkpoint has {after}: "
-                    "register it under a name of its own"
-                )
-
-    @staticmethod
-    def _versions(session: Session, model: str) -> list[Version]:
-        if session.get(ModelRow, model) is None:
-            raise ModelNotFoundError(f"no model is called {model!r}")
-        aliases = session.scalars(
-            select(AliasRow).where(AliasRow.model == model).order_by(AliasRow.alias)
-        ).all()
-        rows = session.scalars(
-            select(VersionRow).where(VersionRow.model == model).order_by(VersionRow.version.desc())
+def _versions(connection: Connection, model: str) -> list[Version]:
+    named = select(db.aliases).where(db.aliases.c.model == model).order_by(db.aliases.c.alias)
+    pointing = connection.execute(named).all()
+    newest_first = (
+        select(db.versions)
+        .where(db.versions.c.model == model)
+        .order_by(db.versions.c.version.desc())
+    )
+    return [
+        Version(
+            model=row.model,
+            version=row.version,
+            parent=row.parent,
+            created_at=row.created_at.replace(tzinfo=row.created_at.tzinfo or UTC),
+            meta=Meta.model_validate(row.meta),
+            aliases=tuple(alias.alias for alias in pointing if alias.version == row.version),
         )
-        return [
-            Version(
-                model=row.model,
-                version=row.version,
-                parent=row.parent,
-                created_at=row.created_at.replace(tzinfo=row.created_at.tzinfo or UTC),
-                meta=Meta.model_validate(row.meta),
-                aliases=tuple(alias.alias for alias in aliases if alias.version == row.version),
+        for row in connection.execute(newest_first)
+    ]
+
+
+def _promote(connection: Connection, model: str, version: int) -> None:
+    current = connection.scalar(
+        select(db.aliases.c.version).where(
+            db.aliases.c.model == model, db.aliases.c.alias == PRODUCTION
+        )
+    )
+    if current == version:
+        return
+    if current is not None:
+        _point(connection, model, PREVIOUS, current)
+    _point(connection, model, PRODUCTION, version)
+
+
+def _point(connection: Connection, model: str, alias: str, version: int) -> None:
+    change = {"version": version, "updated_at": datetime.now(UTC)}
+    one = (db.aliases.c.model == model) & (db.aliases.c.alias == alias)
+    if connection.execute(update(db.aliases).where(one).values(change)).rowcount == 0:
+        connection.execute(insert(db.aliases).values(model=model, alias=alias, **change))
+
+
+def _check_fits(newest: Version, meta: Meta) -> None:
+    """Versions of one model take and answer the same; only then can one replace another."""
+    old, new = newest.meta.spec, meta.spec
+    for what, before, after in (
+        ("input", old.input, new.input),
+        ("labels", old.labels, new.labels),
+    ):
+        if before != after:
+            raise ConflictError(
+                f"{newest.model} has {what} {before}, the checkpoint has {after}: "
+                "register it under a name of its own"
             )
-            for row in rows
-        ]
 
 
 @contextmanager

@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
 
 from service import db
 from service.settings import Settings
@@ -10,16 +13,30 @@ from service.settings import Settings
 pytestmark = pytest.mark.database
 
 
-def test_migrations_make_the_tables_that_the_code_expects(store_settings: Settings) -> None:
+def differences(database: Engine) -> list[Any]:
+    """How the tables differ from those that the code expects."""
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, db.metadata))
+
+
+@pytest.mark.parametrize("make", ["at once", "by migrations"])
+def test_an_empty_database_gets_the_tables_that_the_code_expects(
+    store_settings: Settings, make: str
+) -> None:
     database = db.connect(store_settings)
     assert db.revision_of(database) is None
 
-    db.migrate(database, store_settings.data_dir)
+    if make == "at once":
+        db.migrate(database, store_settings.data_dir)
+    else:
+        db.upgrade(database)
 
     assert db.revision_of(database) == db.HEAD
-    with database.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, db.Base.metadata) == []
+    assert differences(database) == []
+    db.upgrade(database)
+    db.migrate(database, store_settings.data_dir)
+    assert differences(database) == []
     database.dispose()
 
 
