@@ -9,7 +9,7 @@ TORCH_BACKEND ?=
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
 
-.PHONY: run test lint format lock checkpoints wheel bench-training clean
+.PHONY: run test lint format lock checkpoints wheel bench clean
 
 run: $(READY)
 	$(BIN)/perceptd serve
@@ -31,8 +31,10 @@ checkpoints: $(READY)
 	rm -rf models/pretrained/*
 	$(BIN)/python -m training all --out models/pretrained
 
-bench-training: $(READY)
-	$(BIN)/python -m benchmarks.training
+# MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
+bench: $(READY)
+	$(BIN)/python -m benchmarks.footprint
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
 
 wheel: $(READY)
 	$(UV) build --wheel --out-dir dist
@@ -41,7 +43,7 @@ lock: $(READY)
 	$(UV) pip compile pyproject.toml --all-extras --universal --no-emit-index-url --quiet --output-file requirements.lock
 
 $(READY): pyproject.toml requirements.lock
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[train,dev]'
 	touch $@

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -50,9 +50,9 @@ class CurvePoint(BaseModel):
     """One evaluated epoch, 1 the first: mean loss over its steps, and on held-out rows."""
 
     epoch: int
-    loss: float
-    test_loss: float
-    test_accuracy: float
+    loss: FiniteFloat
+    test_loss: FiniteFloat
+    test_accuracy: FiniteFloat
 
 
 class Provenance(BaseModel):
@@ -63,7 +63,7 @@ class Provenance(BaseModel):
     architecture: str
     config: dict[str, Any]
     spec: ModelSpec
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, FiniteFloat]]
     curve: list[CurvePoint]
     recipe: dict[str, Any] | None
     dataset: DatasetRef | None

@@ -90,6 +90,8 @@ def _check(classifier: nn.Module, spec: ModelSpec, graph_file: Path) -> None:
         rows = random.uniform(low, high, (batch_size, *spec.input.shape)).astype(np.float32)
         with torch.inference_mode():
             expected = classifier(torch.from_numpy(rows)).numpy()
+        if expected.shape != (batch_size, len(spec.labels)):
+            raise ExportError(f"{len(spec.labels)} labels, but the module answers {expected.shape}")
         (answer,) = session.run([OUTPUT], {spec.input.name: rows})
         if answer.shape != expected.shape:
             raise ExportError(f"the graph answers {answer.shape}, the module {expected.shape}")

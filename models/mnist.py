@@ -1,12 +1,14 @@
 """What the MNIST models have in common: the picture they read and the ten answers they give."""
 
+from typing import Literal
+
 import numpy as np
 from PIL import Image, ImageDraw
 
 from models.spec import Example, InputSpec, ModelSpec
 
 LABELS = tuple("0123456789")
-PICTURE = (28, 28)
+PICTURE: tuple[Literal[28], Literal[28]] = (28, 28)
 
 
 def digit_spec(description: str, shape: tuple[int, ...]) -> ModelSpec:

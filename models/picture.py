@@ -133,6 +133,5 @@ def plain(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode.startswith("I"):  # 16 bits of grey
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # converting copies

@@ -21,7 +21,7 @@ class InputSpec(BaseModel):
     """One row of a model's input tensor.
 
     `shape` is the row as the module takes it, without the batch axis. `picture` is set where a
-    row is a grey picture of (height, width): then callers may also send it flat or nested, as
+    row is a grey picture, which is 28 x 28: then callers may also send it flat or nested, as
     whole numbers 0..255, as bytes or as a file.
     """
 
@@ -31,7 +31,7 @@ class InputSpec(BaseModel):
     shape: tuple[PositiveInt, ...] = Field(min_length=1)
     minimum: float | None = None
     maximum: float | None = None
-    picture: tuple[PositiveInt, PositiveInt] | None = None
+    picture: tuple[Literal[28], Literal[28]] | None = None
 
     @property
     def size(self) -> int:
@@ -75,6 +75,13 @@ class ModelSpec(BaseModel):
             raise ValueError("labels must differ from each other")
         if self.head == "sigmoid" and len(self.labels) != 2:
             raise ValueError("a sigmoid head has exactly two labels")
+        return self
+
+    @model_validator(mode="after")
+    def _example_fits_input(self) -> "ModelSpec":
+        sizes = {np.asarray(row, dtype=np.float64).size for row in self.example.inputs}
+        if sizes != {self.input.size}:
+            raise ValueError(f"the example needs rows of {self.input.size} numbers each")
         return self
 
 

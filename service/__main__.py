@@ -1,5 +1,6 @@
 """The command `perceptd`."""
 
+import copy
 import json
 import sys
 from collections.abc import Iterator
@@ -57,12 +58,11 @@ def serve(**overrides: Any) -> None:
     with opened_store(settings):
         pass  # a store that cannot be used ends in a sentence here, not in the server's traceback
     app = create_app(settings)
-    click.echo(f"perceptd on http://{settings.host}:{settings.port} (API: /docs)", err=True)
     uvicorn.run(
         app,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
+        log_config=log_config(settings.log_level),
         access_log=settings.access_log,
     )
 
@@ -133,23 +133,35 @@ def predict(model: str, input: str, version: int | None, as_json: bool, **overri
         click.echo(f"{label:>{width}}  {bar:<{BAR}} {probability:7.2%}")
 
 
+def log_config(level: str) -> dict[str, Any]:
+    """uvicorn's logging, which the service's own loggers share."""
+    config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    for logger in config["loggers"].values():
+        logger["level"] = level.upper()
+    config["loggers"]["perceptd"] = config["loggers"]["uvicorn"]
+    return config
+
+
 def rows_of(loaded: LoadedVersion, text: str, settings: Settings) -> Rows:
     """One row from what stands on the command line."""
     spec = loaded.spec.input
-    if Path(text).is_file():
-        if spec.picture is None:
-            raise InvalidInputError(f"{loaded.model} takes numbers, not pictures")
-        picture = Path(text).read_bytes()
-        return preprocessing.from_picture(spec, picture, max_pixels=settings.max_picture_pixels)
     try:
         numbers = [float(number) for number in text.strip("[]").split(",")]
     except ValueError:
-        raise InvalidInputError(
-            f"{text!r} is neither a file nor numbers such as 0.1,-0.2"
-        ) from None
+        return row_of_picture(loaded, Path(text), settings)
     schemas = RequestSchemas({loaded.model: loaded.spec}, {}, settings.max_rows)
     request = schemas.parse(json.dumps({"model": loaded.model, "inputs": [numbers]}).encode())
     return preprocessing.from_numbers(spec, request.inputs, request.dtype)
+
+
+def row_of_picture(loaded: LoadedVersion, path: Path, settings: Settings) -> Rows:
+    if not path.is_file():
+        raise InvalidInputError(f"'{path}' is neither a file nor numbers such as 0.1,-0.2")
+    if loaded.spec.input.picture is None:
+        raise InvalidInputError(f"{loaded.model} takes numbers, not pictures")
+    return preprocessing.from_picture(
+        loaded.spec.input, path.read_bytes(), max_pixels=settings.max_picture_pixels
+    )
 
 
 def read_settings(**overrides: Any) -> Settings:

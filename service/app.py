@@ -1,6 +1,7 @@
 """The application, built from its parts; nothing happens at import."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 from service import db, openapi, problems
 from service.engine import Engine
-from service.errors import PerceptdError
+from service.errors import StoreError
 from service.middleware import Envelope
 from service.repository import Repository
 from service.routes import health, models, predict
@@ -58,7 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     problems.install(app)
-    app.openapi = lambda: openapi.document(app, engine.schemas)  # type: ignore[method-assign]
+    described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
+    app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Set here because only what wraps the whole stack sees every answer.
     app.middleware_stack = Envelope(app.build_middleware_stack(), settings.max_body_bytes)
     return app
@@ -66,12 +68,18 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def follow(engine: Engine) -> None:
     """Serve what becomes production, whoever promoted it; an absent database changes nothing."""
+    away = False
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
             await to_thread.run_sync(engine.refresh)
-        except PerceptdError as error:
-            log.warning("still serving what is loaded: %s", error)
+            away = False
+        except StoreError as error:
+            if not away:
+                log.warning("still serving what is loaded: %s", error)
+            away = True
+        except Exception:  # one fault must not end the following of all promotions to come
+            log.exception("still serving what is loaded")
 
 
 async def to_docs() -> RedirectResponse:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    URL,
     Column,
     Connection,
     DateTime,
@@ -25,15 +26,17 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
-    make_url,
     text,
 )
 
+from service.errors import StoreError
 from service.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0001"  # the newest revision in `migrations/`
+FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
+TIMEOUT_S = 5  # an absent database holds nobody up for longer
 STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process
 
 metadata = MetaData()
@@ -73,15 +76,17 @@ aliases = Table(
 
 def connect(settings: Settings) -> Engine:
     """An engine for the configured database; SQLite in WAL mode, its folder made if absent."""
-    url = make_url(settings.sqlalchemy_url)
-    if url.get_backend_name() == "postgresql":  # whatever encoding the database was made with
-        url = url.update_query_dict({"client_encoding": "utf8"})
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
+    if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(URL.create("sqlite", database=str(settings.data_dir / FILE)))
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    return engine
+        return engine
+    # Text is UTF-8 whatever encoding the database was made with.
+    options = {"client_encoding": "utf8", "connect_timeout": TIMEOUT_S}
+    return create_engine(
+        settings.database_url, connect_args=options, pool_timeout=TIMEOUT_S, pool_pre_ping=True
+    )
 
 
 @contextmanager
@@ -94,12 +99,17 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def migrate(engine: Engine, data_dir: Path) -> None:
-    """Bring the tables up to date, one process at a time."""
+    """Bring the tables up to date, one process at a time.
+
+    Raises `StoreError` for tables of a newer release.
+    """
     with startup_lock(engine, data_dir):
         revision = revision_of(engine)
         if revision is None:
             _create(engine)
-        elif revision != HEAD:
+        elif revision > HEAD:
+            raise StoreError(f"the database is of a newer release: its revision is {revision}")
+        elif revision < HEAD:
             upgrade(engine)
 
 
@@ -109,7 +119,7 @@ def upgrade(engine: Engine) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

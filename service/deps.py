@@ -1,4 +1,7 @@
-"""What routes ask for, as annotated dependencies."""
+"""What routes ask for, as annotated dependencies.
+
+All are coroutines: FastAPI runs plain functions in threads, and a prediction must not wait for one.
+"""
 
 from typing import Annotated
 
@@ -20,17 +23,17 @@ bearer = HTTPBearer(
 )
 
 
-def get_settings(request: Request) -> Settings:
+async def get_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_engine(request: Request) -> Engine:
+async def get_engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
-def get_repository(request: Request) -> Repository:
+async def get_repository(request: Request) -> Repository:
     repository: Repository = request.app.state.repository
     return repository
 
@@ -40,7 +43,7 @@ EngineDep = Annotated[Engine, Depends(get_engine)]
 RepositoryDep = Annotated[Repository, Depends(get_repository)]
 
 
-def require_predict_token(
+async def require_predict_token(
     settings: SettingsDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> None:

@@ -3,14 +3,17 @@
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from numpy.typing import NDArray
 
-from models.checkpoint import Meta
+from models.checkpoint import CheckpointError, Meta
 from models.preprocessing import from_numbers
 from models.spec import ModelSpec, decide
 from service import runtimes
@@ -20,13 +23,17 @@ from service.errors import (
     ModelNotFoundError,
     ModelUnavailableError,
     PerceptdError,
+    StoreError,
 )
 from service.repository import Repository
 from service.request_schemas import RequestSchemas, example_of
 from service.runtimes import Rows, Runtime
 from service.settings import Settings
 
+RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
+
 log = logging.getLogger("perceptd.engine")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class Engine:
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._failures: dict[str, str] = {}
         self._wanted: dict[str, int] = {}
+        self._retry_at = 0.0
         self._loading = threading.Lock()
         self._limiter = CapacityLimiter(os.cpu_count() or 1)
 
@@ -96,8 +104,10 @@ class Engine:
         A version that fails to load leaves the one before it serving.
         """
         wanted = self._repository.production()
-        if wanted == self._wanted:
+        now = time.monotonic()
+        if wanted == self._wanted and not (self._failures and now > self._retry_at):
             return
+        self._retry_at = now + RETRY_SECONDS
         production, failures = {}, {}
         for model, number in sorted(wanted.items()):
             current = self._production.get(model)
@@ -107,6 +117,8 @@ class Engine:
             try:
                 production[model] = self._load(model, number)
                 log.info("%s version %d is production", model, number)
+            except StoreError:
+                raise
             except Exception as error:  # whatever a damaged checkpoint provokes must not spread
                 failures[model] = f"version {number} cannot be loaded: {error}"
                 log.error("%s %s", model, failures[model])
@@ -131,9 +143,11 @@ class Engine:
 
     async def answer(self, version: LoadedVersion, rows: Rows) -> Answer:
         """Run rows through a version without holding up the event loop."""
-        return await to_thread.run_sync(
-            version.answer, rows, self._settings.max_batch_size, limiter=self._limiter
-        )
+        return await self.off_the_loop(version.answer, rows, self._settings.max_batch_size)
+
+    async def off_the_loop(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run what computes in a thread, as many at once as there are cores."""
+        return await to_thread.run_sync(function, *args, limiter=self._limiter)
 
     def _pin(self, model: str, version: int) -> LoadedVersion:
         with self._loading:
@@ -158,7 +172,15 @@ class Engine:
         loaded = LoadedVersion(model, version, meta, runtime)
         example = meta.spec.example
         rows = from_numbers(meta.spec.input, example.inputs, example.dtype)
-        loaded.answer(rows, self._settings.max_batch_size)
+        try:
+            answer = loaded.answer(rows, self._settings.max_batch_size)
+        except InvalidInputError as error:
+            raise CheckpointError(f"it cannot answer its own example: {error}") from error
+        if answer.probabilities.shape != (len(rows), len(meta.spec.labels)):
+            answers = answer.probabilities.shape[1]
+            raise CheckpointError(
+                f"it answers {answers} classes for {len(meta.spec.labels)} labels"
+            )
         return loaded
 
     def _not_serving(self, model: str) -> PerceptdError:

@@ -29,6 +29,7 @@ class Envelope:
             return
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if ACCEPTABLE.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
         replaced = False
 
         async def send_with_id(message: Message) -> None:

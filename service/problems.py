@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from service.errors import (
@@ -33,6 +34,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PerceptdError, on_domain_error)
     app.add_exception_handler(RequestValidationError, on_invalid_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_fault)
 
 
@@ -123,14 +125,20 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return body_too_large(request.url.path, request.app.max_body_size)
-    problem = HTTP_PROBLEMS.get(error.status_code)
-    if problem is None:
-        invalid = PROBLEMS[InvalidInputError]
-        problem = Problem(error.status_code, invalid.code, HTTPStatus(error.status_code).phrase)
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # a form that cannot be taken apart
+        wrong = FieldError(loc=["body"], expected="a whole multipart form", got=error.detail)
+        return await on_domain_error(request, InvalidInputError.of([wrong]))
+    problem = HTTP_PROBLEMS.get(error.status_code, HTTP_PROBLEMS[500])
     headers = dict(error.headers or {})
     return response(problem, error.detail, request.url.path, headers=headers)
 
 
+async def on_disconnect(request: Request, error: Exception) -> Response:
+    """The caller went away in the middle of a body: nobody reads this, and nobody is at fault."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+
 async def on_fault(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    request_id = request.scope["state"].get("request_id")
+    log.error("%s %s failed (%s)", request.method, request.url.path, request_id, exc_info=error)
     return response(HTTP_PROBLEMS[500], "the request broke something here", request.url.path)

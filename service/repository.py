@@ -3,6 +3,7 @@
 The row is the truth: a folder without a row is what a killed registration left, and is replaced.
 """
 
+import hashlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from models import checkpoint
 from models.checkpoint import Meta
 from service import db
-from service.errors import ConflictError, ModelNotFoundError, StoreError, VersionNotFoundError
+from service.errors import (
+    ConflictError,
+    ModelNotFoundError,
+    PlotNotFoundError,
+    StoreError,
+    VersionNotFoundError,
+)
 
 PRETRAINED = Path(checkpoint.__file__).parent / "pretrained"
 PRODUCTION = "production"
@@ -53,13 +60,14 @@ class Repository:
         self._data_dir = data_dir
 
     def prepare(self, pretrained: Path = PRETRAINED) -> None:
-        """Make or upgrade the tables; give a store without any model the shipped checkpoints."""
+        """Make or upgrade the tables; give the store those shipped models that it does not have."""
         with _store_errors():
             self._data_dir.mkdir(parents=True, exist_ok=True)
             db.migrate(self._engine, self._data_dir)
             with db.startup_lock(self._engine, self._data_dir):
-                if not self.production():
-                    for folder in shipped(pretrained):
+                there = self.production()
+                for folder in shipped(pretrained):
+                    if folder.name not in there:
                         self.register(folder, folder.name)
 
     def folder(self, model: str, version: int) -> Path:
@@ -75,8 +83,10 @@ class Repository:
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, newest first. Raises `ModelNotFoundError`."""
-        with _store_errors(), self._engine.connect() as connection:
-            found = _versions(connection, model)
+        found: list[Version] = []
+        if MODEL_NAME.fullmatch(model):  # PostgreSQL refuses to look for some others
+            with _store_errors(), self._engine.connect() as connection:
+                found = _versions(connection, model)
         if not found:
             raise ModelNotFoundError(f"no model is called {model!r}")
         return found
@@ -88,12 +98,27 @@ class Repository:
                 return version
         raise VersionNotFoundError(f"{model} has no version {number}")
 
+    def plot(self, model: str, version: int, name: str) -> bytes:
+        """A picture of a version, `plots/...`, as it was registered.
+
+        Raises `ModelNotFoundError`, `VersionNotFoundError`, `PlotNotFoundError`, and `StoreError`
+        where the file is gone or was altered.
+        """
+        files = self.version(model, version).meta.files
+        if name not in files:
+            plots = ", ".join(file for file in files if file.startswith("plots/"))
+            raise PlotNotFoundError(f"{model} version {version} has {plots or 'no pictures'}")
+        with _store_errors():
+            content = (self.folder(model, version) / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != files[name]:
+            raise StoreError(f"{name} of {model} version {version} was altered")
+        return content
+
     def register(
         self,
         folder: Path,
         model: str | None = None,
         *,
-        parent: int | None = None,
         promote: bool = False,
     ) -> tuple[str, int]:
         """Copy a verified checkpoint into the store as the next version of a model.
@@ -118,12 +143,13 @@ class Repository:
                     )
                 )
             number = known[0].version + 1 if known else 1
+            parents = [v.version for v in known if v.sha256 == meta.parent_sha256]
             connection.execute(
                 insert(db.versions).values(
                     model=model,
                     version=number,
                     sha256=meta.weights_sha256,
-                    parent=parent,
+                    parent=parents[0] if parents else None,
                     created_at=now,
                     meta=meta.model_dump(mode="json"),
                 )
@@ -133,7 +159,8 @@ class Repository:
             target = self.folder(model, number)
             shutil.rmtree(target, ignore_errors=True)
             checkpoint.remove_unfinished(target)
-            checkpoint.copy(folder, target)
+            if checkpoint.copy(folder, target) != meta:
+                raise checkpoint.CheckpointError(f"{folder} changed while it was copied")
         return model, number
 
     def promote(self, model: str, version: int) -> None:

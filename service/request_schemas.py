@@ -5,6 +5,7 @@ describes it in the OpenAPI document.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -96,6 +97,12 @@ class RequestSchemas:
         if dtype not in known_dtypes:
             expected = " or ".join(f'"{known}"' for known in known_dtypes)
             raise self._refused(name, ["dtype"], expected, shown(dtype))
+        # Before pydantic, which would describe each of a million unknown fields.
+        for field in content:
+            if field not in PredictRequest.model_fields:
+                known = ", ".join(PredictRequest.model_fields)
+                expected = f"no field of this name (known: {known})"
+                raise self._refused(name, [field[:MAX_SHOWN]], expected, shown(content[field]))
         try:
             return self._classes[name, dtype].model_validate(content)
         except ValidationError as error:
@@ -125,8 +132,8 @@ def example_of(name: str, spec: ModelSpec) -> dict[str, Any]:
 
 def request_class(name: str, spec: InputSpec, dtype: Dtype, max_rows: int) -> type[PredictRequest]:
     """The pydantic class of one model's request in one dtype."""
-    title = "".join(part.capitalize() for part in name.replace("_", "-").split("-"))
-    suffix = "Pixels" if dtype == "uint8" else ""
+    title = "".join(part.capitalize() for part in re.split(r"[._-]", name))
+    pixels = "Pixels" if dtype == "uint8" else ""
     row: Any = _row_type(spec, dtype)
     inputs: Any = Annotated[
         list[row],
@@ -142,7 +149,7 @@ def request_class(name: str, spec: InputSpec, dtype: Dtype, max_rows: int) -> ty
         "dtype": (Literal["uint8"], ...) if dtype == "uint8" else (Literal["float32"], "float32"),
         "inputs": (inputs, ...),
     }
-    return create_model(f"Predict{title}{suffix}", __base__=PredictRequest, **fields)
+    return create_model(f"Predict{title}{pixels}Request", __base__=PredictRequest, **fields)
 
 
 def _row_type(spec: InputSpec, dtype: Dtype) -> Any:
@@ -194,8 +201,6 @@ def field_errors(error: ValidationError, spec: InputSpec, dtype: Dtype) -> list[
             expected = _PICTURE_NUMBERS[dtype]
         elif kind == "missing":
             expected, value = "a value", NOTHING
-        elif kind == "extra_forbidden":
-            expected = f"no field of this name (known: {', '.join(PredictRequest.model_fields)})"
         elif kind in ("too_long", "too_short"):
             limit = item["ctx"]["max_length" if kind == "too_long" else "min_length"]
             bound = "at most" if kind == "too_long" else "at least"

@@ -125,6 +125,7 @@ class VersionDetail(VersionPublic):
         curve=[{"epoch": 15, "loss": 0.006, "test_loss": 0.0285, "test_accuracy": 0.9911}],
         libraries={"torch": "2.14.1"},
         git_commit="0f" * 20,
+        parent_sha256="cd" * 32,
         plots=["/models/mnist-cnn/versions/2/plots/loss.svg"],
     )
 
@@ -135,6 +136,7 @@ class VersionDetail(VersionPublic):
     curve: list[CurvePoint]
     libraries: dict[str, str]
     git_commit: str | None
+    parent_sha256: str | None = Field(description="SHA-256 of the weights it began with.")
     plots: list[str] = Field(description="Paths of the pictures made when it was trained.")
 
 

@@ -1,11 +1,14 @@
-"""Every `PERCEPTD_*` variable, validated once at start."""
+"""Every `PERCEPTD_*` variable of the server, validated once at start."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PostgresDsn, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+TOKEN = re.compile(r"[\x21-\x7e]{16,}")
 
 
 class Settings(BaseSettings):
@@ -52,7 +55,7 @@ class Settings(BaseSettings):
     max_pinned_versions: int = Field(4, ge=1, le=1000)
     """Versions besides production kept loaded because requests ask for them by number."""
 
-    predict_token: SecretStr | None = Field(None, min_length=16)
+    predict_token: SecretStr | None = None
     """Bearer token for predictions and reads. Unset: they are open."""
 
     open_predictions: bool = False
@@ -64,6 +67,20 @@ class Settings(BaseSettings):
     access_log: bool = True
     """Log a line per request."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        if value is not None:
+            PostgresDsn(value)
+        return value
+
+    @field_validator("predict_token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError("a token has 16 or more letters, digits or signs, all ASCII, no blank")
+        return value
+
     @model_validator(mode="after")
     def _public_needs_protection(self) -> Self:
         if not (is_loopback(self.host) or self.predict_token or self.open_predictions):
@@ -72,10 +89,6 @@ class Settings(BaseSettings):
                 "PERCEPTD_PREDICT_TOKEN, or PERCEPTD_OPEN_PREDICTIONS=1 to allow it"
             )
         return self
-
-    @property
-    def sqlalchemy_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir / 'perceptd.db'}"
 
 
 def is_loopback(host: str) -> bool:

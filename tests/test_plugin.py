@@ -68,7 +68,7 @@ def test_a_plugin_is_trained_and_served_without_a_change_here(
         prediction["probabilities"], key=prediction["probabilities"].__getitem__
     )
     document = client.get("/openapi.json").json()
-    assert document["components"]["schemas"]["PredictSpiral"]
+    assert document["components"]["schemas"]["PredictSpiralRequest"]
 
 
 def test_a_plugin_runs_on_torch_too(installed: Path, tmp_path: Path) -> None:

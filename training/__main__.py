@@ -23,6 +23,7 @@ from training import datasets, recipes
 from training.evaluate import evaluate
 from training.importing import ImportFileError, import_module
 from training.options import (
+    RUNS,
     SCRATCH,
     SHARED_OPTIONS,
     TRAINING_OPTIONS,
@@ -33,7 +34,7 @@ from training.options import (
     with_options,
 )
 from training.progress import Reporter, reporter
-from training.recipes import Recipe
+from training.recipes import Recipe, UnknownRecipeError
 from training.save import save
 from training.splits import DataError, Dataset
 from training.state import StateFile
@@ -47,7 +48,8 @@ EXPECTED_ERRORS = (
     checkpoint.CheckpointError,
     registry.BrokenArchitectureError,
     ExportError,
-    LookupError,
+    UnknownRecipeError,
+    registry.UnknownArchitectureError,
     OSError,
 )
 
@@ -78,11 +80,20 @@ def cli() -> None:
     """
 
 
-@cli.command("all", help="Train every built-in model, each into a folder of its own below --out.")
+@cli.command(
+    "all",
+    help="Train every built-in model into --out/MODEL [default: runs/all] that is not there yet.",
+)
 @with_options(TRAINING_OPTIONS)
 def all_models(out: Path | None, **options: Any) -> None:
+    """Train every built-in model that is not yet in --out/MODEL (runs/all/MODEL by default)."""
     for name in registry.BUILT_IN:
-        train_model(name, out=out and out / name, **options)
+        target = (out or RUNS / "all") / name
+        if target.exists():
+            checkpoint.read(target)
+            click.echo(f"{target}: there already")
+        else:
+            train_model(name, out=target, **options)
 
 
 @cli.command("import")
@@ -119,8 +130,10 @@ def import_data(architecture: Architecture, dataset: str | None, data_dir: Path)
         return datasets.load(dataset, architecture.spec, data_dir)
     try:
         reference = recipes.of(architecture.name)["reference"].dataset
+        if reference == "mnist" and not datasets.has_mnist(data_dir):
+            raise DataError(f"MNIST is not in {data_dir}; --dataset mnist downloads it")
         return datasets.load(reference, architecture.spec, data_dir)
-    except (LookupError, DataError) as error:
+    except (UnknownRecipeError, DataError) as error:
         click.echo(f"Not evaluated: {error}", err=True)
         return None
 

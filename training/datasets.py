@@ -88,9 +88,14 @@ def digits(spec: ModelSpec, data_dir: Path) -> Dataset:
 def mnist(spec: ModelSpec, data_dir: Path) -> Dataset:
     """MNIST, 60,000 and 10,000 digits, read from `data_dir`/MNIST/raw or downloaded there."""
     _need_picture(spec, "mnist")
-    if not (data_dir / "MNIST").exists():
+    if not has_mnist(data_dir):
         _download_mnist(data_dir)
     return Dataset("mnist", _mnist_split(spec, data_dir, True), _mnist_split(spec, data_dir, False))
+
+
+def has_mnist(data_dir: Path) -> bool:
+    """Whether the folder holds MNIST, whole or not: nothing is downloaded over what is there."""
+    return (data_dir / "MNIST").exists()
 
 
 def _plane(spec: ModelSpec, points: NDArray[np.float64], targets: NDArray[Any]) -> Split:

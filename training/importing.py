@@ -37,9 +37,10 @@ def import_module(architecture: Architecture, config: ModelConfig, path: Path) -
         )
     if odd := [key for key, value in state_dict.items() if not _is_plain(value)]:
         raise ImportFileError(f"{path}: {', '.join(odd)} is not a dense tensor of real numbers")
-    if broken := [key for key, value in state_dict.items() if not value.double().isfinite().all()]:
-        raise ImportFileError(f"{path}: {', '.join(broken)} holds NaN or infinities")
     module.load_state_dict(state_dict)
+    weights = module.state_dict()  # in the module's own precision
+    if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
+        raise ImportFileError(f"{path}: {', '.join(broken)} holds NaN or infinities")
     return module.eval()
 
 

@@ -18,6 +18,10 @@ from training.datasets import Maker
 GROUP = "perceptd.recipes"
 
 
+class UnknownRecipeError(LookupError):
+    """The architecture's package names no recipe."""
+
+
 class Recipe(BaseModel):
     """Everything a training run depends on besides the data and the architecture's config.
 
@@ -107,10 +111,10 @@ RECIPES: dict[str, Recipes] = {
 
 
 def of(architecture: str) -> Recipes:
-    """The recipes of an architecture by name. Raises `LookupError` for a plug-in without any."""
+    """The recipes of an architecture by name. Raises `UnknownRecipeError` for a plug-in without."""
     if architecture in RECIPES:
         return RECIPES[architecture]
     for entry in entry_points(group=GROUP, name=architecture):
         recipes: Recipes = entry.load()
         return recipes
-    raise LookupError(f"no recipe for {architecture!r}: its package names none in {GROUP!r}")
+    raise UnknownRecipeError(f"no recipe for {architecture!r}: its package names none in {GROUP!r}")

@@ -22,7 +22,7 @@ class StateFile:
     def read(self) -> dict[str, Any] | None:
         """The saved state; None where there is none, or it belongs to a different training."""
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (FileNotFoundError, UnpicklingError, RuntimeError, EOFError):
             return None
         return state if state.get("fingerprint") == self.fingerprint else None

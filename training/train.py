@@ -121,11 +121,11 @@ def train(
 
         seconds = spent + time.monotonic() - started
         if epoch % every == 0 or epoch + 1 == recipe.epochs:
-            if not math.isfinite(total.item()):
-                raise DivergedError(
-                    f"the loss is {total.item()} in epoch {epoch + 1}: try a lower --learning-rate"
-                )
             test = evaluate(module, test_inputs, test_targets, head, precision)
+            if not math.isfinite(worst := total.item() + test["loss"]):
+                raise DivergedError(
+                    f"the loss is {worst} in epoch {epoch + 1}: try a lower --learning-rate"
+                )
             point = CurvePoint(
                 epoch=epoch + 1,
                 loss=total.item() / steps,

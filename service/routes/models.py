@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 
 from service.deps import EngineDep, RepositoryDep, require_predict_token
 from service.engine import LoadedVersion
@@ -11,7 +11,6 @@ from service.errors import (
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
-    PlotNotFoundError,
     StoreError,
     UnauthorizedError,
     VersionNotFoundError,
@@ -39,7 +38,13 @@ ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
 VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
 Plot = Literal["loss", "boundary", "predictions"]
 PlotFormat = Literal["svg", "png"]
-IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
+PLOT_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+PLOT_HEADERS = {
+    "Cache-Control": "private, no-cache",
+    "X-Content-Type-Options": "nosniff",
+    # An SVG opened on its own runs nothing, whoever made the checkpoint.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+}
 
 
 def model_public(loaded: LoadedVersion) -> ModelPublic:
@@ -110,6 +115,7 @@ def get_version(
         curve=meta.curve,
         libraries=meta.libraries,
         git_commit=meta.git_commit,
+        parent_sha256=meta.parent_sha256,
         plots=[
             f"/models/{model}/versions/{version}/{name}"
             for name in meta.files
@@ -120,8 +126,8 @@ def get_version(
 
 @router.get(
     "/models/{model}/versions/{version}/plots/{plot}.{extension}",
-    response_class=FileResponse,
-    responses={**of_a_version, 200: {"content": {"image/svg+xml": {}, "image/png": {}}}},
+    response_class=Response,
+    responses={**of_a_version, 200: {"content": {kind: {} for kind in PLOT_TYPES.values()}}},
 )
 def get_plot(
     model: ModelName,
@@ -129,10 +135,7 @@ def get_plot(
     plot: Plot,
     extension: PlotFormat,
     repository: RepositoryDep,
-) -> FileResponse:
+) -> Response:
     """A picture made when the version was trained."""
-    name = f"plots/{plot}.{extension}"
-    has = [file for file in repository.version(model, version).meta.files if "plots/" in file]
-    if name not in has:
-        raise PlotNotFoundError(f"{model} version {version} has {', '.join(has) or 'no pictures'}")
-    return FileResponse(repository.folder(model, version) / name, headers=IMMUTABLE)
+    content = repository.plot(model, version, f"plots/{plot}.{extension}")
+    return Response(content, media_type=PLOT_TYPES[extension], headers=PLOT_HEADERS)

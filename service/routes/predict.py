@@ -2,14 +2,13 @@
 
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.datastructures import UploadFile
 
 from models.picture import PictureError
 from models.preprocessing import InputError, from_bytes, from_numbers, from_picture
 from service.deps import EngineDep, PredictionDep, SettingsDep, media_type, require_predict_token
-from service.engine import Answer, LoadedVersion
+from service.engine import Answer, Engine, LoadedVersion
 from service.errors import (
     BodyTooLargeError,
     FieldError,
@@ -89,7 +88,7 @@ async def predict_image(
         expected = "a model that reads pictures"
         error = FieldError(loc=["query", "model"], expected=expected, got=f"{model}, of numbers")
         raise InvalidInputError.of([error], PICTURE_EXAMPLE)
-    rows = await picture_rows(request, loaded, settings)
+    rows = await picture_rows(request, loaded, engine, settings)
     return with_probabilities(loaded, await engine.answer(loaded, rows))
 
 
@@ -113,7 +112,9 @@ def with_probabilities(version: LoadedVersion, answer: Answer) -> PredictProbaRe
     )
 
 
-async def picture_rows(request: Request, version: LoadedVersion, settings: Settings) -> Rows:
+async def picture_rows(
+    request: Request, version: LoadedVersion, engine: Engine, settings: Settings
+) -> Rows:
     """The one row that a picture in a body or a form makes."""
     spec = version.spec.input
     kind = media_type(request)
@@ -129,7 +130,7 @@ async def picture_rows(request: Request, version: LoadedVersion, settings: Setti
             raise UnsupportedMediaTypeError(
                 f"the body must be one of {known}, got {kind or 'no Content-Type'}"
             )
-        return await to_thread.run_sync(read_picture, version, body, settings.max_picture_pixels)
+        return await engine.off_the_loop(read_picture, version, body, settings.max_picture_pixels)
     except (PictureError, InputError) as error:
         wrong = FieldError(loc=["body"], expected=error.expected, got=error.got)
         raise InvalidInputError.of([wrong], PICTURE_EXAMPLE) from None
@@ -141,10 +142,13 @@ def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
 
 async def form_file(request: Request) -> bytes:
     """The field `file` of a multipart form."""
-    async with request.form(max_files=1, max_fields=1) as form:
-        file = form.get("file")
-        if isinstance(file, UploadFile):
-            return await file.read()
+    try:
+        async with request.form(max_files=1, max_fields=1) as form:
+            file = form.get("file")
+            if isinstance(file, UploadFile):
+                return await file.read()
+    except UnicodeError:  # of a charset that the form names
+        file = None
     got = "no such field" if file is None else "text"
     error = FieldError(loc=["body", "file"], expected="a PNG or JPEG file", got=got)
     raise InvalidInputError.of([error], PICTURE_EXAMPLE)

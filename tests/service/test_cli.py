@@ -13,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image, ImageDraw
 
+from models.mnist import drawn_seven
 from service.__main__ import main
 from service.repository import PRETRAINED
 
@@ -67,6 +68,12 @@ def test_predict_takes_numbers_also_negative_ones(data_dir: Path) -> None:
     answer = json.loads(result.stdout)
     assert (answer["model"], answer["version"], answer["label"]) == ("xor", 1, "1")
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
+    numbers = ",".join(f"{pixel / 255:.3f}" for row in drawn_seven() for pixel in row)
+    result = perceptd("predict", "mnist-cnn", numbers, "--json", data_dir=data_dir)
+    assert json.loads(result.stdout)["label"] == "7"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+import service.engine
 from models import registry
 from models.checkpoint import GRAPH, META, WEIGHTS
 from models.preprocessing import from_numbers
@@ -83,6 +85,24 @@ def test_a_version_that_fails_to_load_leaves_the_old_one_serving(
     assert "version 2 cannot be loaded" in engine.failures["dnn"]
     repository.promote("dnn", 1)
     engine.refresh()
+    assert engine.failures == {}
+
+
+def test_a_version_that_failed_to_load_is_tried_again(
+    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.register(DNN, promote=True)
+    graph = repository.folder("dnn", 2) / GRAPH
+    graph.rename(graph.with_suffix(".away"))
+    engine.refresh()
+    assert "model.onnx is missing" in engine.failures["dnn"]
+    graph.with_suffix(".away").rename(graph)
+    engine.refresh()
+    assert engine.production["dnn"].version == 1  # not yet
+    monkeypatch.setattr(service.engine, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "_retry_at", 0.0)
+    engine.refresh()
+    assert engine.production["dnn"].version == 2
     assert engine.failures == {}
 
 
@@ -184,9 +204,9 @@ def test_a_running_server_serves_what_another_process_promotes(
 
     repository.register(DNN, "rings")
 
-    for _ in range(1000):
-        if (response := client.post("/predict", json=body)).status_code == 200:
-            break
+    promised = time.monotonic() + 1
+    while (response := client.post("/predict", json=body)).status_code != 200:
+        assert time.monotonic() < promised
     assert response.json()["predictions"] == [{"label": "1", "index": 1}]
     assert "rings" in client.get("/openapi.json").text
 

@@ -1,10 +1,13 @@
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from models import registry
 from service.repository import PRETRAINED, shipped
+from service.settings import Settings
 
 PICTURES = {
     "perceptron": {"loss", "boundary"},
@@ -61,6 +64,7 @@ def test_the_pictures_of_a_version_are_served(client: httpx.Client, model: str) 
     ("path", "status", "code"),
     [
         ("/models/nope", 404, "model_not_found"),
+        ("/models/%00/versions", 404, "model_not_found"),
         ("/models/nope/versions", 404, "model_not_found"),
         ("/models/nope/versions/1", 404, "model_not_found"),
         ("/models/dnn/versions/2", 404, "version_not_found"),
@@ -80,6 +84,18 @@ def test_what_is_not_there_is_told(client: httpx.Client, path: str, status: int,
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"]
+
+
+def test_a_picture_altered_on_disk_is_not_served(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    client = serve(Settings(data_dir=tmp_path))
+    plots = tmp_path / "checkpoints/dnn/1/plots"
+    (plots / "loss.svg").write_text("<svg><script>alert(1)</script></svg>")
+    (plots / "loss.png").unlink()
+    for extension in ("svg", "png"):
+        response = client.get(f"/models/dnn/versions/1/plots/loss.{extension}")
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
 
 
 def test_a_wrong_method_is_told(client: httpx.Client) -> None:

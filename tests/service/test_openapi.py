@@ -58,7 +58,7 @@ def test_the_published_schema_refuses_what_the_service_refuses(document: Any, na
 
 def test_every_model_has_a_schema_of_its_own(document: Any) -> None:
     schemas = document["components"]["schemas"]
-    dnn, pixels = schemas["PredictDnn"], schemas["PredictMnistCnnPixels"]
+    dnn, pixels = schemas["PredictDnnRequest"], schemas["PredictMnistCnnPixelsRequest"]
     row = dnn["properties"]["inputs"]["items"]
     assert dnn["properties"]["model"]["const"] == "dnn"
     assert (row["minItems"], row["maxItems"], row["items"]["type"]) == (2, 2, "number")

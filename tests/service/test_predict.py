@@ -177,6 +177,11 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
         ["input"],
         "no field of this name",
     ),
+    "twenty thousand unknown fields": (
+        {"model": "dnn", "inputs": [[1, 2]], **{f"field-{i}" * 20: 0 for i in range(20_000)}},
+        [("field-0" * 20)[:60]],
+        "no field of this name",
+    ),
     "version zero": (
         {"model": "dnn", "inputs": [[1, 2]], "version": 0},
         ["version"],

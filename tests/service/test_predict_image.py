@@ -138,8 +138,14 @@ def test_a_form_without_the_file_is_refused(client: httpx.Client) -> None:
 def test_a_broken_form_is_refused(client: httpx.Client) -> None:
     for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
         response = client.post(PATH, content=b"--y\r\n", headers={"Content-Type": kind})
-        assert response.status_code in (400, 422)
-        assert response.json()["code"] == "invalid_input"
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+
+
+def test_a_form_in_no_charset_is_refused(client: httpx.Client) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n\xff\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    response = client.post(PATH, content=part, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
 
 
 def test_a_model_of_numbers_reads_no_picture(client: httpx.Client) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from models.checkpoint import CheckpointError
 from service import db
@@ -58,11 +59,11 @@ def test_a_new_store_is_given_the_shipped_checkpoints_once(
 def test_versions_are_numbered_and_promoted_only_if_asked(repository: Repository) -> None:
     assert repository.register(DNN) == ("dnn", 2)
     assert repository.production()["dnn"] == 1
-    assert repository.register(DNN, promote=True, parent=2) == ("dnn", 3)
+    assert repository.register(DNN, promote=True) == ("dnn", 3)
     assert repository.production()["dnn"] == 3
 
     newest, _, oldest = repository.versions("dnn")
-    assert (newest.aliases, newest.parent) == (("production",), 2)
+    assert newest.aliases == ("production",)
     assert oldest.aliases == ("previous",)
     assert newest.created_at.utcoffset() is not None
 
@@ -113,6 +114,38 @@ def test_a_killed_registration_leaves_nothing_in_the_way(repository: Repository)
     assert repository.register(DNN) == ("dnn", 2)
     assert tree(half) == tree(DNN)
     assert not unfinished.exists()
+
+
+def test_the_parent_is_the_version_whose_weights_the_training_began_with(
+    repository: Repository, tmp_path: Path
+) -> None:
+    folder = altered(tmp_path)
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["parent_sha256"] = meta["files"]["model.safetensors"]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    repository.register(folder)
+    assert [version.parent for version in repository.versions("dnn")] == [1, None]
+
+
+def test_a_start_that_was_interrupted_is_made_good_by_the_next(store_settings: Settings) -> None:
+    database = db.connect(store_settings)
+    repository = Repository(database, store_settings.data_dir)
+    db.migrate(database, store_settings.data_dir)
+    repository.register(DNN)
+    repository.prepare()
+    assert set(repository.production()) == {folder.name for folder in shipped()}
+    assert len(repository.versions("dnn")) == 1
+    database.dispose()
+
+
+def test_tables_of_a_newer_release_are_left_alone(store_settings: Settings) -> None:
+    database = db.connect(store_settings)
+    db.migrate(database, store_settings.data_dir)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="newer release"):
+        Repository(database, store_settings.data_dir).prepare()
+    database.dispose()
 
 
 def test_a_registration_that_fails_to_copy_leaves_no_row(
@@ -166,8 +199,9 @@ def test_a_folder_swapped_for_another_is_refused(repository: Repository) -> None
 
 
 def test_what_is_not_there_is_told(repository: Repository) -> None:
-    with pytest.raises(ModelNotFoundError, match="'nope'"):
-        repository.versions("nope")
+    for name in ("nope", "no\0pe", "../nope", "Nope", ""):
+        with pytest.raises(ModelNotFoundError):
+            repository.versions(name)
     with pytest.raises(VersionNotFoundError, match="dnn has no version 7"):
         repository.version("dnn", 7)
     with pytest.raises(VersionNotFoundError, match="dnn has no version 7"):

@@ -39,6 +39,9 @@ def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RUNTIME", "jax"),
         ("MAX_ROWS", "-1"),
         ("PREDICT_TOKEN", "short"),
+        ("PREDICT_TOKEN", "a-token-of-söme-length"),
+        ("DATABASE_URL", "postgresql+psycopg://u@h:port/x"),
+        ("DATABASE_URL", "mysql://u@h/x"),
         ("LOG_LEVEL", "loud"),
     ],
 )
