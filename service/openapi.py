@@ -44,9 +44,8 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
 
 
 def _number_body(one_of: list[Any], examples: dict[str, Any]) -> dict[str, Any]:
-    schema: dict[str, Any] = (
-        {"oneOf": one_of} if one_of else {"not": {}}
-    )  # without a model nothing fits
+    nothing: dict[str, Any] = {"not": {}}
+    schema = {"oneOf": one_of} if one_of else nothing
     named = {name: {"summary": name, "value": value} for name, value in examples.items()}
     return {
         "required": True,

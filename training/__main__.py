@@ -80,10 +80,7 @@ def cli() -> None:
     """
 
 
-@cli.command(
-    "all",
-    help="Train every built-in model into --out/MODEL [default: runs/all] that is not there yet.",
-)
+@cli.command("all")
 @with_options(TRAINING_OPTIONS)
 def all_models(out: Path | None, **options: Any) -> None:
     """Train every built-in model that is not yet in --out/MODEL (runs/all/MODEL by default)."""
