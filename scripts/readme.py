@@ -1,4 +1,4 @@
-"""Write the parts of README.md that are made from the code: settings and models.
+"""Write the parts of README.md that are made from the code and the shipped checkpoints.
 
 python -m scripts.readme          rewrite README.md
 python -m scripts.readme --check  exit 1 where README.md is out of date
@@ -45,12 +45,23 @@ def models_table() -> str:
     return "\n".join(lines)
 
 
+def keys_table() -> str:
+    """The keys and shapes of each shipped model's state_dict."""
+    lines = ["| model | keys and shapes of its `state_dict` |", "| --- | --- |"]
+    for folder in shipped():
+        tensors = checkpoint.read(folder).tensors
+        keys = ", ".join(f"`{key}` {tuple(shape)}" for key, shape in tensors.items())
+        lines.append(f"| `{folder.name}` | {keys.replace(',)', ')')} |")
+    return "\n".join(lines)
+
+
 def shown(default: Any) -> str:
     return str(int(default)) if isinstance(default, bool) else str(default)
 
 
 def filled(text: str) -> str:
-    for name, table in (("settings", settings_table()), ("models", models_table())):
+    tables = {"settings": settings_table(), "models": models_table(), "keys": keys_table()}
+    for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
