@@ -74,7 +74,10 @@ def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
     if (spec.minimum is not None and low < spec.minimum) or (
         spec.maximum is not None and high > spec.maximum
     ):
+        whole = spec.picture and np.issubdtype(rows.dtype, np.integer)
+        pixels = " (whole numbers in 0 to 255 as uint8)" if whole else ""
         raise InputError(
-            f"numbers in {spec.minimum} to {spec.maximum}", f"numbers in {low:g} to {high:g}"
+            f"numbers in {spec.minimum} to {spec.maximum}{pixels}",
+            f"numbers in {low:g} to {high:g}",
         )
     return values

@@ -1,4 +1,4 @@
-"""Write the parts of README.md that are made from the code and the shipped checkpoints.
+"""Write the parts of README.md made from code, checkpoints and benchmark results.
 
 python -m scripts.readme          rewrite README.md
 python -m scripts.readme --check  exit 1 where README.md is out of date
@@ -13,6 +13,7 @@ from service.repository import shipped
 from service.settings import Settings
 
 README = Path(__file__).parent.parent / "README.md"
+RESULTS = README.parent / "benchmarks" / "results"
 
 
 def settings_table() -> str:
@@ -55,12 +56,25 @@ def keys_table() -> str:
     return "\n".join(lines)
 
 
+def results(name: str) -> str:
+    """The table that a benchmark wrote, and the machine it ran on."""
+    lines = (RESULTS / f"{name}.md").read_text().splitlines()
+    machine = next(line for line in lines if line and not line.startswith("#"))
+    return "\n".join([machine, "", *(line for line in lines if line.startswith("|"))])
+
+
 def shown(default: Any) -> str:
     return str(int(default)) if isinstance(default, bool) else str(default)
 
 
 def filled(text: str) -> str:
-    tables = {"settings": settings_table(), "models": models_table(), "keys": keys_table()}
+    tables = {
+        "settings": settings_table(),
+        "models": models_table(),
+        "keys": keys_table(),
+        "footprint": results("footprint"),
+        "training": results("training"),
+    }
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         before, found, rest = text.partition(begin)

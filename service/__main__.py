@@ -70,12 +70,12 @@ def serve(**overrides: Any) -> None:
 @cli.group(invoke_without_command=True)
 @DATA_DIR
 @click.pass_context
-def models(context: click.Context, /, **overrides: Any) -> None:
-    """List the models of the store, or add a checkpoint to it."""
-    context.obj = overrides
+def models(context: click.Context, /, data_dir: Path | None) -> None:
+    """List the models of the store, with versions, aliases and held-out accuracy."""
+    context.obj = data_dir
     if context.invoked_subcommand:
         return
-    with opened_store(read_settings(**overrides)) as repository:
+    with opened_store(read_settings(data_dir=data_dir)) as repository:
         for model in repository.production():
             for version in repository.versions(model):
                 accuracy = version.meta.metrics.get("test", {}).get("accuracy")
@@ -90,16 +90,33 @@ def models(context: click.Context, /, **overrides: Any) -> None:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--name", help="The model's name.  [default: its architecture's]")
 @click.option("--promote", is_flag=True, help="Make it production, as a model's first version is.")
+@DATA_DIR
 @click.pass_obj
-def add(overrides: dict[str, Any], checkpoint: Path, name: str | None, promote: bool) -> None:
+def add(
+    above: Path | None, checkpoint: Path, name: str | None, promote: bool, data_dir: Path | None
+) -> None:
     """Add the folder CHECKPOINT to the store as a model's next version.
 
     A running server that uses the same store serves it within a second once it is production.
     """
-    with opened_store(read_settings(**overrides)) as repository:
+    settings = read_settings(data_dir=data_dir or above)
+    with opened_store(settings) as repository:
         model, version = repository.register(checkpoint, name, promote=promote)
         aliases = repository.version(model, version).aliases
-    click.echo(f"{model} version {version}{', production' if PRODUCTION in aliases else ''}")
+    state = ", production" if PRODUCTION in aliases else ""
+    click.echo(f"{model} version {version}{state}, in {settings.data_dir}")
+
+
+@models.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@DATA_DIR
+@click.pass_obj
+def promote(above: Path | None, model: str, version: int, data_dir: Path | None) -> None:
+    """Make VERSION of MODEL production: forward, or back to where `previous` points."""
+    with opened_store(read_settings(data_dir=data_dir or above)) as repository:
+        repository.promote(model, version)
+    click.echo(f"{model} version {version}, production")
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("perceptd"),
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
+        swagger_ui_parameters={"validatorUrl": None},  # it would ask a server elsewhere
     )
     app.state.settings = settings
     app.state.repository = repository

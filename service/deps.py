@@ -59,7 +59,9 @@ def media_type(request: Request) -> str:
 async def read_prediction(request: Request, engine: EngineDep) -> PredictRequest:
     """The body, validated against the schema of the model it names."""
     if (kind := media_type(request)) not in JSON_TYPES:
-        raise UnsupportedMediaTypeError(f"the body must be application/json, got {kind}")
+        raise UnsupportedMediaTypeError(
+            f"the body must be JSON; add the header Content-Type: {JSON_TYPE} (got {kind})"
+        )
     return engine.schemas.parse(await request.body())
 
 

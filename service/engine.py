@@ -126,8 +126,10 @@ class Engine:
                     production[model] = current
         specs = {model: loaded.spec for model, loaded in production.items()}
         absent = {model: why for model, why in failures.items() if model not in production}
-        self.schemas = RequestSchemas(specs, absent, self._settings.max_rows)
+        schemas = RequestSchemas(specs, absent, self._settings.max_rows)
+        # What a request is checked by comes last: what it then asks for is there.
         self._production, self._failures, self._wanted = production, failures, wanted
+        self.schemas = schemas
 
     async def find(self, model: str, version: int | None = None) -> LoadedVersion:
         """The production version, or the one of that number, loaded if it is not yet.

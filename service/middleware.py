@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import problems
 
 HEADER = "X-Request-ID"
+# ReDoc would fetch its maker's logo.
+PAGES_ASK_HERE_ONLY = "img-src 'self' data:; connect-src 'self'; font-src 'self' data:"
 ACCEPTABLE = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
@@ -37,6 +39,8 @@ class Envelope:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers["Content-Security-Policy"] = PAGES_ASK_HERE_ONLY
                 if message["status"] == 413 and headers["content-type"] != problems.MEDIA_TYPE:
                     replaced = True
                     refusal = problems.body_too_large(scope["path"], self.max_body_bytes)

@@ -81,7 +81,8 @@ class RequestSchemas:
         try:
             content = from_json(body)
         except ValueError as error:
-            raise self._refused(None, [], "JSON", str(error)) from None
+            got = str(error) if body.strip() else "an empty body"
+            raise self._refused(None, [], "JSON", got) from None
         if not isinstance(content, dict):
             raise self._refused(None, [], "an object", shown(content))
         name = content.get("model", NOTHING)
@@ -171,6 +172,16 @@ def _number_type(spec: InputSpec, dtype: Dtype) -> Any:
     return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]
 
 
+def _row(spec: InputSpec) -> str:
+    """What one row is, for somebody who may have left out a pair of brackets."""
+    if spec.picture:
+        height, width = spec.picture
+        arrays = f"{height} arrays of {width} numbers, or an array of {spec.size} numbers"
+        return f"a picture: {arrays} (inputs is a list of pictures)"
+    shape = " x ".join(map(str, spec.shape))
+    return f"an array of {shape} numbers (inputs is a list of rows)"
+
+
 def _nested(number: Any, shape: tuple[int, ...]) -> Any:
     for length in reversed(shape):
         exactly = Field(min_length=length, max_length=length, fail_fast=True)
@@ -197,8 +208,10 @@ def field_errors(error: ValidationError, spec: InputSpec, dtype: Dtype) -> list[
         loc = [part for part in item["loc"] if part not in ("flat", "nested")]
         kind, value = item["type"], item["input"]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if spec.picture and is_number and loc[:1] == ["inputs"]:
+        if spec.picture and is_number and len(loc) > 2:
             expected = _PICTURE_NUMBERS[dtype]
+        elif len(loc) == 2 and loc[0] == "inputs":
+            expected = _row(spec)
         elif kind == "missing":
             expected, value = "a value", NOTHING
         elif kind in ("too_long", "too_short"):

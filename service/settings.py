@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     """Versions besides production kept loaded because requests ask for them by number."""
 
     predict_token: SecretStr | None = None
-    """Bearer token for predictions and reads. Unset: they are open."""
+    """Token of at least 16 characters that predictions and reads then need, sent as the header
+    `Authorization: Bearer TOKEN`. Unset: they are open."""
 
     open_predictions: bool = False
     """Allow listening on a public address without a predict token."""

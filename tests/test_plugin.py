@@ -56,7 +56,7 @@ def test_a_plugin_is_trained_and_served_without_a_change_here(
     assert float(trained.split("accuracy ")[-1].split(",")[0]) > 0.95
     assert (tmp_path / "runs/spiral/1/plots/loss.svg").exists()
     added = run("service", "models", "add", "runs/spiral/1", plugin=installed, cwd=tmp_path)
-    assert added == "spiral version 1, production\n"
+    assert added == "spiral version 1, production, in data\n"
 
     client = serve(Settings(data_dir=tmp_path / "data"))
 

@@ -118,7 +118,8 @@ def import_file(
             rows, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
             metrics[name] = evaluate(module, rows, targets, head)
     save(target, architecture, settings, module, metrics=metrics, curve=[], recipe=None, data=data)
-    click.echo(f"{target}: {model} from {file}{summary(metrics)}")
+    network = ", ".join(f"{key} {value}" for key, value in settings.model_dump().items())
+    click.echo(f"{target}: {model} ({network or 'nothing to set'}) from {file}{summary(metrics)}")
 
 
 def import_data(architecture: Architecture, dataset: str | None, data_dir: Path) -> Dataset | None:

@@ -11,6 +11,7 @@ largest number exceeds 1). Where no test rows are named, a fifth of each class i
 """
 
 import csv
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from models.preprocessing import FULL_INK, InputError, check_rows
 from models.spec import ModelSpec
 from training.splits import DataError, Dataset, Split, hold_out
 
+WHOLE = re.compile(r"\d+\.0*")
 SUFFIXES = (".csv", ".npz")
 
 
@@ -102,7 +104,8 @@ def _read_npz(spec: ModelSpec, path: Path) -> Dataset:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except Exception as error:  # numpy and zipfile raise whatever the damaged file provokes
-        raise DataError(f"{path} is not a readable NPZ file of plain arrays: {error}") from error
+        reason = "it is no NPZ, or holds Python objects" if "pickle" in str(error) else error
+        raise DataError(f"{path} is not a readable NPZ file of plain arrays: {reason}") from error
     if missing := {"inputs", "labels"} - arrays.keys():
         raise DataError(f"{path}: no array {min(missing)!r}; it has {', '.join(arrays) or 'none'}")
     train = Split(*_checked(spec, path, "inputs", arrays["inputs"], arrays["labels"]))
@@ -126,7 +129,9 @@ def _checked(
     index = {label: i for i, label in enumerate(spec.labels)}
     targets = np.empty(len(labels), dtype=np.int64)
     for row, label in enumerate(labels.tolist()):
-        text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+        text = str(label)
+        if text not in index and WHOLE.fullmatch(text):  # as some programs write whole numbers
+            text = text.partition(".")[0]
         if text not in index:
             raise DataError(
                 f"{path}: {name} {row + 1}: label {text!r} is none of {', '.join(spec.labels)}"

@@ -1,5 +1,6 @@
 """`POST /predict`, `/predict_proba` and `/predict/image`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -31,7 +32,7 @@ from service.schemas import (
 )
 from service.settings import Settings
 
-PICTURE_EXAMPLE = "curl -F file=@digit.png http://127.0.0.1:8000/predict/image"
+PICTURE_PARAMETERS = ("model", "version")
 
 router = APIRouter(
     tags=["predict"],
@@ -83,11 +84,13 @@ async def predict_image(
     inverted if need be, scaled into 20 x 20 and centred by mass, as MNIST was. 784 raw bytes are
     taken as they are: 28 rows of grey values, 0 the background and 255 the ink.
     """
+    for name in request.query_params:
+        if name not in PICTURE_PARAMETERS:
+            raise wrong_picture(request, ["query", name], known(PICTURE_PARAMETERS), "another")
     loaded = await engine.find(model, version)
     if loaded.spec.input.picture is None:
-        expected = "a model that reads pictures"
-        error = FieldError(loc=["query", "model"], expected=expected, got=f"{model}, of numbers")
-        raise InvalidInputError.of([error], PICTURE_EXAMPLE)
+        expected, got = "a model that reads pictures", f"{model}, which takes numbers"
+        raise wrong_picture(request, ["query", "model"], expected, got)
     rows = await picture_rows(request, loaded, engine, settings)
     return with_probabilities(loaded, await engine.answer(loaded, rows))
 
@@ -132,8 +135,7 @@ async def picture_rows(
             )
         return await engine.off_the_loop(read_picture, version, body, settings.max_picture_pixels)
     except (PictureError, InputError) as error:
-        wrong = FieldError(loc=["body"], expected=error.expected, got=error.got)
-        raise InvalidInputError.of([wrong], PICTURE_EXAMPLE) from None
+        raise wrong_picture(request, ["body"], error.expected, error.got) from None
 
 
 def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
@@ -141,14 +143,30 @@ def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
 
 
 async def form_file(request: Request) -> bytes:
-    """The field `file` of a multipart form."""
+    """The field `file` of a multipart form, which has no other."""
+    got = "no such field"
     try:
         async with request.form(max_files=1, max_fields=1) as form:
+            for name in form:
+                if name != "file":
+                    expected = f"{known(['file'])}; the model goes into the address: ?model=..."
+                    raise wrong_picture(request, ["body", name], expected, "another")
             file = form.get("file")
             if isinstance(file, UploadFile):
                 return await file.read()
-    except UnicodeError:  # of a charset that the form names
-        file = None
-    got = "no such field" if file is None else "text"
-    error = FieldError(loc=["body", "file"], expected="a PNG or JPEG file", got=got)
-    raise InvalidInputError.of([error], PICTURE_EXAMPLE)
+            got = "text" if file else got
+    except UnicodeError:
+        got = "a form in a charset that cannot be read"
+    raise wrong_picture(request, ["body", "file"], "a PNG or JPEG file", got)
+
+
+def known(names: Sequence[str]) -> str:
+    return f"no field of this name (known: {', '.join(names)})"
+
+
+def wrong_picture(
+    request: Request, loc: list[str | int], expected: str, got: str
+) -> InvalidInputError:
+    """An error whose example is a command that works here."""
+    example = f"curl -F file=@digit.png '{request.base_url}predict/image?model=mnist-cnn'"
+    return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], example)

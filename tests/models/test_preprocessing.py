@@ -99,7 +99,12 @@ def test_checked_rows_may_be_as_low_and_as_high_as_the_model_says() -> None:
         (PLANE, np.array([[1, 1e300]]), "finite numbers", "NaN or an infinity"),
         (FLAT, np.full((2, 784), 1.5), "numbers in 0.0 to 1.0", "numbers in 1.5 to 1.5"),
         (FLAT, np.full((2, 784), -0.5), "numbers in 0.0 to 1.0", "numbers in -0.5 to -0.5"),
-        (FLAT, np.full((2, 784), 255), "numbers in 0.0 to 1.0", "numbers in 255 to 255"),
+        (
+            FLAT,
+            np.full((2, 784), 255),
+            "numbers in 0.0 to 1.0 (whole numbers in 0 to 255 as uint8)",
+            "numbers in 255 to 255",
+        ),
         (
             SQUARE,
             np.zeros((2, 27, 28), np.uint8),

@@ -87,6 +87,7 @@ def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
         (["predict", "mnist-cnn", __file__], "PNG or JPEG"),
         (["predict", "dnn", __file__], "takes numbers, not pictures"),
         (["models", "add", "absent"], "meta.json cannot be read"),
+        (["models", "promote", "dnn", "77"], "dnn has no version 77"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: str) -> None:
@@ -98,14 +99,19 @@ def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: s
 
 def test_models_lists_versions_and_add_makes_one(data_dir: Path) -> None:
     added = perceptd("models", "add", PRETRAINED / "dnn", "--promote", data_dir=data_dir)
-    assert added.stdout == "dnn version 2, production\n"
+    assert added.stdout == f"dnn version 2, production, in {data_dir}\n"
     named = perceptd("models", "add", PRETRAINED / "dnn", "--name", "rings", data_dir=data_dir)
-    assert named.stdout == "rings version 1, production\n"
+    assert named.stdout == f"rings version 1, production, in {data_dir}\n"
 
     listed = perceptd("models", data_dir=data_dir).stdout.splitlines()
     rows = {tuple(line.split()[:3]) for line in listed}
     assert {("dnn", "2", "production"), ("dnn", "1", "previous")} <= rows
     assert ("rings", "1", "production") in rows
+
+    back = perceptd("models", "promote", "dnn", "1", data_dir=data_dir)
+    assert back.stdout == "dnn version 1, production\n"
+    listed = perceptd("models", "--data-dir", data_dir, data_dir=data_dir).stdout.splitlines()
+    assert ("dnn", "2", "previous") in {tuple(line.split()[:3]) for line in listed}
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ def test_the_documentation_pages_need_nothing_from_elsewhere(
 ) -> None:
     response = client.get(page)
     assert response.status_code == 200
+    assert "img-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "validator.swagger.io" not in response.text
     assets = re.findall(r'(?:src|href)="([^"]+)"', response.text)
     assert assets
     for asset in assets:

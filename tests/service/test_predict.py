@@ -205,7 +205,17 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
     "a picture of 27 rows": (
         {"model": "mnist-cnn", "inputs": [[[0.5] * 28] * 27]},
         ["inputs", 0],
-        "an array of 28",
+        "28 arrays of 28",
+    ),
+    "a picture without its brackets": (
+        {"model": "mnist-cnn", "inputs": [0.0] * 784},
+        ["inputs", 0],
+        "inputs is a list of pictures",
+    ),
+    "a row without its brackets": (
+        {"model": "dnn", "inputs": [0.1, -0.2]},
+        ["inputs", 0],
+        "an array of 2 numbers (inputs is a list of rows)",
     ),
     "a picture of 783": (
         {"model": "mnist-cnn", "inputs": [[0.5] * 783]},

@@ -127,12 +127,12 @@ def test_another_media_type_is_refused(client: httpx.Client, kind: str) -> None:
 
 
 def test_a_form_without_the_file_is_refused(client: httpx.Client) -> None:
-    for response in (
-        client.post(PATH, files={"picture": picture()}),
-        client.post(PATH, files={"file": (None, "text")}),
+    for response, field in (
+        (client.post(PATH, files={"picture": picture()}), "picture"),
+        (client.post(PATH, files={"file": (None, "text")}), "file"),
     ):
         assert response.status_code == 422
-        assert response.json()["errors"][0]["loc"] == ["body", "file"]
+        assert response.json()["errors"][0]["loc"] == ["body", field]
 
 
 def test_a_broken_form_is_refused(client: httpx.Client) -> None:
@@ -146,6 +146,15 @@ def test_a_form_in_no_charset_is_refused(client: httpx.Client) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
     response = client.post(PATH, content=part, headers=headers)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+
+
+def test_a_field_that_would_be_ignored_is_refused(client: httpx.Client) -> None:
+    file = {"file": picture()}
+    in_form = client.post(PATH, files=file, data={"model": "mnist-mlp"})
+    assert (in_form.status_code, in_form.json()["errors"][0]["loc"]) == (422, ["body", "model"])
+    assert "?model=" in in_form.json()["detail"]
+    in_query = client.post(f"{PATH}?modle=mnist-mlp", files=file)
+    assert (in_query.status_code, in_query.json()["errors"][0]["loc"]) == (422, ["query", "modle"])
 
 
 def test_a_model_of_numbers_reads_no_picture(client: httpx.Client) -> None:

@@ -295,7 +295,8 @@ def test_pixels_beyond_1_that_are_not_bytes_are_told(
     arrays = {"inputs": np.full((4, 784), 255), "labels": np.zeros(4)}
 
     assert refusal(tmp_path / "mine.npz", lambda: npz(FLAT, **arrays)) == (
-        "inputs: expected numbers in 0.0 to 1.0, got numbers in 255 to 255"
+        "inputs: expected numbers in 0.0 to 1.0 (whole numbers in 0 to 255 as uint8), "
+        "got numbers in 255 to 255"
     )
 
 
