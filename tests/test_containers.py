@@ -151,7 +151,7 @@ def test_versions_come_from_postgresql(stack: Stack) -> None:
 def test_worker_trains_a_version_that_the_api_serves(stack: Stack) -> None:
     stack.inside("worker", "python", "-m", "training", "dnn", "--epochs=5", "--out=runs/five")
     added = stack.inside("worker", "perceptd", "models", "add", "runs/five", "--promote")
-    version = int(added.removesuffix(", production").rpartition(" ")[2])
+    version = int(added.removeprefix("dnn version ").partition(",")[0])
 
     def served() -> bool:
         with stack.client() as client:
