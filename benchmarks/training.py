@@ -29,6 +29,7 @@ from benchmarks import machine
 from models import registry
 from training import datasets, recipes
 from training.evaluate import evaluate
+from training.options import DATA_DIR
 from training.recipes import Recipe
 from training.train import Progress, train
 
@@ -84,15 +85,7 @@ class Result:
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    envvar="PERCEPTD_MNIST_DIR",
-    show_envvar=True,
-    show_default=True,
-    help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
-)
+@DATA_DIR
 @click.option(
     "--models",
     "names",

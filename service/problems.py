@@ -107,7 +107,7 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
 
 
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:
-    """Path and query parameters; bodies are validated by `service.schemas`."""
+    """Path and query parameters; bodies are validated by `service.request_schemas`."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
     errors = [
         FieldError(

@@ -34,21 +34,23 @@ def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dic
     return settings
 
 
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    envvar="PERCEPTD_MNIST_DIR",
+    show_envvar=True,
+    show_default=True,
+    help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
+)
+
 SHARED_OPTIONS = [
     click.option(
         "--dataset",
         metavar="NAME|FILE",
         help="blobs, circles, xor, digits, mnist, or a .csv or .npz file.",
     ),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        default=Path("data"),
-        envvar="PERCEPTD_MNIST_DIR",
-        show_envvar=True,
-        show_default=True,
-        help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
-    ),
+    DATA_DIR,
     click.option(
         "--set",
         "config",

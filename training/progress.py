@@ -43,6 +43,7 @@ class BarReporter:
             length=epochs,
             label="epochs",
             show_pos=True,
+            show_eta=False,  # click guesses from whole seconds; the training knows
             item_show_func=_figures,
             hidden=not sys.stdout.isatty(),
         )
@@ -75,4 +76,8 @@ def reporter(kind: str, epochs: int) -> Iterator[Reporter]:
 def _figures(progress: Progress | None) -> str | None:
     if progress is None:
         return None
-    return f"loss {progress.point.loss:.4f}  held-out accuracy {progress.point.test_accuracy:.4f}"
+    point = progress.point
+    return (
+        f"loss {point.loss:.4f}  held-out accuracy {point.test_accuracy:.4f}"
+        f"  {progress.seconds_left:.0f} s left"
+    )

@@ -15,7 +15,8 @@ import service.engine
 from models import registry
 from models.checkpoint import GRAPH, META, WEIGHTS
 from models.preprocessing import from_numbers
-from service import db, runtimes
+from service import runtimes
+from service.__main__ import opened_store
 from service.engine import Engine
 from service.errors import ModelNotFoundError, ModelUnavailableError, VersionNotFoundError
 from service.repository import PRETRAINED, Repository
@@ -32,11 +33,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def repository(settings: Settings) -> Iterator[Repository]:
-    database = db.connect(settings)
-    repository = Repository(database, settings.data_dir)
-    repository.prepare()
-    yield repository
-    database.dispose()
+    with opened_store(settings) as repository:
+        yield repository
 
 
 @pytest.fixture

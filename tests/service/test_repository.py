@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from models.checkpoint import CheckpointError
 from service import db
+from service.__main__ import opened_store
 from service.errors import ConflictError, ModelNotFoundError, StoreError, VersionNotFoundError
 from service.repository import PRETRAINED, Repository, shipped
 from service.settings import Settings
@@ -21,11 +22,8 @@ DNN = PRETRAINED / "dnn"
 
 @pytest.fixture
 def repository(store_settings: Settings) -> Iterator[Repository]:
-    database = db.connect(store_settings)
-    repository = Repository(database, store_settings.data_dir)
-    repository.prepare()
-    yield repository
-    database.dispose()
+    with opened_store(store_settings) as repository:
+        yield repository
 
 
 def tree(folder: Path) -> dict[str, bytes]:
