@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -12,13 +13,20 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from service import db, openapi, problems
+from service import auth, db, openapi, problems
+from service.attempt import JOBS
 from service.engine import Engine
 from service.errors import StoreError
+from service.feedback import Feedback
+from service.intake import Intake
+from service.jobs import Jobs
 from service.middleware import Envelope
+from service.plans import Planner
 from service.repository import Repository
-from service.routes import health, models, predict
+from service.routes import feedback, health, imports, jobs, models, predict
 from service.settings import Settings
+from service.trainables import Trainables
+from service.uploads import Uploads
 
 REFRESH_SECONDS = 0.5  # a promotion anywhere serves here within a second
 
@@ -37,9 +45,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(repository.prepare)
+        app.state.admin_token = await to_thread.run_sync(auth.admin_token, settings)
         await to_thread.run_sync(engine.refresh)
         following = asyncio.create_task(follow(engine))
         yield
+        app.state.closing.set()
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
@@ -56,7 +66,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.repository = repository
     app.state.engine = engine
-    for routes in (predict, models, health):
+    app.state.jobs = Jobs(database)
+    app.state.feedback = Feedback(database)
+    app.state.intake = Intake(
+        app.state.jobs,
+        Planner(repository, app.state.feedback, Trainables(database), settings),
+        Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
+    )
+    app.state.closing = threading.Event()
+    for routes in (predict, models, imports, jobs, feedback, health):
         app.include_router(routes.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     problems.install(app)

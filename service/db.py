@@ -1,77 +1,25 @@
-"""Tables, and the connection to SQLite or PostgreSQL.
-
-Written with SQLAlchemy's Core: three tables need no object mapper, whose import would be a tenth of
-a server's start.
-"""
+"""The connection to SQLite or PostgreSQL, its transactions, and the way to the newest tables."""
 
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    URL,
-    Column,
-    Connection,
-    DateTime,
-    Engine,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    inspect,
-    text,
-)
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 
-from service.errors import StoreError
+from service.errors import DiskError, StoreError
 from service.settings import Settings
+from service.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0001"  # the newest revision in `migrations/`
+HEAD = "0002"  # the newest revision in `migrations/`
 FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
 TIMEOUT_S = 5  # an absent database holds nobody up for longer
 STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process
-
-metadata = MetaData()
-
-# A name that serves.
-models = Table(
-    "models",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("architecture", String, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-)
-
-# One immutable version of a model; its files lie in `checkpoints/MODEL/VERSION/`.
-versions = Table(
-    "versions",
-    metadata,
-    Column("model", String, ForeignKey("models.name"), primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("sha256", String, nullable=False),
-    Column("parent", Integer),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("meta", JSON, nullable=False),
-)
-
-# A name that points to a version: `production`, `previous`, or the user's own.
-aliases = Table(
-    "aliases",
-    metadata,
-    Column("model", String, primary_key=True),
-    Column("alias", String, primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("updated_at", DateTime(timezone=True), nullable=False),
-    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
-)
 
 
 def connect(settings: Settings) -> Engine:
@@ -90,12 +38,45 @@ def connect(settings: Settings) -> Engine:
 
 
 @contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes nothing."""
+    with store_errors(), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def updating(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes rows which it locks itself."""
+    with store_errors(), engine.execution_options(perceptd_writes=True).begin() as connection:
+        yield connection
+
+
+@contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that changes the store: one at a time, over all processes."""
-    with engine.execution_options(perceptd_writes=True).begin() as connection:
+    with updating(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
         yield connection
+
+
+def now(connection: Connection) -> datetime:
+    """The database's own time, which all its machines share; for SQLite that is this machine's."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(text("SELECT clock_timestamp()")).scalar_one()  # type: ignore[no-any-return]
+    return datetime.now(UTC)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Database and disk trouble, told without the driver's statement and parameters."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StoreError(f"the database cannot be used: {cause}") from error
+    except OSError as error:
+        raise DiskError(f"the data folder cannot be used: {error}") from error
 
 
 def migrate(engine: Engine, data_dir: Path) -> None:

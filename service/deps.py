@@ -3,23 +3,31 @@
 All are coroutines: FastAPI runs plain functions in threads, and a prediction must not wait for one.
 """
 
+import threading
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
 
-from service.auth import check_token
+from service.auth import check_admin, check_any, check_predict
 from service.engine import Engine
 from service.errors import UnsupportedMediaTypeError
+from service.feedback import Feedback
+from service.intake import Intake
+from service.jobs import Jobs
 from service.media import JSON_TYPE
 from service.repository import Repository
-from service.request_schemas import PredictRequest
+from service.request_schemas import FeedbackRequest, PredictRequest
 from service.settings import Settings
 
 JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON
 
 bearer = HTTPBearer(
-    auto_error=False, description="Needed where the server was given PERCEPTD_PREDICT_TOKEN."
+    auto_error=False,
+    description="Whatever changes something needs the admin token, which `perceptd token` prints. "
+    "The rest needs one only where the server was given PERCEPTD_PREDICT_TOKEN.",
 )
 
 
@@ -38,17 +46,57 @@ async def get_repository(request: Request) -> Repository:
     return repository
 
 
+async def get_jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+async def get_intake(request: Request) -> Intake:
+    intake: Intake = request.app.state.intake
+    return intake
+
+
+async def get_feedback(request: Request) -> Feedback:
+    feedback: Feedback = request.app.state.feedback
+    return feedback
+
+
+async def get_closing(request: Request) -> threading.Event:
+    """Set when the server has been asked to end, so that streams end first."""
+    closing: threading.Event = request.app.state.closing
+    return closing
+
+
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 EngineDep = Annotated[Engine, Depends(get_engine)]
 RepositoryDep = Annotated[Repository, Depends(get_repository)]
+JobsDep = Annotated[Jobs, Depends(get_jobs)]
+IntakeDep = Annotated[Intake, Depends(get_intake)]
+FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
+ClosingDep = Annotated[threading.Event, Depends(get_closing)]
+
+TokenCheck = Callable[[str | None, SecretStr, SecretStr | None], None]
 
 
-async def require_predict_token(
-    settings: SettingsDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-) -> None:
-    if settings.predict_token:
-        check_token(credentials.credentials if credentials else None, settings.predict_token)
+class RequireToken:
+    """A dependency that lets a request pass if its bearer token passes a check."""
+
+    def __init__(self, check: TokenCheck) -> None:
+        self._check = check
+
+    async def __call__(
+        self,
+        request: Request,
+        settings: SettingsDep,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+    ) -> None:
+        given = credentials.credentials if credentials else None
+        self._check(given, request.app.state.admin_token, settings.predict_token)
+
+
+require_predict_token = RequireToken(check_predict)
+require_admin_token = RequireToken(check_admin)
+require_any_token = RequireToken(check_any)
 
 
 def media_type(request: Request) -> str:
@@ -56,13 +104,26 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_prediction(request: Request, engine: EngineDep) -> PredictRequest:
-    """The body, validated against the schema of the model it names."""
+async def json_body(request: Request) -> bytes:
     if (kind := media_type(request)) not in JSON_TYPES:
         raise UnsupportedMediaTypeError(
             f"the body must be JSON; add the header Content-Type: {JSON_TYPE} (got {kind})"
         )
-    return engine.schemas.parse(await request.body())
+    return await request.body()
+
+
+JsonBodyDep = Annotated[bytes, Depends(json_body)]
+
+
+async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> PredictRequest:
+    """The body, validated against the schema of the model it names."""
+    return engine.schemas.parse(body, PredictRequest)
+
+
+async def read_feedback(body: JsonBodyDep, engine: EngineDep) -> FeedbackRequest:
+    """The body, validated against the schema of the model it names."""
+    return engine.schemas.parse(body, FeedbackRequest)
 
 
 PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]
+FeedbackRequestDep = Annotated[FeedbackRequest, Depends(read_feedback)]

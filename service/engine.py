@@ -18,6 +18,7 @@ from models.preprocessing import from_numbers
 from models.spec import ModelSpec, decide
 from service import runtimes
 from service.errors import (
+    ConflictError,
     FieldError,
     InvalidInputError,
     ModelNotFoundError,
@@ -27,7 +28,7 @@ from service.errors import (
 )
 from service.repository import Repository
 from service.request_schemas import RequestSchemas, example_of
-from service.runtimes import Rows, Runtime
+from service.runtimes import Device, Rows, Runtime, RuntimeName
 from service.settings import Settings
 
 RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
@@ -86,6 +87,7 @@ class Engine:
         self._wanted: dict[str, int] = {}
         self._retry_at = 0.0
         self._loading = threading.Lock()
+        self._refreshing = threading.Lock()
         self._limiter = CapacityLimiter(os.cpu_count() or 1)
 
     @property
@@ -103,6 +105,10 @@ class Engine:
 
         A version that fails to load leaves the one before it serving.
         """
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
         wanted = self._repository.production()
         now = time.monotonic()
         if wanted == self._wanted and not (self._failures and now > self._retry_at):
@@ -115,7 +121,8 @@ class Engine:
                 production[model] = current
                 continue
             try:
-                production[model] = self._load(model, number)
+                warm = self._pinned.get((model, number))
+                production[model] = warm or self._load(model, number)
                 log.info("%s version %d is production", model, number)
             except StoreError:
                 raise
@@ -143,6 +150,17 @@ class Engine:
             raise self._not_serving(model)
         return await to_thread.run_sync(self._pin, model, version)
 
+    def warm(self, model: str, version: int) -> None:
+        """Load a version that is to become production, so that the switch to it is instant.
+
+        Raises `ConflictError` where it cannot be loaded, `ModelNotFoundError`,
+        `VersionNotFoundError`.
+        """
+        try:
+            self._pin(model, version)
+        except ModelUnavailableError as error:
+            raise ConflictError(str(error)) from error
+
     async def answer(self, version: LoadedVersion, rows: Rows) -> Answer:
         """Run rows through a version without holding up the event loop."""
         return await self.off_the_loop(version.answer, rows, self._settings.max_batch_size)
@@ -169,24 +187,38 @@ class Engine:
             return self._pinned[key]
 
     def _load(self, model: str, version: int) -> LoadedVersion:
-        folder, meta = self._repository.verified_folder(model, version)
-        runtime = runtimes.load(folder, meta, self.device, self.runtime, self._settings.threads)
-        loaded = LoadedVersion(model, version, meta, runtime)
-        example = meta.spec.example
-        rows = from_numbers(meta.spec.input, example.inputs, example.dtype)
-        try:
-            answer = loaded.answer(rows, self._settings.max_batch_size)
-        except InvalidInputError as error:
-            raise CheckpointError(f"it cannot answer its own example: {error}") from error
-        if answer.probabilities.shape != (len(rows), len(meta.spec.labels)):
-            answers = answer.probabilities.shape[1]
-            raise CheckpointError(
-                f"it answers {answers} classes for {len(meta.spec.labels)} labels"
-            )
-        return loaded
+        return load(self._repository, model, version, self.device, self.runtime, self._settings)
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):
             return ModelUnavailableError(f"{model}: {reason}")
         serving = ", ".join(self._production) or "none"
         return ModelNotFoundError(f"no model is called {model!r}; serving: {serving}")
+
+
+def load(
+    repository: Repository,
+    model: str,
+    version: int,
+    device: Device,
+    runtime: RuntimeName,
+    settings: Settings,
+) -> LoadedVersion:
+    """Load a version and have it answer its own example.
+
+    Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
+    """
+    folder, meta = repository.verified_folder(model, version)
+    loaded = LoadedVersion(
+        model, version, meta, runtimes.load(folder, meta, device, runtime, settings.threads)
+    )
+    example = meta.spec.example
+    rows = from_numbers(meta.spec.input, example.inputs, example.dtype)
+    try:
+        answer = loaded.answer(rows, settings.max_batch_size)
+    except InvalidInputError as error:
+        raise CheckpointError(f"it cannot answer its own example: {error}") from error
+    if answer.probabilities.shape != (len(rows), len(meta.spec.labels)):
+        answers = answer.probabilities.shape[1]
+        raise CheckpointError(f"it answers {answers} classes for {len(meta.spec.labels)} labels")
+    return loaded

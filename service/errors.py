@@ -46,10 +46,16 @@ class VersionNotFoundError(PerceptdError): ...
 class PlotNotFoundError(PerceptdError): ...
 
 
+class JobNotFoundError(PerceptdError): ...
+
+
 class ConflictError(PerceptdError): ...
 
 
 class UnauthorizedError(PerceptdError): ...
+
+
+class ForbiddenError(PerceptdError): ...
 
 
 class BodyTooLargeError(PerceptdError): ...
@@ -70,6 +76,10 @@ class StoreError(PerceptdError):
     retry_after_s = 5
 
 
+class DiskError(StoreError):
+    """The data folder cannot be written or read: full, read-only, gone."""
+
+
 class Problem(NamedTuple):
     status: int
     code: str
@@ -81,11 +91,14 @@ PROBLEMS: dict[type[PerceptdError], Problem] = {
     ModelNotFoundError: Problem(404, "model_not_found", "No such model"),
     VersionNotFoundError: Problem(404, "version_not_found", "No such version"),
     PlotNotFoundError: Problem(404, "plot_not_found", "No such picture"),
+    JobNotFoundError: Problem(404, "job_not_found", "No such job"),
     ConflictError: Problem(409, "conflict", "The request contradicts what is there"),
     UnauthorizedError: Problem(401, "unauthorized", "A valid token is needed"),
+    ForbiddenError: Problem(403, "forbidden", "The token does not allow this"),
     BodyTooLargeError: Problem(413, "body_too_large", "The body is too large"),
     UnsupportedMediaTypeError: Problem(415, "unsupported_media_type", "Unknown kind of body"),
     ModelUnavailableError: Problem(503, "model_unavailable", "The model cannot answer now"),
+    DiskError: Problem(503, "store_unavailable", "The store cannot be reached"),
     StoreError: Problem(503, "store_unavailable", "The store cannot be reached"),
 }
 

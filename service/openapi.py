@@ -7,13 +7,16 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.job_schemas import ImportCreate
 from service.media import FORM_TYPE, JSON_TYPE, PICTURE_TYPES, RAW_TYPE
-from service.request_schemas import RequestSchemas
+from service.request_schemas import FeedbackRequest, PredictRequest, RequestSchemas
 from service.schemas import ProblemBody
 
 REF = "#/components/schemas/{model}"
 NUMBER_PATHS = ("/predict", "/predict_proba")
+FEEDBACK_PATHS = ("/feedback",)
 PICTURE_PATH = "/predict/image"
+UPLOAD_PATH = "/models/{model}/versions"
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -27,14 +30,21 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
         description=app.description,
         routes=app.routes,
     )
-    bodies: list[type[BaseModel]] = [*schemas.classes, ProblemBody]
+    predictions, feedback = schemas.classes(PredictRequest), schemas.classes(FeedbackRequest)
+    bodies: list[type[BaseModel]] = [*predictions, *feedback, ProblemBody]
     references, definitions = models_json_schema(
         [(body, "validation") for body in bodies], ref_template=REF
     )
     content["components"]["schemas"].update(definitions["$defs"])
-    one_of = [references[body, "validation"] for body in schemas.classes]
-    for path in NUMBER_PATHS:
-        content["paths"][path]["post"]["requestBody"] = _number_body(one_of, schemas.examples)
+    for paths, kind, classes in (
+        (NUMBER_PATHS, PredictRequest, predictions),
+        (FEEDBACK_PATHS, FeedbackRequest, feedback),
+    ):
+        one_of = [references[body, "validation"] for body in classes]
+        for path in paths:
+            body = _number_body(one_of, schemas.examples(kind))
+            content["paths"][path]["post"]["requestBody"] = body
+    content["paths"][UPLOAD_PATH]["post"]["requestBody"] = _upload_body(content)
     operation = content["paths"][PICTURE_PATH]["post"]
     operation["requestBody"] = _picture_body()
     for parameter in operation["parameters"]:
@@ -62,3 +72,13 @@ def _picture_body() -> dict[str, Any]:
             **{kind: {"schema": BINARY} for kind in (*PICTURE_TYPES, RAW_TYPE)},
         },
     }
+
+
+def _upload_body(content: dict[str, Any]) -> dict[str, Any]:
+    """A form of the import's fields and the file; its objects are JSON in text."""
+    _, definitions = models_json_schema([(ImportCreate, "validation")], ref_template=REF)
+    fields = definitions["$defs"].pop(ImportCreate.__name__)
+    content["components"]["schemas"].update(definitions["$defs"])
+    fields["properties"]["file"] = {**BINARY, "description": "A .pt, .pth or .safetensors file."}
+    fields["required"] = ["file"]
+    return {"required": True, "content": {FORM_TYPE: {"schema": fields}}}

@@ -20,8 +20,8 @@ from service.errors import (
     Problem,
     UnauthorizedError,
 )
-from service.request_schemas import shown
 from service.schemas import ProblemBody
+from service.validation import told
 
 log = logging.getLogger("perceptd")
 
@@ -107,17 +107,18 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
 
 
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:
-    """Path and query parameters; bodies are validated by `service.request_schemas`."""
+    """Parameters and bodies; rows of a model are validated by `service.request_schemas`."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
-    errors = [
-        FieldError(
-            loc=list(item["loc"]),
-            expected=item["msg"].removeprefix("Input should be "),
-            got=shown(item["input"]),
-        )
-        for item in error.errors()
-    ]
-    return await on_domain_error(request, InvalidInputError.of(errors))
+    example = _example_of(request.scope.get("route"))
+    return await on_domain_error(request, InvalidInputError.of(told(error.errors()), example))
+
+
+def _example_of(route: Any) -> Any:
+    """The example in the schema of a route's body; None for a route without one."""
+    field = getattr(route, "body_field", None)
+    config = getattr(field.field_info.annotation, "model_config", {}) if field else {}
+    examples = config.get("json_schema_extra", {}).get("examples", [None])
+    return examples[0]
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -6,18 +6,16 @@ The row is the truth: a folder without a row is what a killed registration left,
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from models import checkpoint
 from models.checkpoint import Meta
-from service import db
+from service import db, tables
 from service.errors import (
     ConflictError,
     ModelNotFoundError,
@@ -29,7 +27,7 @@ from service.errors import (
 PRETRAINED = Path(checkpoint.__file__).parent / "pretrained"
 PRODUCTION = "production"
 PREVIOUS = "previous"
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 63"
 
 
@@ -45,6 +43,7 @@ class Version:
     model: str
     version: int
     parent: int | None
+    job: int | None
     created_at: datetime
     meta: Meta
     aliases: tuple[str, ...]
@@ -61,7 +60,7 @@ class Repository:
 
     def prepare(self, pretrained: Path = PRETRAINED) -> None:
         """Make or upgrade the tables; give the store those shipped models that it does not have."""
-        with _store_errors():
+        with db.store_errors():
             self._data_dir.mkdir(parents=True, exist_ok=True)
             db.migrate(self._engine, self._data_dir)
             with db.startup_lock(self._engine, self._data_dir):
@@ -73,19 +72,20 @@ class Repository:
     def folder(self, model: str, version: int) -> Path:
         return self._data_dir / "checkpoints" / model / str(version)
 
-    def production(self) -> dict[str, int]:
+    def production(self, within: Connection | None = None) -> dict[str, int]:
         """The version that each model serves."""
-        query = select(db.aliases.c.model, db.aliases.c.version).where(
-            db.aliases.c.alias == PRODUCTION
+        query = select(tables.aliases.c.model, tables.aliases.c.version).where(
+            tables.aliases.c.alias == PRODUCTION
         )
-        with _store_errors(), self._engine.connect() as connection:
+        reading = nullcontext(within) if within is not None else db.reading(self._engine)
+        with reading as connection:
             return {row.model: row.version for row in connection.execute(query)}
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, newest first. Raises `ModelNotFoundError`."""
         found: list[Version] = []
-        if MODEL_NAME.fullmatch(model):  # PostgreSQL refuses to look for some others
-            with _store_errors(), self._engine.connect() as connection:
+        if NAME.fullmatch(model):  # PostgreSQL refuses to look for some others
+            with db.reading(self._engine) as connection:
                 found = _versions(connection, model)
         if not found:
             raise ModelNotFoundError(f"no model is called {model!r}")
@@ -108,7 +108,7 @@ class Repository:
         if name not in files:
             plots = ", ".join(file for file in files if file.startswith("plots/"))
             raise PlotNotFoundError(f"{model} version {version} has {plots or 'no pictures'}")
-        with _store_errors():
+        with db.store_errors():
             content = (self.folder(model, version) / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != files[name]:
             raise StoreError(f"{name} of {model} version {version} was altered")
@@ -120,36 +120,43 @@ class Repository:
         model: str | None = None,
         *,
         promote: bool = False,
+        job: int | None = None,
+        within: Connection | None = None,
     ) -> tuple[str, int]:
         """Copy a verified checkpoint into the store as the next version of a model.
 
         Without a name the model is called as its architecture is. Returns name and version.
-        A model's first version becomes production at once, later ones if `promote`. Raises
-        `CheckpointError`, and `ConflictError` where input or labels differ from the model's.
+        A model's first version becomes production at once, later ones if `promote`. A job that
+        comes a second time is answered with the version it has made. `within` is a transaction
+        of `db.writing` to be part of. Raises `CheckpointError`, and `ConflictError` where input or
+        labels differ from the model's.
         """
         meta = checkpoint.read(folder)
         model = model or meta.architecture
-        if not MODEL_NAME.fullmatch(model):
-            raise ConflictError(f"{model!r} is no name for a model: {NAME_RULE}")
+        check_name(model)
         now = datetime.now(UTC)
-        with _store_errors(), db.writing(self._engine) as connection:
+        with self._writing(within) as connection:
             known = _versions(connection, model)
+            for version in known:
+                if job is not None and version.job == job:
+                    return model, version.version
             if known:
                 _check_fits(known[0], meta)
             else:
                 connection.execute(
-                    insert(db.models).values(
+                    insert(tables.models).values(
                         name=model, architecture=meta.architecture, created_at=now
                     )
                 )
             number = known[0].version + 1 if known else 1
             parents = [v.version for v in known if v.sha256 == meta.parent_sha256]
             connection.execute(
-                insert(db.versions).values(
+                insert(tables.versions).values(
                     model=model,
                     version=number,
                     sha256=meta.weights_sha256,
                     parent=parents[0] if parents else None,
+                    job=job,
                     created_at=now,
                     meta=meta.model_dump(mode="json"),
                 )
@@ -163,12 +170,24 @@ class Repository:
                 raise checkpoint.CheckpointError(f"{folder} changed while it was copied")
         return model, number
 
-    def promote(self, model: str, version: int) -> None:
-        """Point `production` to a version, and `previous` to where production came from."""
-        with _store_errors(), db.writing(self._engine) as connection:
-            if all(known.version != version for known in _versions(connection, model)):
-                raise VersionNotFoundError(f"{model} has no version {version}")
-            _promote(connection, model, version)
+    def point(self, model: str, alias: str, version: int, within: Connection | None = None) -> None:
+        """Point an alias to a version; `production` leaves `previous` where it came from.
+
+        Raises `ModelNotFoundError`, `VersionNotFoundError`, and `ConflictError` for an alias that
+        cannot be set.
+        """
+        if alias == PREVIOUS:
+            raise ConflictError(
+                f"{PREVIOUS} follows {PRODUCTION} and cannot be set: point {PRODUCTION} instead"
+            )
+        if not NAME.fullmatch(alias):
+            raise ConflictError(f"{alias!r} is no name for an alias: {NAME_RULE}")
+        self.version(model, version)  # versions are never removed, so this stays true
+        with self._writing(within) as connection:
+            if alias == PRODUCTION:
+                _promote(connection, model, version)
+            else:
+                _point(connection, model, alias, version)
 
     def verified_folder(self, model: str, version: int) -> tuple[Path, Meta]:
         """A version's folder and meta, after a check that the files are those registered.
@@ -184,21 +203,35 @@ class Repository:
             )
         return folder, meta
 
+    def _writing(self, within: Connection | None) -> AbstractContextManager[Connection]:
+        return nullcontext(within) if within is not None else db.writing(self._engine)
+
+
+def check_name(model: str) -> None:
+    """Raise `ConflictError` where that is no name for a model."""
+    if not NAME.fullmatch(model):
+        raise ConflictError(f"{model!r} is no name for a model: {NAME_RULE}")
+
 
 def _versions(connection: Connection, model: str) -> list[Version]:
-    named = select(db.aliases).where(db.aliases.c.model == model).order_by(db.aliases.c.alias)
+    named = (
+        select(tables.aliases)
+        .where(tables.aliases.c.model == model)
+        .order_by(tables.aliases.c.alias)
+    )
     pointing = connection.execute(named).all()
     newest_first = (
-        select(db.versions)
-        .where(db.versions.c.model == model)
-        .order_by(db.versions.c.version.desc())
+        select(tables.versions)
+        .where(tables.versions.c.model == model)
+        .order_by(tables.versions.c.version.desc())
     )
     return [
         Version(
             model=row.model,
             version=row.version,
             parent=row.parent,
-            created_at=row.created_at.replace(tzinfo=row.created_at.tzinfo or UTC),
+            job=row.job,
+            created_at=row.created_at,
             meta=Meta.model_validate(row.meta),
             aliases=tuple(alias.alias for alias in pointing if alias.version == row.version),
         )
@@ -208,8 +241,8 @@ def _versions(connection: Connection, model: str) -> list[Version]:
 
 def _promote(connection: Connection, model: str, version: int) -> None:
     current = connection.scalar(
-        select(db.aliases.c.version).where(
-            db.aliases.c.model == model, db.aliases.c.alias == PRODUCTION
+        select(tables.aliases.c.version).where(
+            tables.aliases.c.model == model, tables.aliases.c.alias == PRODUCTION
         )
     )
     if current == version:
@@ -221,9 +254,9 @@ def _promote(connection: Connection, model: str, version: int) -> None:
 
 def _point(connection: Connection, model: str, alias: str, version: int) -> None:
     change = {"version": version, "updated_at": datetime.now(UTC)}
-    one = (db.aliases.c.model == model) & (db.aliases.c.alias == alias)
-    if connection.execute(update(db.aliases).where(one).values(change)).rowcount == 0:
-        connection.execute(insert(db.aliases).values(model=model, alias=alias, **change))
+    one = (tables.aliases.c.model == model) & (tables.aliases.c.alias == alias)
+    if connection.execute(update(tables.aliases).where(one).values(change)).rowcount == 0:
+        connection.execute(insert(tables.aliases).values(model=model, alias=alias, **change))
 
 
 def _check_fits(newest: Version, meta: Meta) -> None:
@@ -238,15 +271,3 @@ def _check_fits(newest: Version, meta: Meta) -> None:
                 f"{newest.model} has {what} {before}, the checkpoint has {after}: "
                 "register it under a name of its own"
             )
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Database trouble, told without the driver's statement and parameters."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StoreError(f"the database cannot be used: {cause}") from error
-    except OSError as error:
-        raise StoreError(f"the data folder cannot be used: {error}") from error

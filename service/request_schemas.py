@@ -1,4 +1,4 @@
-"""Request schemas of predictions: what a model takes depends on the model.
+"""Request schemas of predictions and feedback: what a model takes depends on the model.
 
 Each is a pydantic class made from the model's spec, and the same class validates a body and
 describes it in the OpenAPI document.
@@ -7,8 +7,9 @@ describes it in the OpenAPI document.
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -20,8 +21,9 @@ from pydantic import (
     Tag,
     ValidationError,
     create_model,
+    model_validator,
 )
-from pydantic_core import from_json
+from pydantic_core import PydanticCustomError, from_json
 
 from models.spec import Dtype, InputSpec, ModelSpec
 from service.errors import FieldError, InvalidInputError, ModelNotFoundError, ModelUnavailableError
@@ -43,8 +45,33 @@ class PredictRequest(BaseModel):
     inputs: list[Any]
 
 
+class FeedbackRequest(BaseModel):
+    """Rows with their right labels; each model has its own, as for predictions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    dtype: Dtype = "float32"
+    inputs: list[Any]
+    labels: list[str]
+
+    @model_validator(mode="after")
+    def _one_label_per_row(self) -> Self:
+        if len(self.labels) != len(self.inputs):
+            raise PydanticCustomError(
+                "label_per_row",
+                "{rows} labels, one per row",
+                {"rows": len(self.inputs), "labels": len(self.labels)},
+            )
+        return self
+
+
+KINDS = (PredictRequest, FeedbackRequest)
+Request = TypeVar("Request", PredictRequest, FeedbackRequest)
+
+
 class RequestSchemas:
-    """The request schema of each serving model, by model and dtype.
+    """The request schemas of each serving model, by kind of request, model and dtype.
 
     `failures` says why a model that should serve does not.
     """
@@ -54,40 +81,41 @@ class RequestSchemas:
     ) -> None:
         self._specs = dict(specs)
         self._failures = dict(failures)
-        self._classes = {
-            (name, dtype): request_class(name, spec.input, dtype, max_rows)
+        self._classes: dict[tuple[type[BaseModel], str, Dtype], type[Any]] = {
+            (base, name, dtype): request_class(base, name, spec, dtype, max_rows)
+            for base in KINDS
             for name, spec in specs.items()
             for dtype in dtypes_of(spec.input)
         }
 
-    @property
-    def classes(self) -> list[type[PredictRequest]]:
-        return list(self._classes.values())
+    def classes(self, base: type[Request]) -> list[type[Request]]:
+        """The schemas of one kind of request."""
+        return [made for (kind, _, _), made in self._classes.items() if kind is base]
 
     @property
     def picture_models(self) -> list[str]:
         return [name for name, spec in self._specs.items() if spec.input.picture]
 
-    @property
-    def examples(self) -> dict[str, dict[str, Any]]:
+    def examples(self, base: type[BaseModel]) -> dict[str, dict[str, Any]]:
         """A body that works for each model."""
-        return {name: example_of(name, spec) for name, spec in self._specs.items()}
+        return {name: example_of(name, spec, base) for name, spec in self._specs.items()}
 
-    def parse(self, body: bytes) -> PredictRequest:
-        """Validate a body.
+    def parse(self, body: bytes, base: type[Request]) -> Request:
+        """Validate a body of one kind of request.
 
         Raises `InvalidInputError`, `ModelNotFoundError`, `ModelUnavailableError`.
         """
+        wrong = _Refusal(base, self)
         try:
             content = from_json(body)
         except ValueError as error:
             got = str(error) if body.strip() else "an empty body"
-            raise self._refused(None, [], "JSON", got) from None
+            raise wrong.at(None, [], "JSON", got) from None
         if not isinstance(content, dict):
-            raise self._refused(None, [], "an object", shown(content))
+            raise wrong.at(None, [], "an object", shown(content))
         name = content.get("model", NOTHING)
         if not isinstance(name, str):
-            raise self._refused(None, ["model"], f"one of {', '.join(self._specs)}", shown(name))
+            raise wrong.at(None, ["model"], f"one of {', '.join(self._specs)}", shown(name))
         if reason := self._failures.get(name):
             raise ModelUnavailableError(f"{name}: {reason}")
         if name not in self._specs:
@@ -97,27 +125,38 @@ class RequestSchemas:
         known_dtypes = dtypes_of(self._specs[name].input)
         if dtype not in known_dtypes:
             expected = " or ".join(f'"{known}"' for known in known_dtypes)
-            raise self._refused(name, ["dtype"], expected, shown(dtype))
+            raise wrong.at(name, ["dtype"], expected, shown(dtype))
         # Before pydantic, which would describe each of a million unknown fields.
         for field in content:
-            if field not in PredictRequest.model_fields:
-                known = ", ".join(PredictRequest.model_fields)
+            if field not in base.model_fields:
+                known = ", ".join(base.model_fields)
                 expected = f"no field of this name (known: {known})"
-                raise self._refused(name, [field[:MAX_SHOWN]], expected, shown(content[field]))
+                raise wrong.at(name, [field[:MAX_SHOWN]], expected, shown(content[field]))
         try:
-            return self._classes[name, dtype].model_validate(content)
+            valid: Request = self._classes[base, name, dtype].model_validate(content)
         except ValidationError as error:
             errors = field_errors(error, self._specs[name].input, dtype)
-            raise InvalidInputError.of(errors, self._example(name)) from None
+            raise InvalidInputError.of(errors, wrong.example(name)) from None
+        return valid
 
-    def _refused(
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Refuses a request of one kind, with an example that works."""
+
+    base: type[BaseModel]
+    schemas: RequestSchemas
+
+    def at(
         self, name: str | None, loc: list[str | int], expected: str, got: str
     ) -> InvalidInputError:
         error = FieldError(loc=loc, expected=expected, got=got)
-        return InvalidInputError.of([error], self._example(name))
+        return InvalidInputError.of([error], self.example(name))
 
-    def _example(self, name: str | None) -> dict[str, Any] | None:
-        return self.examples.get(name or next(iter(self._specs), ""))
+    def example(self, name: str | None) -> dict[str, Any] | None:
+        """One for the model that was named, else for any."""
+        examples = self.schemas.examples(self.base)
+        return examples.get(name or next(iter(examples), ""))
 
 
 def dtypes_of(spec: InputSpec) -> tuple[Dtype, ...]:
@@ -125,32 +164,36 @@ def dtypes_of(spec: InputSpec) -> tuple[Dtype, ...]:
     return ("float32", "uint8") if spec.picture else ("float32",)
 
 
-def example_of(name: str, spec: ModelSpec) -> dict[str, Any]:
-    """A body for `/predict` that the model answers."""
+def example_of(
+    name: str, spec: ModelSpec, base: type[BaseModel] = PredictRequest
+) -> dict[str, Any]:
+    """A body for `/predict`, or for `/feedback`, that the model takes."""
     dtype = {} if spec.example.dtype == "float32" else {"dtype": spec.example.dtype}
-    return {"model": name, **dtype, "inputs": spec.example.inputs}
+    body = {"model": name, **dtype, "inputs": spec.example.inputs}
+    if base is FeedbackRequest:
+        body["labels"] = [spec.labels[-1]] * len(spec.example.inputs)
+    return body
 
 
-def request_class(name: str, spec: InputSpec, dtype: Dtype, max_rows: int) -> type[PredictRequest]:
-    """The pydantic class of one model's request in one dtype."""
+def request_class(
+    base: type[BaseModel], name: str, spec: ModelSpec, dtype: Dtype, max_rows: int
+) -> type[BaseModel]:
+    """The pydantic class of one model's request of that kind in one dtype."""
     title = "".join(part.capitalize() for part in re.split(r"[._-]", name))
+    kind = base.__name__.removesuffix("Request")
     pixels = "Pixels" if dtype == "uint8" else ""
-    row: Any = _row_type(spec, dtype)
-    inputs: Any = Annotated[
-        list[row],
-        Field(
-            min_length=1,
-            max_length=max_rows,
-            fail_fast=True,
-            description=_describe(spec, dtype),
-        ),
-    ]
+    row: Any = _row_type(spec.input, dtype)
+    rows = Field(min_length=1, max_length=max_rows, fail_fast=True)
+    inputs: Any = Annotated[list[row], rows, Field(description=_describe(spec.input, dtype))]
     fields: dict[str, Any] = {
         "model": (Literal[name], ...),
         "dtype": (Literal["uint8"], ...) if dtype == "uint8" else (Literal["float32"], "float32"),
         "inputs": (inputs, ...),
     }
-    return create_model(f"Predict{title}{pixels}Request", __base__=PredictRequest, **fields)
+    if base is FeedbackRequest:
+        label: Any = Literal[spec.labels]
+        fields["labels"] = (Annotated[list[label], rows, Field(description="One per row.")], ...)
+    return create_model(f"{kind}{title}{pixels}Request", __base__=base, **fields)
 
 
 def _row_type(spec: InputSpec, dtype: Dtype) -> Any:
@@ -214,10 +257,13 @@ def field_errors(error: ValidationError, spec: InputSpec, dtype: Dtype) -> list[
             expected = _row(spec)
         elif kind == "missing":
             expected, value = "a value", NOTHING
+        elif kind == "label_per_row":
+            loc, expected = ["labels"], item["msg"]
+            value = [None] * item["ctx"]["labels"]
         elif kind in ("too_long", "too_short"):
             limit = item["ctx"]["max_length" if kind == "too_long" else "min_length"]
             bound = "at most" if kind == "too_long" else "at least"
-            expected = f"{bound} {limit} rows" if loc == ["inputs"] else f"an array of {limit}"
+            expected = f"{bound} {limit} rows" if len(loc) == 1 else f"an array of {limit}"
         else:
             expected = item["msg"].removeprefix("Input should be ")
         found.append(FieldError(loc=loc, expected=expected, got=shown(value)))

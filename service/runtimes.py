@@ -19,6 +19,7 @@ from models.graph import open_graph
 from service.settings import Settings
 
 Device = Literal["cpu", "cuda", "mps"]
+RuntimeName = Literal["onnx", "torch"]
 Rows = NDArray[np.float32]  # (N, *spec.input.shape)
 Probabilities = NDArray[np.float32]  # (N, K)
 
@@ -79,7 +80,7 @@ class TorchRuntime:
         return probabilities
 
 
-def pick(settings: Settings) -> tuple[Device, Literal["onnx", "torch"]]:
+def pick(settings: Settings) -> tuple[Device, RuntimeName]:
     """The device and runtime this server uses. Raises `DeviceError` for one that is not here."""
     device = _pick_device(settings)
     runtime = settings.runtime
@@ -101,9 +102,7 @@ def _pick_device(settings: Settings) -> Device:
     return device
 
 
-def load(
-    folder: Path, meta: Meta, device: Device, runtime: Literal["onnx", "torch"], threads: int
-) -> Runtime:
+def load(folder: Path, meta: Meta, device: Device, runtime: RuntimeName, threads: int) -> Runtime:
     """Load a verified checkpoint."""
     if runtime == "onnx":
         return OnnxRuntime(folder, meta, threads)

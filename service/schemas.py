@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from models.checkpoint import CurvePoint, DatasetRef
 from models.spec import InputSpec
@@ -24,6 +24,7 @@ VERSION_EXAMPLE: dict[str, Any] = {
     "created_at": "2026-01-31T12:00:00Z",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "parent": 1,
+    "job": 7,
     "metrics": METRICS,
 }
 MODEL_EXAMPLE: dict[str, Any] = {
@@ -75,6 +76,22 @@ class PredictProbaResponse(BaseModel):
     predictions: list[ProbabilityPrediction]
 
 
+class FeedbackPublic(BaseModel):
+    model_config = example(model="mnist-cnn", kept=1, total=218)
+
+    model: str
+    kept: int = Field(description="Rows of this request.")
+    total: int = Field(description="Rows of this model so far.")
+
+
+class AliasPut(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"version": 1}]}
+    )
+
+    version: PositiveInt
+
+
 class ModelPublic(BaseModel):
     """A model that serves, and a body for `/predict` that works."""
 
@@ -110,6 +127,7 @@ class VersionPublic(BaseModel):
     created_at: datetime
     sha256: str = Field(description="SHA-256 of the weights file.")
     parent: int | None = Field(description="The version whose weights the training began with.")
+    job: int | None = Field(description="The job that made it.")
     metrics: dict[str, dict[str, float]]
 
 

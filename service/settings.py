@@ -59,8 +59,39 @@ class Settings(BaseSettings):
     """Token of at least 16 characters that predictions and reads then need, sent as the header
     `Authorization: Bearer TOKEN`. Unset: they are open."""
 
+    admin_token: SecretStr | None = None
+    """Token of at least 16 characters for whatever changes something: jobs, promotions, uploads.
+    Unset: one is made at first start, and `perceptd token` prints it."""
+
     open_predictions: bool = False
     """Allow listening on a public address without a predict token."""
+
+    workers: int | None = Field(None, ge=0, le=64)
+    """Worker processes that `perceptd serve` runs beside itself. Unset: one where torch is
+    installed."""
+
+    train_threads: int | None = Field(None, ge=1, le=1024)
+    """Threads of one training. Unset: one fewer than there are cores, at least one."""
+
+    train_memory_mb: int | None = Field(None, ge=256)
+    """Megabytes of its own that a training may take, on Linux. Unset: three quarters of the
+    machine's."""
+
+    train_nice: int = Field(19, ge=0, le=19)
+    """How far a training stands back for other processes: 19 takes what they leave over."""
+
+    max_job_s: float = Field(86_400, gt=0, le=31_536_000)
+    """Seconds that a job may run where it does not say so itself."""
+
+    max_attempts: int = Field(3, ge=1, le=100)
+    """Attempts at a job whose worker or training was killed, before it fails."""
+
+    lease_s: float = Field(15, ge=1, le=3600)
+    """Seconds after which a worker that is not heard of has lost its job to another."""
+
+    mnist_dir: Path | None = None
+    """Folder that holds `MNIST/raw`; MNIST is downloaded there if it is absent. Unset: the data
+    folder."""
 
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     """How much the server logs."""
@@ -75,7 +106,7 @@ class Settings(BaseSettings):
             PostgresDsn(value)
         return value
 
-    @field_validator("predict_token")
+    @field_validator("predict_token", "admin_token")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not TOKEN.fullmatch(value.get_secret_value()):

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from service.db import metadata
+from service.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

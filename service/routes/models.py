@@ -1,13 +1,20 @@
-"""`GET /models`: what serves, and where each version comes from."""
+"""`/models`: what serves, where each version comes from, which one is production."""
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
-from service.deps import EngineDep, RepositoryDep, require_predict_token
+from service.deps import (
+    EngineDep,
+    RepositoryDep,
+    require_admin_token,
+    require_predict_token,
+)
 from service.engine import LoadedVersion
 from service.errors import (
+    ConflictError,
+    ForbiddenError,
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
@@ -16,9 +23,10 @@ from service.errors import (
     VersionNotFoundError,
 )
 from service.problems import documented
-from service.repository import Version
+from service.repository import PRODUCTION, Version
 from service.request_schemas import example_of
 from service.schemas import (
+    AliasPut,
     ModelPublic,
     ModelsPublic,
     VersionDetail,
@@ -36,6 +44,7 @@ of_a_version = documented(ModelNotFoundError, VersionNotFoundError, InvalidInput
 
 ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
 VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
+Alias = Annotated[str, Path(examples=[PRODUCTION])]
 Plot = Literal["loss", "boundary", "predictions"]
 PlotFormat = Literal["svg", "png"]
 PLOT_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -72,6 +81,7 @@ def version_facts(version: Version) -> dict[str, Any]:
         "created_at": version.created_at,
         "sha256": version.sha256,
         "parent": version.parent,
+        "job": version.job,
         "metrics": version.meta.metrics,
     }
 
@@ -139,3 +149,23 @@ def get_plot(
     """A picture made when the version was trained."""
     content = repository.plot(model, version, f"plots/{plot}.{extension}")
     return Response(content, media_type=PLOT_TYPES[extension], headers=PLOT_HEADERS)
+
+
+@router.put(
+    "/models/{model}/aliases/{alias}",
+    responses={**of_a_version, **documented(ForbiddenError, ConflictError)},
+    dependencies=[Depends(require_admin_token)],
+)
+def put_alias(
+    model: ModelName, alias: Alias, body: AliasPut, engine: EngineDep, repository: RepositoryDep
+) -> VersionPublic:
+    """Point an alias to a version; `production` promotes it, or rolls back to it.
+
+    What becomes production is loaded and warm before the switch: no request fails or waits.
+    `previous` follows `production` and cannot be set.
+    """
+    if alias == PRODUCTION:
+        engine.warm(model, body.version)
+    repository.point(model, alias, body.version)
+    engine.refresh()
+    return VersionPublic(**version_facts(repository.version(model, body.version)))

@@ -7,7 +7,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from service import db
+from service import db, tables
 from service.settings import Settings
 
 pytestmark = pytest.mark.database
@@ -17,7 +17,7 @@ def differences(database: Engine) -> list[Any]:
     """How the tables differ from those that the code expects."""
     with database.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, db.metadata))
+        return list(compare_metadata(context, tables.metadata))
 
 
 @pytest.mark.parametrize("make", ["at once", "by migrations"])

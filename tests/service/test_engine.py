@@ -16,10 +16,10 @@ from models import registry
 from models.checkpoint import GRAPH, META, WEIGHTS
 from models.preprocessing import from_numbers
 from service import runtimes
-from service.__main__ import opened_store
+from service.commands.common import opened_store
 from service.engine import Engine
 from service.errors import ModelNotFoundError, ModelUnavailableError, VersionNotFoundError
-from service.repository import PRETRAINED, Repository
+from service.repository import PRETRAINED, PRODUCTION, Repository
 from service.runtimes import DeviceError, OnnxRuntime, TorchRuntime
 from service.settings import Settings
 
@@ -81,7 +81,7 @@ def test_a_version_that_fails_to_load_leaves_the_old_one_serving(
     engine.refresh()
     assert engine.production["dnn"].version == 1
     assert "version 2 cannot be loaded" in engine.failures["dnn"]
-    repository.promote("dnn", 1)
+    repository.point("dnn", PRODUCTION, 1)
     engine.refresh()
     assert engine.failures == {}
 

@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from models.checkpoint import CheckpointError
 from service import db
-from service.__main__ import opened_store
+from service.commands.common import opened_store
 from service.errors import ConflictError, ModelNotFoundError, StoreError, VersionNotFoundError
-from service.repository import PRETRAINED, Repository, shipped
+from service.repository import PRETRAINED, PRODUCTION, Repository, shipped
 from service.settings import Settings
 
 pytestmark = pytest.mark.database
@@ -68,8 +68,8 @@ def test_versions_are_numbered_and_promoted_only_if_asked(repository: Repository
 
 def test_previous_points_to_where_production_came_from(repository: Repository) -> None:
     repository.register(DNN, promote=True)
-    repository.promote("dnn", 1)
-    repository.promote("dnn", 1)
+    repository.point("dnn", PRODUCTION, 1)
+    repository.point("dnn", PRODUCTION, 1)
     newest, oldest = repository.versions("dnn")
     assert (newest.aliases, oldest.aliases) == (("previous",), ("production",))
 
@@ -203,7 +203,7 @@ def test_what_is_not_there_is_told(repository: Repository) -> None:
     with pytest.raises(VersionNotFoundError, match="dnn has no version 7"):
         repository.version("dnn", 7)
     with pytest.raises(VersionNotFoundError, match="dnn has no version 7"):
-        repository.promote("dnn", 7)
+        repository.point("dnn", PRODUCTION, 7)
 
 
 def test_an_absent_database_is_told_without_the_password(tmp_path: Path) -> None:

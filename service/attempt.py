@@ -1,0 +1,334 @@
+"""One attempt at a job: make a checkpoint -> register it -> the gate -> promote it, or not.
+
+Each step leaves what it did where the next attempt finds it, so that a job whose worker dies goes
+on from there: the training's last epoch, the finished checkpoint, the registered version. What
+changes the store does so in the one transaction that checks that the job is still this worker's.
+"""
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models import checkpoint
+from models.checkpoint import CheckpointError
+from service.claims import CancelledError, Claims, LostJobError
+from service.errors import DiskError, PerceptdError, StoreError
+from service.feedback import Feedback
+from service.gate import Gate, Verdict, judge
+from service.job_schemas import Reproduction
+from service.jobs import Job, Jobs, Promotion
+from service.plans import DATASETS, ImportPlan, TrainPlan, plan_of
+from service.process import TRAINING, Budget
+from service.repository import PRODUCTION, Repository
+from service.settings import Settings
+from service.watch import (
+    KilledError,
+    StoppingError,
+    TimedOutError,
+    TrainingFailedError,
+    Watch,
+)
+
+JOBS = "jobs"  # the folder of the store where jobs work
+CHECKPOINT = "checkpoint"
+STATE = f".{CHECKPOINT}.state"  # where a training keeps what it needs to go on
+FEEDBACK = "feedback.npz"
+
+log = logging.getLogger("perceptd.worker")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What an attempt works with."""
+
+    settings: Settings
+    repository: Repository
+    jobs: Jobs
+    claims: Claims
+    feedback: Feedback
+    budget: Budget
+    stop: threading.Event
+    command: Sequence[str] = TRAINING
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a version, and the production version that it was measured beside."""
+
+    promotion: Promotion
+    reason: str
+    verdict: Verdict | None
+    production: int | None
+
+
+class Attempt:
+    def __init__(self, job: Job, tools: Tools, claimed_at: float) -> None:
+        self.job = job
+        self.plan = plan_of(job)
+        self.tools = tools
+        self.folder = tools.settings.data_dir.resolve() / JOBS / str(job.id) / str(job.attempts)
+        self._watch = Watch(
+            job,
+            tools.claims,
+            tools.stop,
+            max_runtime_s=self.plan.max_runtime_s,
+            claimed_at=claimed_at,
+        )
+
+    def run(self) -> None:
+        """Do the job to its end, or hand it back. Raises nothing that the job can be told of."""
+        job, claims = self.job, self.tools.claims
+        try:
+            self._work()
+        except CancelledError:
+            self._settle(lambda: claims.cancelled(job))
+        except StoppingError:
+            self._settle(lambda: claims.hand_back(job, "its worker was asked to end", counts=False))
+        except KilledError as error:
+            if job.attempts < claims.max_attempts:
+                reason = f"its training was ended by {error}"
+                self._settle(lambda: claims.hand_back(job, reason, counts=True))
+            else:
+                self._fail("training_killed", f"its training was ended by {error} each time")
+        except TimedOutError:
+            self._fail(
+                "max_runtime_exceeded", f"it ran for more than {self.plan.max_runtime_s:g} s"
+            )
+        except TrainingFailedError as error:
+            self._fail("training_failed", str(error))
+        except LostJobError as error:
+            log.warning("job %d: %s", job.id, error)
+        except DiskError as error:
+            self._fail("store_unavailable", str(error))
+        except StoreError as error:
+            reason = str(error)
+            self._settle(lambda: claims.hand_back(job, reason, counts=True))
+        except (PerceptdError, CheckpointError) as error:
+            self._fail("registration_failed", str(error))
+        except Exception as error:  # one job must not end the worker
+            log.exception("job %d broke something here", job.id)
+            self._fail("worker_error", f"{type(error).__name__}: {error}")
+
+    def _work(self) -> None:
+        version = self.job.version
+        if version is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            made = self._made() or self._make()
+            if isinstance(self.plan, TrainPlan) and self.plan.reproduces:
+                self._compare_weights(made, self.plan.reproduces)
+                return
+            version = self._register(made)
+        self._decide(version)
+
+    def _made(self) -> Path | None:
+        """The checkpoint that an earlier attempt finished and did not come to register."""
+        for folder in sorted(self.folder.parent.glob(f"*/{CHECKPOINT}")):
+            try:
+                checkpoint.read(folder)
+            except CheckpointError:
+                continue
+            return folder
+        return None
+
+    def _make(self) -> Path:
+        plan, made = self.plan, self.folder / CHECKPOINT
+        if isinstance(plan, TrainPlan):
+            self._take_over_state()
+            self._run(self._training(plan))
+        else:
+            self._run(self._importing(plan))
+        return made
+
+    def _take_over_state(self) -> None:
+        """Begin with the newest state that an earlier attempt saved."""
+        states = [path for path in self.folder.parent.glob(f"*/{STATE}") if path.is_file()]
+        newest = max(states, key=lambda path: path.stat().st_mtime, default=None)
+        if newest and newest.parent != self.folder:
+            shutil.copyfile(newest, self.folder / STATE)
+
+    def _training(self, plan: TrainPlan) -> list[str]:
+        arguments = [plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
+        arguments += ["--epochs", str(plan.epochs), "--learning-rate", repr(plan.learning_rate)]
+        arguments += ["--seed", str(plan.seed)]
+        if plan.batch_size is not None:
+            arguments += ["--batch-size", str(plan.batch_size)]
+        if plan.start_from is not None:
+            folder, _ = self.tools.repository.verified_folder(self.job.model, plan.start_from)
+            arguments += ["--start-from", str(folder.resolve())]
+        return arguments + self._settings_and_data() + ["--out", CHECKPOINT]
+
+    def _importing(self, plan: ImportPlan) -> list[str]:
+        weights = f"weights{plan.suffix}"
+        shutil.copyfile(self.folder.parents[1] / plan.upload, self.folder / weights)
+        arguments = ["import", plan.architecture, weights, "--progress", "json"]
+        return arguments + self._settings_and_data() + ["--out", CHECKPOINT]
+
+    def _settings_and_data(self) -> list[str]:
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in self.plan.config.items()]
+        return settings + self._data()
+
+    def _data(self) -> list[str]:
+        """Which rows to train on and to be judged on, the same for both."""
+        plan, settings = self.plan, self.tools.settings
+        arguments = ["--data-dir", str((settings.mnist_dir or settings.data_dir).resolve())]
+        if plan.dataset is not None:
+            file = settings.data_dir.resolve() / DATASETS / plan.dataset
+            arguments += ["--dataset", str(file) if file.is_file() else plan.dataset]
+        if isinstance(plan, TrainPlan) and plan.feedback_until is not None:
+            shape = self.tools.repository.versions(self.job.model)[0].meta.spec.input.shape
+            path = self.folder / FEEDBACK
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.tools.feedback.write(self.job.model, plan.feedback_until, shape, path)
+            arguments += ["--feedback", str(path)]
+        return arguments
+
+    def _register(self, made: Path) -> int:
+        def register() -> int:
+            with self.tools.claims.holding(self.job) as connection:
+                _, version = self.tools.repository.register(
+                    made, self.job.model, job=self.job.id, within=connection
+                )
+                self.tools.claims.registered(self.job, version, connection)
+                return version
+
+        return self._watch.persist(register)
+
+    def _decide(self, version: int) -> None:
+        """Judge a version and act on it; again, where production changed in the meantime."""
+        while not self._act(version, self._judge(version)):
+            log.info("job %d: production changed while it was judged", self.job.id)
+
+    def _act(self, version: int, decision: Decision) -> bool:
+        """Promote or refuse, and end the job, all at once; False where production has changed."""
+        repository, claims, job = self.tools.repository, self.tools.claims, self.job
+
+        def act() -> bool:
+            with claims.holding(job) as connection:
+                if repository.production(connection).get(job.model) != decision.production:
+                    return False
+                if decision.promotion == "promoted":
+                    repository.point(job.model, PRODUCTION, version, within=connection)
+                gate = decision.verdict.model_dump(mode="json") if decision.verdict else None
+                claims.succeed(job, decision.promotion, decision.reason, connection, gate=gate)
+                return True
+
+        return self._watch.persist(act)
+
+    def _judge(self, version: int) -> Decision:
+        gate = self.plan.gate
+        production = self._watch.persist(self.tools.repository.production).get(self.job.model)
+        if production == version:
+            return Decision("promoted", "it is the model's first version", None, production)
+        if gate == "never":
+            return Decision("skipped", "the job asks for no promotion", None, production)
+        if reason := self._why_it_cannot_serve(version):
+            return Decision("refused", reason, None, production)
+        if not isinstance(gate, Gate):
+            return Decision("promoted", "the job asks for it whatever comes out", None, production)
+        return self._measure(gate, version, production)
+
+    def _measure(self, gate: Gate, version: int, production: int | None) -> Decision:
+        """Candidate beside production, on the same held-out rows."""
+        versions = [version] if production is None else [version, production]
+        try:
+            measured = self._evaluate(versions)
+        except (TrainingFailedError, CheckpointError) as error:
+            return Decision("refused", f"it could not be measured: {error}", None, production)
+        figures = [result["metrics"].get(gate.metric) for result in measured]
+        if None in figures:
+            reason = f"{gate.metric} is not defined on these held-out rows"
+            return Decision("refused", reason, None, production)
+        candidate, *others = figures
+        beside = others[0] if others else None
+        passed, reason = judge(
+            gate,
+            candidate=candidate,
+            production=beside,
+            greater_is_better=self.plan.greater_is_better,
+        )
+        data = measured[0]["dataset"]
+        verdict = Verdict(
+            passed=passed,
+            reason=reason,
+            metric=gate.metric,
+            candidate=candidate,
+            production=beside,
+            production_version=production,
+            dataset=data["name"],
+            rows=data["rows"]["test"],
+        )
+        return Decision("promoted" if passed else "refused", reason, verdict, production)
+
+    def _evaluate(self, versions: Sequence[int]) -> list[dict[str, Any]]:
+        folders = [
+            str(self.tools.repository.verified_folder(self.job.model, version)[0].resolve())
+            for version in versions
+        ]
+        recipe = ["--recipe", self.plan.recipe] if isinstance(self.plan, TrainPlan) else []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        heard = self._run(["evaluate", *folders, *recipe, *self._data(), "--progress", "json"])
+        return [event for event in heard if event["event"] == "metrics"]
+
+    def _why_it_cannot_serve(self, version: int) -> str | None:
+        from service import engine  # ONNX Runtime, which a worker at rest does without
+
+        try:
+            engine.load(
+                self.tools.repository, self.job.model, version, "cpu", "onnx", self.tools.settings
+            )
+        except StoreError:
+            raise
+        except Exception as error:  # whatever a graph provokes
+            return f"it cannot be loaded: {error}"
+        return None
+
+    def _compare_weights(self, made: Path, original: int) -> None:
+        """Say whether a training that was done again gave the same weights."""
+        meta = checkpoint.read(made)
+        job = self.tools.jobs.get(original)
+        assert job.version is not None  # noqa: S101 - or the reproduction would not be queued
+        expected = self.tools.repository.version(job.model, job.version).meta
+        same = meta.weights_sha256 == expected.weights_sha256
+        same_data = meta.dataset == expected.dataset
+        reproduction = Reproduction(
+            of=original,
+            same=same,
+            sha256=meta.weights_sha256,
+            expected_sha256=expected.weights_sha256,
+            same_data=same_data,
+        )
+        because = "" if same_data else ", and so do the data"
+        reason = "the weights are the same" if same else f"the weights differ{because}"
+
+        def end() -> None:
+            with self.tools.claims.holding(self.job) as connection:
+                self.tools.claims.succeed(
+                    self.job,
+                    "skipped",
+                    reason,
+                    connection,
+                    reproduction=reproduction.model_dump(mode="json"),
+                )
+
+        self._watch.persist(end)
+
+    def _run(self, arguments: Sequence[str]) -> list[dict[str, Any]]:
+        given = self.tools.budget
+        planned = self.plan.threads if isinstance(self.plan, TrainPlan) else None
+        budget = Budget(planned or given.threads, given.memory_mb, given.nice)
+        return self._watch.run(arguments, self.folder, budget, self.tools.command)
+
+    def _fail(self, code: str, reason: str) -> None:
+        log.warning("job %d failed: %s", self.job.id, reason)
+        self._settle(lambda: self.tools.claims.fail(self.job, code, reason, self._watch.log))
+
+    def _settle(self, write: Callable[[], None]) -> None:
+        try:
+            self._watch.persist(write)
+        except LostJobError as error:
+            log.warning("job %d: %s", self.job.id, error)

@@ -1,0 +1,72 @@
+"""`perceptd predict`: ask a model, no server needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from models import preprocessing
+from service.commands.common import DATA_DIR, opened_store, read_settings
+from service.engine import Engine, LoadedVersion
+from service.errors import InvalidInputError
+from service.request_schemas import PredictRequest, RequestSchemas
+from service.runtimes import Rows
+from service.settings import Settings
+
+BAR = 30  # characters of a bar that stands for certainty
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("model")
+@click.argument("input", metavar="PICTURE|NUMBERS")
+@click.option("--version", type=int, help="A version by number.  [default: production]")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@DATA_DIR
+def predict(model: str, input: str, version: int | None, as_json: bool, **overrides: Any) -> None:
+    """Ask MODEL about a picture file, or about numbers: perceptd predict dnn 0.1,-0.2
+
+    Prints the answer, and a bar per class with its probability. No server needs to run.
+    """
+    settings = read_settings(**overrides)
+    with opened_store(settings) as repository:
+        engine = Engine(repository, settings)
+        engine.refresh()
+        loaded = anyio.run(engine.find, model, version)
+        answer = loaded.answer(rows_of(loaded, input, settings), settings.max_batch_size)
+    labels, index = loaded.spec.labels, int(answer.indices[0])
+    probabilities = dict(zip(labels, answer.probabilities[0].tolist(), strict=True))
+    if as_json:
+        facts = {"model": model, "version": loaded.version, "label": labels[index]}
+        click.echo(json.dumps({**facts, "index": index, "probabilities": probabilities}))
+        return
+    click.secho(f"{labels[index]}", bold=True, nl=False)
+    click.echo(f"  ({model} version {loaded.version})")
+    width = max(map(len, labels))
+    for label, probability in probabilities.items():
+        bar = "█" * round(probability * BAR)
+        click.echo(f"{label:>{width}}  {bar:<{BAR}} {probability:7.2%}")
+
+
+def rows_of(loaded: LoadedVersion, text: str, settings: Settings) -> Rows:
+    """One row from what stands on the command line."""
+    spec = loaded.spec.input
+    try:
+        numbers = [float(number) for number in text.strip("[]").split(",")]
+    except ValueError:
+        return row_of_picture(loaded, Path(text), settings)
+    schemas = RequestSchemas({loaded.model: loaded.spec}, {}, settings.max_rows)
+    body = json.dumps({"model": loaded.model, "inputs": [numbers]}).encode()
+    request = schemas.parse(body, PredictRequest)
+    return preprocessing.from_numbers(spec, request.inputs, request.dtype)
+
+
+def row_of_picture(loaded: LoadedVersion, path: Path, settings: Settings) -> Rows:
+    if not path.is_file():
+        raise InvalidInputError(f"'{path}' is neither a file nor numbers such as 0.1,-0.2")
+    if loaded.spec.input.picture is None:
+        raise InvalidInputError(f"{loaded.model} takes numbers, not pictures")
+    return preprocessing.from_picture(
+        loaded.spec.input, path.read_bytes(), max_pixels=settings.max_picture_pixels
+    )

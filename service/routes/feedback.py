@@ -1,0 +1,42 @@
+"""`POST /feedback`: corrected labels, kept for trainings that include them."""
+
+from fastapi import APIRouter, Depends
+
+from models.preprocessing import from_numbers
+from service.deps import EngineDep, FeedbackDep, FeedbackRequestDep, require_any_token
+from service.errors import (
+    BodyTooLargeError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    StoreError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
+from service.problems import documented
+from service.schemas import FeedbackPublic
+
+router = APIRouter(
+    tags=["feedback"],
+    dependencies=[Depends(require_any_token)],
+    responses=documented(
+        UnauthorizedError,
+        ModelNotFoundError,
+        BodyTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidInputError,
+        ModelUnavailableError,
+        StoreError,
+    ),
+)
+
+
+@router.post("/feedback", status_code=201)
+async def give_feedback(
+    request: FeedbackRequestDep, engine: EngineDep, feedback: FeedbackDep
+) -> FeedbackPublic:
+    """Keep rows with their right labels, all or none, for jobs with `include_feedback`."""
+    spec = (await engine.find(request.model)).spec
+    rows = from_numbers(spec.input, request.inputs, request.dtype)
+    total = await engine.off_the_loop(feedback.add, request.model, rows, request.labels)
+    return FeedbackPublic(model=request.model, kept=len(rows), total=total)

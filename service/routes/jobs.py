@@ -1,0 +1,158 @@
+"""`/jobs`: retrainings, what became of them, and the events of one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from service.deps import (
+    ClosingDep,
+    IntakeDep,
+    JobsDep,
+    require_admin_token,
+    require_predict_token,
+)
+from service.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    JobNotFoundError,
+    ModelNotFoundError,
+    StoreError,
+    UnauthorizedError,
+)
+from service.job_schemas import JobCreate, JobDetail, JobPublic, JobsPublic
+from service.jobs import Job, Status
+from service.problems import documented
+
+LOOK_S = 0.25  # between looks for new events
+MAX_PAGE = 200
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+reading: dict[str, Any] = {"dependencies": [Depends(require_predict_token)]}
+changing: dict[str, Any] = {"dependencies": [Depends(require_admin_token)], "status_code": 202}
+may_read = documented(UnauthorizedError, InvalidInputError, StoreError)
+may_change = documented(UnauthorizedError, ForbiddenError, InvalidInputError, StoreError)
+of_a_job = documented(JobNotFoundError)
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"headers": {"Location": {"schema": {"type": "string"}}}}
+}
+
+JobNumber = Annotated[int, Path(ge=1, examples=[1])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(description="The same key with the same body: the same job, however often it is sent."),
+]
+
+
+def job_public(job: Job) -> JobPublic:
+    return JobPublic.model_validate(job, from_attributes=True)
+
+
+def accepted(job: Job, response: Response) -> JobPublic:
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job_public(job)
+
+
+def found(job: JobNumber, jobs: JobsDep) -> Job:
+    return jobs.get(job)
+
+
+FoundDep = Annotated[Job, Depends(found)]
+
+
+@router.post(
+    "",
+    responses={**may_change, **documented(ModelNotFoundError, ConflictError), **ACCEPTED},
+    **changing,
+)
+def create_job(
+    body: JobCreate, intake: IntakeDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobPublic:
+    """Ask for a retraining. Every mistake is told at once, before anything is queued."""
+    return accepted(intake.train(body, idempotency_key), response)
+
+
+@router.get("", responses=may_read, **reading)
+def list_jobs(
+    jobs: JobsDep,
+    after: Annotated[int | None, Query(ge=1, description="`after` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    status: Status | None = None,
+    model: str | None = None,
+) -> JobsPublic:
+    """Jobs, newest first."""
+    page = jobs.page(after=after, limit=limit + 1, status=status, model=model)
+    more = len(page) > limit
+    return JobsPublic(
+        jobs=[job_public(job) for job in page[:limit]], after=page[limit - 1].id if more else None
+    )
+
+
+@router.get("/{job}", responses={**may_read, **of_a_job}, **reading)
+def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
+    """One job: how far it is, its curve so far, and what became of it."""
+    curve = [event.data for event in jobs.events(job.id, kind="epoch")]
+    return JobDetail.model_validate(
+        {**job_public(job).model_dump(), "plan": job.plan, "log": job.log, "curve": curve}
+    )
+
+
+@router.get(
+    "/{job}/events",
+    response_class=EventSourceResponse,
+    responses={**may_read, **of_a_job},
+    **reading,
+)
+async def follow_job(
+    job: FoundDep,
+    jobs: JobsDep,
+    closing: ClosingDep,
+    last_event_id: Annotated[int, Header(ge=0, description="Goes on after this event.")] = 0,
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens to a job, live: `status`, `epoch`, `log`, `gate`. Ends when the job has ended.
+
+    After a lost connection send the `id` of the last event as the header `Last-Event-ID`: nothing
+    is left out and nothing comes twice.
+    """
+    last = last_event_id
+    while True:
+        try:
+            now = await to_thread.run_sync(jobs.get, job.id)
+            events = await to_thread.run_sync(jobs.events, job.id, last)
+        except StoreError:
+            return  # whoever listens comes again with the last id
+        for event in events:
+            last = event.number
+            yield ServerSentEvent(id=str(last), event=event.kind, data=event.data)
+        if now.ended or closing.is_set():
+            return
+        await asyncio.sleep(LOOK_S)
+
+
+@router.post(
+    "/{job}/cancel",
+    responses={**may_change, **documented(JobNotFoundError, ConflictError)},
+    **changing,
+)
+def cancel_job(job: JobNumber, jobs: JobsDep) -> JobPublic:
+    """Cancel a queued job at once; stop the process of a running one within seconds."""
+    return job_public(jobs.cancel(job))
+
+
+@router.post(
+    "/{job}/reproduce",
+    responses={**may_change, **documented(JobNotFoundError, ConflictError), **ACCEPTED},
+    **changing,
+)
+def reproduce_job(
+    job: JobNumber, intake: IntakeDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobPublic:
+    """Train once more by the recorded plan, and say whether the weights' hash is the same.
+
+    Nothing is registered: the result is in `reproduction` of the new job.
+    """
+    return accepted(intake.reproduce(job, idempotency_key), response)

@@ -1,0 +1,146 @@
+"""The tables.
+
+Written with SQLAlchemy's Core: a few tables need no object mapper, whose import would be a tenth of
+a server's start.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    text,
+)
+
+metadata = MetaData()
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment; aware, in UTC, also where SQLite keeps no time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+# A name that serves.
+models = Table(
+    "models",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("architecture", String, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+# One immutable version of a model; its files lie in `checkpoints/MODEL/VERSION/`.
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String, ForeignKey("models.name"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String, nullable=False),
+    Column("parent", Integer),
+    Column("created_at", Utc, nullable=False),
+    Column("meta", JSON, nullable=False),
+    Column("job", Integer),
+    # One job makes one version, however often it is resumed.
+    Index("ux_versions_job", "job", unique=True),
+)
+
+# A name that points to a version: `production`, `previous`, or the user's own.
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("alias", String, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Utc, nullable=False),
+    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+# One retraining, import or reproduction: a row that changes and stays.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("request", JSON, nullable=False),  # as it was asked for
+    Column("plan", JSON, nullable=False),  # with every default filled in: what the worker does
+    Column("idempotency_key", String, unique=True),
+    Column("fingerprint", String, nullable=False),  # of the request that came with the key
+    Column("created_at", Utc, nullable=False),
+    Column("started_at", Utc),
+    Column("finished_at", Utc),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", String),
+    Column("lease_until", Utc),
+    Column("runtime_s", Float, nullable=False),
+    Column("progress", JSON(none_as_null=True)),
+    Column("version", Integer),
+    Column("promotion", String),
+    Column("reason", String),  # of the promotion, the failure, the cancellation
+    Column("code", String),  # of the failure
+    Column("gate", JSON(none_as_null=True)),  # the verdict
+    Column("reproduction", JSON(none_as_null=True)),  # how the weights' hashes compare
+    Column("log", JSON, nullable=False),  # the training's last lines
+    Column("events", Integer, nullable=False),  # the number of the newest event
+    Index("ix_jobs_status", "status"),
+    # No two workers train one model at the same time, whatever they believe.
+    Index(
+        "ux_jobs_one_running_per_model",
+        "model",
+        unique=True,
+        sqlite_where=text("status IN ('running', 'cancelling')"),
+        postgresql_where=text("status IN ('running', 'cancelling')"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+# What happened to a job, in order.
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job", Integer, ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+# One row of input with its corrected label.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String, ForeignKey("models.name"), nullable=False, index=True),
+    Column("inputs", LargeBinary, nullable=False),  # float32, little-endian
+    Column("label", String, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# What the newest worker that knows an architecture can train of it.
+trainables = Table(
+    "trainables",
+    metadata,
+    Column("architecture", String, primary_key=True),
+    Column("description", JSON, nullable=False),
+)

@@ -1,0 +1,164 @@
+"""A job's process, watched: what it says is told, the lease renewed, and it is stopped in time."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from service.claims import Claims, LostJobError
+from service.errors import DiskError, StoreError
+from service.job_schemas import JobProgress
+from service.jobs import Event, Job
+from service.process import LOG_CHARACTERS, TRAINING, Budget, TrainingProcess
+
+LISTEN_S = 0.1  # between looks at the clock while a process says nothing
+BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
+LEASE_MARGIN = 0.8  # of the lease, after which a worker that cannot renew it stops
+RETRY_S = 0.5  # between attempts to reach a database that is away
+LOG_EVENTS = 1000  # after which a job's output is no longer told line by line
+
+log = logging.getLogger("perceptd.worker")
+Result = TypeVar("Result")
+
+
+class StoppingError(Exception):
+    """The worker is asked to end."""
+
+
+class TimedOutError(Exception):
+    """The job has run for as long as it may."""
+
+
+class KilledError(Exception):
+    """The process was ended by a signal; the text names it."""
+
+
+class TrainingFailedError(Exception):
+    """The process gave up; the text is its own word for why."""
+
+
+class Watch:
+    """The lease of one claimed job, and whatever runs under it."""
+
+    def __init__(
+        self,
+        job: Job,
+        claims: Claims,
+        stop: threading.Event,
+        *,
+        max_runtime_s: float,
+        claimed_at: float,
+    ) -> None:
+        self.job = job
+        self.log: Sequence[str] = ()  # the last lines of the last process
+        self._claims = claims
+        self._stop = stop
+        self._max_runtime_s = max_runtime_s
+        self._started_at = self._renewed_at = claimed_at
+        self._progress = job.progress
+        self._pending: list[Event] = []
+        self._logged = 0
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        budget: Budget,
+        command: Sequence[str] = TRAINING,
+    ) -> list[dict[str, Any]]:
+        """Run a training process to its end; every event it told but progress and log lines.
+
+        Raises `CancelledError`, `StoppingError`, `TimedOutError`, `LostJobError`, `KilledError`,
+        `TrainingFailedError`; the process has ended by then.
+        """
+        heard: list[dict[str, Any]] = []
+        threads = (self._progress or {}).get("threads") or budget.threads  # sums depend on them
+        process = TrainingProcess(
+            arguments, folder, Budget(threads, budget.memory_mb, budget.nice), command
+        )
+        try:
+            while (exit_code := process.exit_code) is None:
+                said = process.said(LISTEN_S)
+                heard += [event for event in said if not self._note(event, threads)]
+                if self._stop.is_set():
+                    raise StoppingError
+                if self._runtime_s() > self._max_runtime_s:
+                    raise TimedOutError
+                if time.monotonic() - self._renewed_at > min(BEAT_S, self._claims.lease_s / 5):
+                    self._beat()
+        finally:
+            self.log = list(process.log)
+            process.close()
+        self.persist(self._renew)
+        if exit_code < 0:
+            raise KilledError(signal.Signals(-exit_code).name)
+        if exit_code > 0:
+            raise TrainingFailedError(_last_word(self.log) or f"exit status {exit_code}")
+        return heard
+
+    def persist(self, write: Callable[[], Result]) -> Result:
+        """Write to the store, waiting for a database that is away; a full disk is told at once.
+
+        Nothing runs meanwhile, and what is written is checked against the claim: so the wait may
+        outlast the lease.
+        """
+        while True:
+            try:
+                return write()
+            except DiskError:
+                raise
+            except StoreError as error:
+                log.warning("job %d waits for the database: %s", self.job.id, error)
+                if self._stop.wait(RETRY_S):
+                    raise LostJobError("its worker ended while the database was away") from error
+
+    def _note(self, event: dict[str, Any], threads: int) -> bool:
+        """Keep an event for the next beat; False for one that is neither progress nor log."""
+        if event["event"] == "log":
+            self._logged += 1
+            if self._logged <= LOG_EVENTS:
+                self._pending.append(Event("log", {"line": event["line"][:LOG_CHARACTERS]}))
+            return True
+        if event["event"] != "epoch":
+            return False
+        try:
+            progress = JobProgress.model_validate(event)
+        except ValidationError:
+            return True
+        if progress.epoch > (self._progress or {}).get("epoch", 0):  # not told before a resumption
+            self._progress = {**progress.model_dump(), "threads": threads}
+            self._pending.append(Event("epoch", progress.model_dump()))
+        return True
+
+    def _beat(self) -> None:
+        """Renew the lease, or go on without for as long as it lasts."""
+        try:
+            self._renew()
+        except StoreError as error:
+            if self._lease_is_over():
+                raise LostJobError(f"its lease ran out: {error}") from error
+
+    def _renew(self) -> None:
+        asked_at = time.monotonic()
+        self._claims.beat(
+            self.job, runtime_s=self._runtime_s(), progress=self._progress, events=self._pending
+        )
+        self._renewed_at = asked_at
+        self._pending = []
+
+    def _lease_is_over(self) -> bool:
+        return time.monotonic() - self._renewed_at > LEASE_MARGIN * self._claims.lease_s
+
+    def _runtime_s(self) -> float:
+        return self.job.runtime_s + time.monotonic() - self._started_at
+
+
+def _last_word(lines: Sequence[str]) -> str | None:
+    """Why a training gave up, in its own words: its last line that says something."""
+    spoken = [line.strip() for line in lines if line.strip()]
+    return spoken[-1].removeprefix("Error: ") if spoken else None

@@ -1,0 +1,135 @@
+"""The process that runs jobs: claim one, do it, again. It never imports torch itself."""
+
+import logging
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from uuid import uuid4
+
+from sqlalchemy import Engine
+
+from models import trainable
+from service.attempt import JOBS, Attempt, Tools
+from service.claims import Claims
+from service.errors import JobNotFoundError, StoreError
+from service.feedback import Feedback
+from service.jobs import Jobs
+from service.process import TRAINING, Budget, TrainingProcess, cores, machine_memory_mb
+from service.repository import Repository
+from service.settings import Settings
+from service.trainables import Trainables
+from service.uploads import Uploads
+
+POLL_S = 0.5  # between looks for a job
+TIDY_S = 60.0  # between looks for what killed processes left behind
+DESCRIBE_S = 300.0  # in which a training must have said what it can train
+MEMORY_SHARE = 0.75  # of the machine's, which a training may take unless told otherwise
+
+log = logging.getLogger("perceptd.worker")
+
+
+class Worker:
+    def __init__(
+        self,
+        database: Engine,
+        settings: Settings,
+        stop: threading.Event,
+        command: Sequence[str] = TRAINING,
+    ) -> None:
+        name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        jobs = Jobs(database)
+        self._stop = stop
+        self._folder = settings.data_dir.resolve() / JOBS
+        self._trainables = Trainables(database)
+        self._uploads = Uploads(self._folder, jobs)
+        self._tools = Tools(
+            settings=settings,
+            repository=Repository(database, settings.data_dir),
+            jobs=jobs,
+            claims=Claims(database, name, settings.lease_s, settings.max_attempts),
+            feedback=Feedback(database),
+            budget=budget_of(settings),
+            stop=stop,
+            command=command,
+        )
+
+    def run(self) -> None:
+        """Run jobs until `stop` is set; then the one that runs is handed back."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        describing = threading.Thread(target=self.describe)
+        describing.start()
+        log.info("worker %s takes jobs", self._tools.claims.worker)
+        away, tidied_at = False, float("-inf")
+        while not self._stop.is_set():
+            try:
+                if time.monotonic() - tidied_at > TIDY_S:
+                    self.tidy()
+                    tidied_at = time.monotonic()
+                idle = not self.work()
+                away = False
+            except StoreError as error:
+                if not away:
+                    log.warning("no jobs meanwhile: %s", error)
+                idle = away = True
+            if idle:
+                self._stop.wait(POLL_S)
+        describing.join()
+
+    def work(self) -> bool:
+        """Do the next job, if there is one."""
+        claimed_at = time.monotonic()
+        job = self._tools.claims.claim()
+        if job is None:
+            return False
+        log.info("job %d: %s of %s, attempt %d", job.id, job.kind, job.model, job.attempts)
+        Attempt(job, self._tools, claimed_at).run()
+        self._remove_if_ended(job.id)
+        return True
+
+    def describe(self) -> None:
+        """Tell the servers what can be trained here, plug-ins included."""
+        process = TrainingProcess(
+            ["describe"], self._folder, self._tools.budget, self._tools.command
+        )
+        lines: list[str] = []
+        deadline = time.monotonic() + DESCRIBE_S
+        try:
+            while (exit_code := process.exit_code) is None and time.monotonic() < deadline:
+                lines += [event["line"] for event in process.said(POLL_S) if "line" in event]
+                if self._stop.is_set():
+                    return
+            if exit_code == 0:
+                self._trainables.write(trainable.parse("\n".join(lines)))
+            else:
+                log.error("what can be trained here is not known: %s", "; ".join(process.log))
+        except (StoreError, ValueError) as error:
+            log.error("what can be trained here is not known: %s", error)
+        finally:
+            process.close()
+
+    def tidy(self) -> None:
+        """Remove what was left behind by processes that were killed."""
+        for folder in self._folder.glob("[0-9]*"):
+            if folder.name.isdecimal():
+                self._remove_if_ended(int(folder.name))
+        self._uploads.tidy()
+
+    def _remove_if_ended(self, job: int) -> None:
+        try:
+            ended = self._tools.jobs.get(job).ended
+        except JobNotFoundError:
+            return
+        if ended:
+            shutil.rmtree(self._folder / str(job), ignore_errors=True)
+
+
+def budget_of(settings: Settings) -> Budget:
+    """What a training may take of this machine."""
+    return Budget(
+        threads=settings.train_threads or max(1, cores() - 1),
+        memory_mb=settings.train_memory_mb or int(machine_memory_mb() * MEMORY_SHARE),
+        nice=settings.train_nice,
+    )
