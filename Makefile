@@ -30,11 +30,13 @@ format: $(READY)
 checkpoints: $(READY)
 	rm -rf models/pretrained/*
 	$(BIN)/python -m training all --out models/pretrained
+	$(BIN)/python -m training describe > models/pretrained/trainable.json
 
 # MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.footprint
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.retraining
 
 wheel: $(READY)
 	$(UV) build --wheel --out-dir dist

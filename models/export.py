@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import nn
 
-from models.checkpoint import GRAPH, WEIGHTS, tensor_offsets
+from models.checkpoint import GRAPH, WEIGHTS, CheckpointError, tensor_offsets
 from models.graph import open_graph
 from models.layers import Probabilities
 from models.spec import ModelSpec
@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 OPSET = 20
 
 
-class ExportError(RuntimeError):
+class ExportError(CheckpointError):
     """The module cannot be written as a graph, or the graph answers differently."""
 
 

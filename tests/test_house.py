@@ -27,6 +27,7 @@ TORCH_FREE = {
     "checkpoint",
     "registry",
     "mnist",
+    "trainable",
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {
@@ -35,8 +36,12 @@ MAY_KNOW_THE_WEB = {
     "service.middleware",
     "service.openapi",
     "service.problems",
-    "service.__main__",
+    "service.commands.common",
+    "service.commands.serve",
+    "service.routes.feedback",
     "service.routes.health",
+    "service.routes.imports",
+    "service.routes.jobs",
     "service.routes.models",
     "service.routes.predict",
 }

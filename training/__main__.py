@@ -1,7 +1,8 @@
-"""`python -m training MODEL`: train a model, or import one, into a checkpoint folder."""
+"""`python -m training MODEL`: train a model, or import one, into a checkpoint folder.
 
-import hashlib
-import json
+Each command imports what it needs when it runs: torch alone takes three seconds.
+"""
+
 import os
 import signal
 import sys
@@ -13,42 +14,34 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import click
-import torch
 
-from models import checkpoint, registry
-from models.export import ExportError
-from models.registry import Architecture
-from models.spec import ModelConfig
-from training import datasets, recipes
-from training.evaluate import evaluate
-from training.importing import ImportFileError, import_module
+from models import checkpoint, registry, trainable
+from training import lifeline
+from training.errors import (
+    DataError,
+    DivergedError,
+    ImportFileError,
+    MeasurementError,
+    UnknownRecipeError,
+    memory_shortage,
+)
 from training.options import (
+    EVALUATION_OPTIONS,
     RUNS,
-    SCRATCH,
     SHARED_OPTIONS,
     TRAINING_OPTIONS,
-    free_target,
-    parse,
-    parse_recipe,
-    pick_device,
     with_options,
 )
-from training.progress import Reporter, reporter
-from training.recipes import Recipe, UnknownRecipeError
-from training.save import save
-from training.splits import DataError, Dataset
-from training.state import StateFile
-from training.train import DivergedError, train
 
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 EXPECTED_ERRORS = (
     DataError,
     DivergedError,
     ImportFileError,
+    MeasurementError,
+    UnknownRecipeError,
     checkpoint.CheckpointError,
     registry.BrokenArchitectureError,
-    ExportError,
-    UnknownRecipeError,
     registry.UnknownArchitectureError,
     OSError,
 )
@@ -67,23 +60,30 @@ class Trainings(click.Group):
         @click.command(cmd_name, help=f"Train {cmd_name} and write a checkpoint.")
         @with_options(TRAINING_OPTIONS)
         def one(**options: Any) -> None:
+            from training.run import train_model
+
             train_model(cmd_name, **options)
 
         return one
 
 
 @click.group(cls=Trainings)
-def cli() -> None:
+@click.option("--stop-on-eof", is_flag=True, help="Stop when standard input ends.")
+def cli(stop_on_eof: bool) -> None:
     """Train a model, or import one, into a checkpoint folder that perceptd serves.
 
     A killed training goes on from its last epoch when the same command is given again.
     """
+    if stop_on_eof:
+        lifeline.hold()
 
 
 @cli.command("all")
 @with_options(TRAINING_OPTIONS)
 def all_models(out: Path | None, **options: Any) -> None:
     """Train every built-in model that is not yet in --out/MODEL (runs/all/MODEL by default)."""
+    from training.run import train_model
+
     for name in registry.BUILT_IN:
         target = (out or RUNS / "all") / name
         if target.exists():
@@ -97,161 +97,30 @@ def all_models(out: Path | None, **options: Any) -> None:
 @click.argument("model")
 @click.argument("file", type=click.Path(path_type=Path))
 @with_options(SHARED_OPTIONS)
-def import_file(
-    model: str,
-    file: Path,
-    dataset: str | None,
-    data_dir: Path,
-    config: dict[str, Any],
-    out: Path | None,
-) -> None:
+def import_one(model: str, file: Path, **options: Any) -> None:
     """Turn the state_dict in FILE (.pt or .safetensors) into a checkpoint of MODEL."""
-    architecture = registry.load(model)
-    target = free_target(out, model)
-    settings = parse(architecture.config, config, "--set")
-    module = import_module(architecture, settings, file)
-    data = import_data(architecture, dataset, data_dir)
-    metrics = {}
-    if data:
-        head = architecture.spec.head
-        for name, split in (("train", data.train), ("test", data.test)):
-            rows, targets = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
-            metrics[name] = evaluate(module, rows, targets, head)
-    save(target, architecture, settings, module, metrics=metrics, curve=[], recipe=None, data=data)
-    network = ", ".join(f"{key} {value}" for key, value in settings.model_dump().items())
-    click.echo(f"{target}: {model} ({network or 'nothing to set'}) from {file}{summary(metrics)}")
+    from training.importing import import_file
+
+    import_file(model, file, **options)
 
 
-def import_data(architecture: Architecture, dataset: str | None, data_dir: Path) -> Dataset | None:
-    """The data an imported model is judged on: the one asked for, else the reference's if there."""
-    if dataset:
-        return datasets.load(dataset, architecture.spec, data_dir)
-    try:
-        reference = recipes.of(architecture.name)["reference"].dataset
-        if reference == "mnist" and not datasets.has_mnist(data_dir):
-            raise DataError(f"MNIST is not in {data_dir}; --dataset mnist downloads it")
-        return datasets.load(reference, architecture.spec, data_dir)
-    except (UnknownRecipeError, DataError) as error:
-        click.echo(f"Not evaluated: {error}", err=True)
-        return None
+@cli.command
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@with_options(EVALUATION_OPTIONS)
+def evaluate(checkpoints: tuple[Path, ...], **options: Any) -> None:
+    """Measure CHECKPOINTS of one architecture, all on the same held-out rows."""
+    from training.measurement import measure_checkpoints
+
+    measure_checkpoints(checkpoints, **options)
 
 
-def train_model(
-    name: str,
-    *,
-    recipe: str,
-    dataset: str | None,
-    data_dir: Path,
-    config: dict[str, Any],
-    out: Path | None,
-    device: str,
-    start_from: str,
-    progress: str,
-    **hyperparameters: int | float | None,
-) -> None:
-    """Train one model by a recipe and whatever of it the command line changes."""
-    architecture = registry.load(name)
-    target = free_target(out, name)
-    plan = parse_recipe(name, recipe, dataset, hyperparameters)
-    parent = None if start_from == SCRATCH else parent_of(architecture, Path(start_from))
-    settings = parse(architecture.config, {**(parent.config if parent else {}), **config}, "--set")
-    data = datasets.load(plan.dataset, architecture.spec, data_dir)
-    chosen_device = pick_device(device)
-    state_file = StateFile.beside(target, fingerprint(architecture, settings, plan, data, parent))
+@cli.command
+def describe() -> None:
+    """Print what can be trained here as JSON: settings, recipes, data sets, metrics."""
+    from training import metrics
+    from training.description import describe_all
 
-    with reporter(progress, plan.epochs) as report:
-        start(report, name, plan, data, chosen_device, state_file)
-        try:
-            trained = train(
-                architecture,
-                settings,
-                plan,
-                data,
-                device=chosen_device,
-                start_from=checkpoint.read_weights(Path(start_from)) if parent else None,
-                state_file=state_file,
-                report=report.epoch,
-            )
-        except KeyboardInterrupt:
-            if state_file.read():
-                click.echo("\nThe same command goes on from the last saved epoch.", err=True)
-            raise
-    meta = save(
-        target,
-        architecture,
-        settings,
-        trained.module,
-        metrics=trained.metrics,
-        curve=trained.curve,
-        recipe=plan,
-        data=data,
-        parent_sha256=parent.weights_sha256 if parent else None,
-    )
-    state_file.remove()
-    report.event(
-        "checkpoint",
-        f"{target}: {name}{summary(trained.metrics)}, {trained.seconds:.1f} s",
-        path=str(target),
-        metrics=trained.metrics,
-        seconds=trained.seconds,
-        sha256=meta.weights_sha256,
-    )
-
-
-def start(
-    report: Reporter,
-    name: str,
-    plan: Recipe,
-    data: Dataset,
-    device: torch.device,
-    state_file: StateFile,
-) -> None:
-    state = state_file.read()
-    report.event(
-        "started",
-        f"{name} on {device}: {len(data.train):,} rows of {data.name}, {plan.epochs} epochs"
-        + (f", resumed after epoch {state['epoch']}" if state else ""),
-        model=name,
-        device=str(device),
-        recipe=plan.model_dump(mode="json"),
-        dataset=data.ref.model_dump(),
-        epoch=state["epoch"] if state else 0,
-    )
-
-
-def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
-    meta = checkpoint.read(folder)
-    if meta.architecture != architecture.name:
-        raise checkpoint.CheckpointError(
-            f"{folder} is a {meta.architecture}, and {architecture.name} cannot start from it"
-        )
-    return meta
-
-
-def fingerprint(
-    architecture: Architecture,
-    config: ModelConfig,
-    recipe: Recipe,
-    data: Dataset,
-    parent: checkpoint.Meta | None,
-) -> str:
-    """Equal for two commands that would train the same weights."""
-    parts = {
-        "architecture": architecture.name,
-        "config": config.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "dataset": data.ref.sha256,
-        "parent": parent.weights_sha256 if parent else None,
-        "torch": torch.__version__,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def summary(metrics: dict[str, dict[str, float]]) -> str:
-    return "".join(
-        f", {split} loss {values['loss']:.4f} accuracy {values['accuracy']:.4f}"
-        for split, values in metrics.items()
-    )
+    click.echo(trainable.dump(describe_all(registry.names(), metrics.plug_ins())))
 
 
 def main() -> None:
@@ -265,7 +134,11 @@ def main() -> None:
     except click.Abort:
         click.echo("Stopped.", err=True)
         sys.exit(INTERRUPTED)
-    except EXPECTED_ERRORS as error:
+    except Exception as error:
+        if (shortage := memory_shortage(error)) is not None:
+            error = MemoryError(": ".join(filter(None, ["not enough memory", shortage])))
+        elif not isinstance(error, EXPECTED_ERRORS):
+            raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from models.preprocessing import FULL_INK, InputError, check_rows
 from models.spec import ModelSpec
-from training.splits import DataError, Dataset, Split, hold_out
+from training.errors import DataError
+from training.splits import Dataset, Split, hold_out
 
 WHOLE = re.compile(r"\d+\.0*")
 SUFFIXES = (".csv", ".npz")
@@ -29,9 +30,19 @@ SUFFIXES = (".csv", ".npz")
 
 def read(spec: ModelSpec, path: Path) -> Dataset:
     """Read one's own data set for a model. Raises `DataError`, whose text says what to mend."""
+    _check_there(path)
+    return _read_csv(spec, path) if path.suffix == ".csv" else _read_npz(spec, path)
+
+
+def read_rows(spec: ModelSpec, path: Path) -> Split:
+    """The arrays `inputs` and `labels` of an NPZ, in their order. Raises `DataError`."""
+    _check_there(path)
+    return _split(spec, path, _load_npz(path), "")
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
-    return _read_csv(spec, path) if path.suffix == ".csv" else _read_npz(spec, path)
 
 
 def _read_csv(spec: ModelSpec, path: Path) -> Dataset:
@@ -100,21 +111,28 @@ def _as_pixels(path: Path, rows: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _read_npz(spec: ModelSpec, path: Path) -> Dataset:
+    arrays = _load_npz(path)
+    train = _split(spec, path, arrays, "")
+    if "test_inputs" not in arrays and "test_labels" not in arrays:
+        return hold_out(path.name, train.inputs, train.targets)
+    return _both(path, train, _split(spec, path, arrays, "test_"))
+
+
+def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
+            return {name: np.asarray(file[name]) for name in file.files}
     except Exception as error:  # numpy and zipfile raise whatever the damaged file provokes
         reason = "it is no NPZ, or holds Python objects" if "pickle" in str(error) else error
         raise DataError(f"{path} is not a readable NPZ file of plain arrays: {reason}") from error
-    if missing := {"inputs", "labels"} - arrays.keys():
-        raise DataError(f"{path}: no array {min(missing)!r}; it has {', '.join(arrays) or 'none'}")
-    train = Split(*_checked(spec, path, "inputs", arrays["inputs"], arrays["labels"]))
-    if "test_inputs" not in arrays and "test_labels" not in arrays:
-        return hold_out(path.name, train.inputs, train.targets)
-    if missing := {"test_inputs", "test_labels"} - arrays.keys():
-        raise DataError(f"{path}: it has test rows but no array {min(missing)!r}")
-    test = _checked(spec, path, "test_inputs", arrays["test_inputs"], arrays["test_labels"])
-    return _both(path, train, Split(*test))
+
+
+def _split(spec: ModelSpec, path: Path, arrays: dict[str, NDArray[Any]], prefix: str) -> Split:
+    inputs, labels = f"{prefix}inputs", f"{prefix}labels"
+    if missing := {inputs, labels} - arrays.keys():
+        found = ", ".join(arrays) or "none"
+        raise DataError(f"{path}: no array {min(missing)!r}; it has {found}")
+    return Split(*_checked(spec, path, inputs, arrays[inputs], arrays[labels]))
 
 
 def _checked(

@@ -1,25 +1,76 @@
-"""A foreign `.pt` or `.safetensors` -> the module it belongs to.
+"""A foreign `.pt` or `.safetensors` -> the module it belongs to, and its checkpoint.
 
 A `.pt` is read with `weights_only=True`: tensors and plain containers, never code.
 """
 
+import time
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import click
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models import registry
 from models.checkpoint import describe_difference
 from models.registry import Architecture
 from models.spec import ModelConfig
+from training import datasets, mnist, recipes
+from training.errors import DataError, ImportFileError, UnknownRecipeError
+from training.evaluate import evaluate
+from training.options import free_target, parse
+from training.progress import reporter, summary, tell_checkpoint
+from training.save import save
+from training.splits import Dataset
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers nest weights
 
 
-class ImportFileError(ValueError):
-    """A file that does not hold this architecture's weights; the text says what differs."""
+def import_file(
+    name: str,
+    file: Path,
+    *,
+    dataset: str | None,
+    data_dir: Path,
+    config: dict[str, Any],
+    out: Path | None,
+    progress: str,
+) -> None:
+    """Write a checkpoint of that architecture with the weights of a file."""
+    began = time.monotonic()
+    architecture = registry.load(name)
+    target = free_target(out, name)
+    settings = parse(architecture.config, config, "--set")
+    module = import_module(architecture, settings, file)
+    data = import_data(architecture, dataset, data_dir)
+    head = architecture.spec.head
+    metrics = {
+        key: evaluate(module, torch.from_numpy(rows.inputs), torch.from_numpy(rows.targets), head)
+        for key, rows in (data.splits if data else {}).items()
+    }
+    meta = save(
+        target, architecture, settings, module, metrics=metrics, curve=[], recipe=None, data=data
+    )
+    network = ", ".join(f"{key} {value}" for key, value in settings.model_dump().items())
+    text = f"{target}: {name} ({network or 'nothing to set'}) from {file}{summary(metrics)}"
+    with reporter(progress) as report:
+        tell_checkpoint(report, target, meta, text, time.monotonic() - began)
+
+
+def import_data(architecture: Architecture, dataset: str | None, data_dir: Path) -> Dataset | None:
+    """The data an imported model is judged on: the one asked for, else the reference's if there."""
+    if dataset:
+        return datasets.load(dataset, architecture.spec, data_dir)
+    try:
+        reference = recipes.of(architecture.name)["reference"].dataset
+        if reference == "mnist" and not mnist.is_in(data_dir):
+            raise DataError(f"MNIST is not in {data_dir}; --dataset mnist downloads it")
+        return datasets.load(reference, architecture.spec, data_dir)
+    except (UnknownRecipeError, DataError) as error:
+        click.echo(f"Not evaluated: {error}", err=True)
+        return None
 
 
 def import_module(architecture: Architecture, config: ModelConfig, path: Path) -> nn.Module:

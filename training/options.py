@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import torch
 from pydantic import BaseModel, ValidationError
 
 from models import checkpoint
@@ -44,12 +43,31 @@ DATA_DIR = click.option(
     help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
 )
 
+RECIPE = click.option("--recipe", default="reference", show_default=True, help="reference or fast.")
+
+DATASET = click.option(
+    "--dataset",
+    metavar="NAME|FILE",
+    help="blobs, circles, xor, digits, mnist, or a .csv or .npz file.",
+)
+
+FEEDBACK = click.option(
+    "--feedback",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Corrected labels besides the data: an .npz file of inputs and labels.",
+)
+
+PROGRESS = click.option(
+    "--progress",
+    type=click.Choice(["bar", "json"]),
+    default="bar",
+    show_default=True,
+    help="A bar for people, or one JSON object a line.",
+)
+
 SHARED_OPTIONS = [
-    click.option(
-        "--dataset",
-        metavar="NAME|FILE",
-        help="blobs, circles, xor, digits, mnist, or a .csv or .npz file.",
-    ),
+    DATASET,
     DATA_DIR,
     click.option(
         "--set",
@@ -64,10 +82,11 @@ SHARED_OPTIONS = [
         type=click.Path(path_type=Path),
         help="The checkpoint folder to write.  [default: the next free runs/MODEL/N]",
     ),
+    PROGRESS,
 ]
 
 TRAINING_OPTIONS = [
-    click.option("--recipe", default="reference", show_default=True, help="reference or fast."),
+    RECIPE,
     click.option("--epochs", type=int, help="Passes over the data."),
     click.option("--learning-rate", type=float, help="Step size; the peak, for one_cycle."),
     click.option("--batch-size", type=int, help="Rows per step."),
@@ -83,14 +102,10 @@ TRAINING_OPTIONS = [
         metavar="scratch|CHECKPOINT",
         help="Fresh weights, or those of a checkpoint folder of the same model.",
     ),
-    click.option(
-        "--progress",
-        type=click.Choice(["bar", "json"]),
-        default="bar",
-        show_default=True,
-        help="A bar for people, or one JSON object a line.",
-    ),
+    FEEDBACK,
 ]
+
+EVALUATION_OPTIONS = [RECIPE, DATASET, DATA_DIR, FEEDBACK, PROGRESS]
 
 
 def with_options(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
@@ -102,15 +117,19 @@ def with_options(options: list[Callable[[Command], Command]]) -> Callable[[Comma
     return apply
 
 
-def parse_recipe(
-    name: str, recipe: str, dataset: str | None, hyperparameters: dict[str, Any]
-) -> Recipe:
+def pick_recipe(name: str, recipe: str) -> Recipe:
     known = recipes.of(name)
     if recipe not in known:
         raise click.BadParameter(
             f"{recipe!r}; {name} knows {', '.join(known)}", param_hint="--recipe"
         )
-    base = known[recipe]
+    return known[recipe]
+
+
+def parse_recipe(
+    name: str, recipe: str, dataset: str | None, hyperparameters: dict[str, Any]
+) -> Recipe:
+    base = pick_recipe(name, recipe)
     changes = {key: value for key, value in hyperparameters.items() if value is not None}
     fields = {field: getattr(base, field) for field in Recipe.model_fields}
     return parse(Recipe, {**fields, **changes, **({"dataset": dataset} if dataset else {})}, "")
@@ -139,14 +158,3 @@ def free_target(out: Path | None, name: str) -> Path:
     if out.exists():
         raise checkpoint.CheckpointError(f"{out} exists, and a checkpoint is never overwritten")
     return out
-
-
-def pick_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        torch.zeros(1, device=name).item()
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise click.BadParameter(f"{name!r}: {first_line}", param_hint="--device") from error

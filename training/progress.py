@@ -4,19 +4,23 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from training.train import Progress
+from models.checkpoint import Meta
+
+if TYPE_CHECKING:
+    from training.train import Progress
 
 
 class Reporter(Protocol):
-    """Receives the events of one training: `started`, one `epoch` after another, `checkpoint`."""
+    """Receives what a command does: `started`, each `epoch`, `checkpoint`, `metrics`."""
 
     def event(self, name: str, text: str, **facts: Any) -> None: ...
 
-    def epoch(self, progress: Progress) -> None: ...
+    def epoch(self, progress: "Progress") -> None: ...
 
 
 class JsonReporter:
@@ -25,7 +29,7 @@ class JsonReporter:
     def event(self, name: str, text: str, **facts: Any) -> None:
         click.echo(json.dumps({"event": name, "message": text, **facts}))
 
-    def epoch(self, progress: Progress) -> None:
+    def epoch(self, progress: "Progress") -> None:
         facts = {
             **progress.point.model_dump(),
             "epochs": progress.epochs,
@@ -50,19 +54,20 @@ class BarReporter:
         self._drawn = 0
 
     def finish(self) -> None:
-        self._bar.render_finish()
+        if self._drawn:
+            self._bar.render_finish()
 
     def event(self, name: str, text: str, **facts: Any) -> None:
         click.echo(text)
 
-    def epoch(self, progress: Progress) -> None:
+    def epoch(self, progress: "Progress") -> None:
         self._bar.update(progress.point.epoch - self._drawn, progress)
         self._drawn = progress.point.epoch
 
 
 @contextmanager
-def reporter(kind: str, epochs: int) -> Iterator[Reporter]:
-    """The reporter of that kind (`bar` or `json`) for a training of so many epochs."""
+def reporter(kind: str, epochs: int = 0) -> Iterator[Reporter]:
+    """The reporter of that kind, `bar` or `json`, for a command that trains so many epochs."""
     if kind == "json":
         yield JsonReporter()
         return
@@ -73,7 +78,27 @@ def reporter(kind: str, epochs: int) -> Iterator[Reporter]:
         bar.finish()
 
 
-def _figures(progress: Progress | None) -> str | None:
+def tell_checkpoint(report: Reporter, target: Path, meta: Meta, text: str, seconds: float) -> None:
+    """The last event of a command that wrote a checkpoint."""
+    report.event(
+        "checkpoint",
+        text,
+        path=str(target),
+        metrics=meta.metrics,
+        seconds=seconds,
+        sha256=meta.weights_sha256,
+    )
+
+
+def summary(metrics: dict[str, dict[str, float]]) -> str:
+    """Loss and accuracy of each split, to follow other words."""
+    return "".join(
+        f", {split} loss {values['loss']:.4f} accuracy {values['accuracy']:.4f}"
+        for split, values in metrics.items()
+    )
+
+
+def _figures(progress: "Progress | None") -> str | None:
     if progress is None:
         return None
     point = progress.point

@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, field_serializer
 
+from models.trainable import BatchSize, Epochs, LearningRate, Seed
 from training.datasets import Maker
+from training.errors import UnknownRecipeError
 
 GROUP = "perceptd.recipes"
-
-
-class UnknownRecipeError(LookupError):
-    """The architecture's package names no recipe."""
 
 
 class Recipe(BaseModel):
@@ -36,10 +34,10 @@ class Recipe(BaseModel):
 
     dataset: str | Maker
     optimizer: Literal["sgd", "adam"]
-    learning_rate: float = Field(gt=0, le=100, allow_inf_nan=False)
-    epochs: int = Field(ge=1, le=1_000_000)
-    batch_size: int | None = Field(None, ge=1, le=1_000_000)
-    seed: int = Field(ge=0, lt=2**63)
+    learning_rate: LearningRate
+    epochs: Epochs
+    batch_size: BatchSize | None = None
+    seed: Seed
     schedule: Literal["constant", "one_cycle"] = "constant"
     drop_last: bool = False
     channels_last: bool = False

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from models.checkpoint import CurvePoint
 from models.registry import Architecture
 from models.spec import ModelConfig
+from training.errors import DivergedError
 from training.evaluate import evaluate, loss_of
 from training.recipes import Recipe
 from training.splits import Dataset, Split
@@ -24,10 +25,6 @@ CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this man
 SMALL = 100_000  # numbers in the training set below which a second thread only costs
 THREADS = torch.get_num_threads()
 SAVE_SECONDS = 1.0  # epochs shorter than this are not saved each
-
-
-class DivergedError(ArithmeticError):
-    """The loss is no longer a number, and no further step will mend it."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +150,8 @@ def train(
         "train": evaluate(module, inputs, targets, head),
         "test": evaluate(module, test_inputs, test_targets, head),
     }
+    if data.feedback:
+        metrics["feedback"] = evaluate(module, *_tensors(data.feedback, device, layout), head)
     module.to("cpu").to(memory_format=torch.contiguous_format).eval()
     return Trained(module, metrics, curve, seconds)
 

@@ -1,6 +1,5 @@
-"""The data sets: what is in them, the same each time, and what is told where MNIST is not right."""
+"""The data sets: what is in them, the same each time, and which models they are for."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.testing import assert_array_equal
 from models import registry
 from models.spec import ModelSpec
 from training import datasets
-from training.splits import DataError, Dataset, hold_out
+from training.errors import DataError
+from training.splits import Dataset, hold_out
 
 PLANE = registry.load("dnn").spec
 FLAT = registry.load("mnist-mlp").spec
@@ -123,7 +123,7 @@ def test_plane_data_for_a_picture_model_is_told(name: str) -> None:
         datasets.load(name, SQUARE, UNUSED)
 
     assert str(error.value) == (
-        "this data set has 2 numbers per row and 2 classes, "
+        f"{name} holds points of 2 numbers in 2 classes, "
         "the model takes rows of shape (1, 28, 28) and has 10 classes"
     )
 
@@ -156,99 +156,19 @@ def test_data_set_may_be_a_function() -> None:
     assert datasets.load(datasets.blobs, PLANE, UNUSED).ref.name == "blobs"
 
 
-@pytest.mark.usefixtures("no_mnist_server")
-def test_absent_mnist_without_a_network_is_one_sentence_and_leaves_no_trace(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("name", "fitting"),
+    [
+        ("perceptron", ["blobs", "circles", "xor"]),
+        ("mnist-mlp", ["digits", "mnist"]),
+        ("mnist-cnn", ["digits", "mnist"]),
+    ],
+)
+def test_data_sets_that_fit_a_model_are_known_without_making_them(
+    name: str, fitting: list[str]
 ) -> None:
-    with pytest.raises(DataError) as error:
-        datasets.load("mnist", FLAT, tmp_path)
-
-    text = str(error.value)
-    assert text.startswith(f"MNIST is not in {tmp_path} and cannot be downloaded (")
-    assert text.endswith("name the folder that holds MNIST/raw with --data-dir")
-    assert "\n" not in text
-    assert list(tmp_path.iterdir()) == []
+    assert datasets.fitting(registry.load(name).spec) == fitting
 
 
-def write_mnist(data_dir: Path, pictures: int, labels: int, label: int = 0) -> None:
-    """MNIST in its own format with a training set of blank pictures, and a tiny test set."""
-    write_idx(data_dir, "train", pictures, labels, label)
-    write_idx(data_dir, "t10k", 5, 5)
-
-
-def write_idx(data_dir: Path, part: str, pictures: int, labels: int, label: int = 0) -> None:
-    raw = data_dir / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    with (raw / f"{part}-images-idx3-ubyte").open("wb") as file:
-        file.write(struct.pack(">4B3I", 0, 0, 8, 3, pictures, 28, 28))
-        file.truncate(16 + pictures * 784)
-    header = struct.pack(">4B1I", 0, 0, 8, 1, labels)
-    (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + bytes([label]) * labels)
-
-
-def refusal(data_dir: Path) -> str:
-    with pytest.raises(DataError) as error:
-        datasets.load("mnist", FLAT, data_dir)
-    text = str(error.value)
-    assert str(data_dir / "MNIST" / "raw") in text
-    assert "\n" not in text
-    return text
-
-
-def test_mnist_of_few_pictures_is_told(tmp_path: Path) -> None:
-    write_mnist(tmp_path, 5, 5)
-
-    assert refusal(tmp_path).endswith(
-        "should hold 60,000 pictures of 28 x 28 with labels, but holds (5, 28, 28) with (5,)"
-    )
-
-
-def test_mnist_with_fewer_labels_than_pictures_is_told(tmp_path: Path) -> None:
-    write_mnist(tmp_path, 60_000, 59_999)
-
-    assert refusal(tmp_path).endswith("but holds (60000, 28, 28) with (59999,)")
-
-
-def test_mnist_with_labels_beyond_9_is_told(tmp_path: Path) -> None:
-    write_mnist(tmp_path, 60_000, 60_000, label=10)
-
-    assert refusal(tmp_path).startswith("the training set in ")
-    assert refusal(tmp_path).endswith("has labels beyond 0 to 9")
-
-
-@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
-@pytest.mark.parametrize("size", [0, 3, 10, 1000])
-def test_truncated_mnist_is_told(tmp_path: Path, file: str, size: int) -> None:
-    write_mnist(tmp_path, 60_000, 60_000)
-    with (tmp_path / "MNIST" / "raw" / file).open("r+b") as damaged:
-        damaged.truncate(size)
-
-    assert refusal(tmp_path).startswith("the training set in ")
-    assert "is incomplete or damaged: " in refusal(tmp_path)
-
-
-def test_mnist_file_of_another_kind_is_told(tmp_path: Path) -> None:
-    write_mnist(tmp_path, 5, 5)
-    raw = tmp_path / "MNIST" / "raw"
-    (raw / "train-images-idx3-ubyte").write_bytes(b"<html>404 not found</html>")
-
-    assert "is incomplete or damaged: " in refusal(tmp_path)
-
-
-def test_folder_without_the_files_of_mnist_is_told(tmp_path: Path) -> None:
-    (tmp_path / "MNIST").mkdir()
-
-    assert refusal(tmp_path).startswith("the training set in ")
-
-
-@pytest.mark.mnist
-def test_mnist_is_the_published_set(mnist_dir: Path) -> None:
-    data = datasets.load("mnist", FLAT, mnist_dir)
-
-    assert data.ref.rows == {"train": 60_000, "test": 10_000}
-    assert data.train.inputs.shape == (60_000, 784)
-    assert (data.test.inputs.min(), data.test.inputs.max()) == (0.0, 1.0)
-    assert np.bincount(data.test.targets).tolist() == [
-        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
-    ]  # fmt: skip
-    assert data.ref.sha256 == "108d6b7de40591a98498f8660fcb315ddf04b645c535dadd3db4e19925b321ce"
+def test_no_data_set_fits_a_model_of_three_classes() -> None:
+    assert datasets.fitting(PLANE.model_copy(update={"labels": ("a", "b", "c")})) == []

@@ -13,7 +13,8 @@ from numpy.testing import assert_array_equal
 
 from models import registry
 from training import datasets, files
-from training.splits import DataError, Dataset
+from training.errors import DataError
+from training.splits import Dataset
 
 PLANE = registry.load("dnn").spec
 FLAT = registry.load("mnist-mlp").spec
@@ -242,11 +243,11 @@ ZEROS = np.zeros((4, 2))
         ({}, "no array 'inputs'; it has none"),
         (
             {"inputs": ZEROS, "labels": np.zeros(4), "test_inputs": ZEROS},
-            "it has test rows but no array 'test_labels'",
+            "no array 'test_labels'; it has inputs, labels, test_inputs",
         ),
         (
             {"inputs": ZEROS, "labels": np.zeros(4), "test_labels": np.zeros(4)},
-            "it has test rows but no array 'test_inputs'",
+            "no array 'test_inputs'; it has inputs, labels, test_labels",
         ),
         ({"inputs": ZEROS, "labels": np.zeros(3)}, "4 inputs but labels of shape (3,)"),
         ({"inputs": ZEROS, "labels": np.zeros((4, 1))}, "4 inputs but labels of shape (4, 1)"),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from models import registry
 from models.registry import BUILT_IN
-from training.importing import ImportFileError, import_module
+from training.errors import ImportFileError
+from training.importing import import_module
 
 # The networks as the public tutorials write them.
 

@@ -1,4 +1,4 @@
-"""A training in a process of its own that is killed, interrupted or terminated."""
+"""A training in a process of its own that is killed, interrupted, terminated or left alone."""
 
 import json
 import signal
@@ -27,12 +27,13 @@ DNN = ["dnn", "--batch-size", "50", "--progress", "json"]
 
 
 @contextmanager
-def training(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+def training(*arguments: str | Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
     """`python -m training` in a process of its own, which ends with the block."""
     # A process inherits what its parent ignores, and a shell's background job ignores Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -100,3 +101,74 @@ def test_stopped_training_leaves_no_checkpoint_and_tells_by_its_exit_code(tmp_pa
     assert "The same command goes on from the last saved epoch.\n" in said
     assert said.endswith("Stopped.\n")
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+ENDLESS = [*DNN, "--batch-size", "1", "--epochs", "399"]
+
+
+def test_training_ends_with_its_standard_input_and_cleans_up(tmp_path: Path) -> None:
+    with training("--stop-on-eof", *ENDLESS, "--out", tmp_path / "out") as process:
+        wait_for_epoch(process, 1)
+        assert process.stdin
+        process.stdin.write("more than nothing")
+        process.stdin.flush()
+        wait_for_epoch(process, 2)
+        process.stdin.close()
+        process.wait()
+
+    assert process.returncode == 143
+    assert not (tmp_path / "out").exists()
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_training_outlives_its_standard_input_unless_told(tmp_path: Path) -> None:
+    with training(*DNN, "--epochs", "3", "--out", tmp_path / "out") as process:
+        process.communicate()  # which closes it at once
+
+    assert process.returncode == 0
+    checkpoint.read(tmp_path / "out")
+
+
+# Starts a training as a worker does.
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=subprocess.PIPE)
+child.wait()
+"""
+
+
+def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
+    tmp_path: Path,
+) -> None:
+    arguments = ["-m", "training", "--stop-on-eof", *ENDLESS, "--out"]
+
+    with training(*arguments, tmp_path / "out", program=PARENT) as parent:
+        wait_for_epoch(parent, 2)
+        parent.kill()
+        assert parent.stdout
+        parent.stdout.read()  # ends when the training, which writes there as well, has ended
+
+    assert not (tmp_path / "out").exists()
+
+
+# Too busy to notice, as code outside Python is.
+BUSY = """
+import signal, threading
+from training import lifeline
+lifeline.GRACE_S = 0.1
+signal.signal(signal.SIGTERM, lambda *_: None)
+lifeline.hold()
+print("{}", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_training_that_does_not_stop_is_ended() -> None:
+    with training(program=BUSY) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "{}\n"
+        assert process.stdin
+        process.stdin.close()
+        process.wait()
+
+    assert process.returncode == 143

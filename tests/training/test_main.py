@@ -1,7 +1,5 @@
 """The command line: what it writes, what it tells, and what it refuses."""
 
-import sys
-from collections.abc import Iterator
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
@@ -13,56 +11,19 @@ from torch import nn
 
 from models import checkpoint, registry
 from models.checkpoint import META, WEIGHTS
-from tests.training.conftest import Outcome, command
+from tests.training.conftest import SPIRAL, Outcome, Package, command
 from training import datasets
-
-SPIRAL = """
-import numpy as np
-from torch import nn
-
-from models.registry import Architecture
-from models.spec import Example, InputSpec, ModelConfig, ModelSpec
-from training.recipes import Recipe
-from training.splits import Dataset, hold_out
-
-def arms(spec, data_dir):
-    inputs = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
-    return hold_out("arms", inputs, (inputs[:, 0] > 0).astype(np.int64) + (inputs[:, 1] > 0))
-
-ARCHITECTURE = Architecture(
-    name="spiral",
-    module=lambda config: nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)),
-    config=ModelConfig,
-    spec=ModelSpec(
-        description="Three arms.",
-        input=InputSpec(shape=(2,)),
-        labels=("a", "b", "c"),
-        head="softmax",
-        example=Example(inputs=[[0.0, 0.0]]),
-    ),
-)
-RECIPES = {
-    "reference": Recipe(
-        dataset=arms, optimizer="adam", learning_rate=0.05, epochs=60, batch_size=16, seed=0
-    )
-}
-"""
 
 
 @pytest.fixture
-def spiral_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def spiral_package(package: Package) -> None:
     """An installed package that brings an architecture with its recipe."""
-    info = tmp_path / "site" / "spiral_plug_in-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spiral-plug-in\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[perceptd.models]\nspiral = spiral_plug_in:ARCHITECTURE\n"
-        "[perceptd.recipes]\nspiral = spiral_plug_in:RECIPES\n"
+    package(
+        "spiral_plug_in",
+        SPIRAL,
+        models={"spiral": "spiral_plug_in:ARCHITECTURE"},
+        recipes={"spiral": "spiral_plug_in:RECIPES"},
     )
-    (info.parent / "spiral_plug_in.py").write_text(SPIRAL)
-    monkeypatch.syspath_prepend(info.parent)
-    yield
-    sys.modules.pop("spiral_plug_in", None)
 
 
 def test_training_goes_to_the_next_free_folder(runs: tuple[Path, list[Outcome]]) -> None:
@@ -315,7 +276,37 @@ def test_help_lists_every_model() -> None:
 
     assert outcome.exit_code == 0
     commands = outcome.stdout.split("Commands:")[1].split()
-    assert {*registry.BUILT_IN, "all", "import"} <= set(commands)
+    assert {*registry.BUILT_IN, "all", "import", "evaluate", "describe"} <= set(commands)
+
+
+def test_import_tells_programs_what_a_training_tells_them(
+    runs: tuple[Path, list[Outcome]], tmp_path: Path
+) -> None:
+    folder, (training, _) = runs
+    weights = folder / "runs" / "perceptron" / "1" / WEIGHTS
+
+    outcome = command(
+        *("import", "perceptron", weights, "--out", tmp_path / "out", "--progress", "json")
+    )
+
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    (event,) = outcome.events
+    trained = training.events[-1]
+    assert event.keys() == trained.keys()
+    assert (event["event"], event["path"]) == ("checkpoint", str(tmp_path / "out"))
+    assert (event["sha256"], event["metrics"]) == (trained["sha256"], trained["metrics"])
+
+
+def test_import_tells_people_in_one_line(runs: tuple[Path, list[Outcome]], tmp_path: Path) -> None:
+    folder, _ = runs
+    weights = folder / "runs" / "perceptron" / "1" / WEIGHTS
+
+    outcome = command("import", "perceptron", weights, "--out", tmp_path / "out")
+
+    assert outcome.stdout.startswith(
+        f"{tmp_path / 'out'}: perceptron (nothing to set) from {weights}, train loss 0.25"
+    )
+    assert outcome.stdout.count("\n") == 1
 
 
 def test_imported_weights_become_a_checkpoint_with_metrics(tmp_path: Path) -> None:

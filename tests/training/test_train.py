@@ -10,10 +10,11 @@ from torch import Tensor
 import training.train
 from models import registry
 from training import datasets
+from training.errors import DivergedError
 from training.recipes import Recipe
 from training.splits import Dataset, Split
 from training.state import StateFile
-from training.train import DivergedError, Progress, Trained, train
+from training.train import Progress, Trained, train
 
 FEW = 500  # rows are enough to train on here
 CPU = torch.device("cpu")

@@ -1,0 +1,44 @@
+"""What a worker can train of one architecture, in words that a server without torch understands."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+SHIPPED = Path(__file__).parent / "pretrained" / "trainable.json"
+
+Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
+LearningRate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Trainable(BaseModel):
+    """One architecture: what of it can be set, how it is trained and how it is judged.
+
+    `config` is the JSON Schema of its config, `recipes` the values of each recipe, `datasets` the
+    named data sets that fit its input and labels, `metrics` whether a greater value is better.
+    """
+
+    architecture: str
+    config: dict[str, Any]
+    recipes: dict[str, dict[str, Any]]
+    datasets: list[str]
+    metrics: dict[str, bool]
+
+
+_LIST = TypeAdapter(list[Trainable])
+
+
+def dump(trainables: Sequence[Trainable]) -> str:
+    return _LIST.dump_json(list(trainables), indent=1).decode()
+
+
+def parse(text: str | bytes) -> list[Trainable]:
+    return _LIST.validate_json(text)
+
+
+def shipped() -> list[Trainable]:
+    """The built-in architectures, as the package's own code describes them."""
+    return parse(SHIPPED.read_bytes())

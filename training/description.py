@@ -1,0 +1,35 @@
+"""What can be trained here: each known architecture with its recipes, data sets and metrics."""
+
+from collections.abc import Iterable
+
+import click
+
+from models import registry
+from models.trainable import Trainable
+from training import datasets, metrics, recipes
+from training.metrics import Metrics
+
+
+def describe_all(names: Iterable[str], plug_ins: Metrics) -> list[Trainable]:
+    """Describe these architectures; one that cannot be trained is left out, told on stderr."""
+    found = []
+    for name in names:
+        try:
+            found.append(describe(name, plug_ins))
+        except Exception as error:  # a plug-in's code may raise anything
+            click.echo(f"{name} is left out: {error}", err=True)
+    return found
+
+
+def describe(name: str, plug_ins: Metrics) -> Trainable:
+    architecture = registry.load(name)
+    return Trainable(
+        architecture=name,
+        config=architecture.config.model_json_schema(),
+        recipes={key: plan.model_dump(mode="json") for key, plan in recipes.of(name).items()},
+        datasets=datasets.fitting(architecture.spec),
+        metrics={
+            key: metric.greater_is_better
+            for key, metric in metrics.of(architecture.spec, plug_ins).items()
+        },
+    )

@@ -1,0 +1,143 @@
+"""One training, from what the command line says to a checkpoint."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from models import checkpoint, registry
+from models.registry import Architecture
+from models.spec import ModelConfig
+from training import datasets
+from training.feedback import with_feedback
+from training.options import SCRATCH, free_target, parse, parse_recipe
+from training.progress import Reporter, reporter, summary, tell_checkpoint
+from training.recipes import Recipe
+from training.save import save
+from training.splits import Dataset
+from training.state import StateFile
+from training.train import train
+
+
+def train_model(
+    name: str,
+    *,
+    recipe: str,
+    dataset: str | None,
+    data_dir: Path,
+    feedback: Path | None,
+    config: dict[str, Any],
+    out: Path | None,
+    device: str,
+    start_from: str,
+    progress: str,
+    **hyperparameters: int | float | None,
+) -> None:
+    """Train one model by a recipe and whatever of it the command line changes."""
+    architecture = registry.load(name)
+    target = free_target(out, name)
+    plan = parse_recipe(name, recipe, dataset, hyperparameters)
+    parent = None if start_from == SCRATCH else parent_of(architecture, Path(start_from))
+    settings = parse(architecture.config, {**(parent.config if parent else {}), **config}, "--set")
+    data = datasets.load(plan.dataset, architecture.spec, data_dir)
+    if feedback:
+        data = with_feedback(architecture.spec, data, feedback)
+    chosen_device = pick_device(device)
+    state_file = StateFile.beside(target, fingerprint(architecture, settings, plan, data, parent))
+
+    with reporter(progress, plan.epochs) as report:
+        start(report, name, plan, data, chosen_device, state_file)
+        try:
+            trained = train(
+                architecture,
+                settings,
+                plan,
+                data,
+                device=chosen_device,
+                start_from=checkpoint.read_weights(Path(start_from)) if parent else None,
+                state_file=state_file,
+                report=report.epoch,
+            )
+        except KeyboardInterrupt:
+            if state_file.read():
+                click.echo("\nThe same command goes on from the last saved epoch.", err=True)
+            raise
+    meta = save(
+        target,
+        architecture,
+        settings,
+        trained.module,
+        metrics=trained.metrics,
+        curve=trained.curve,
+        recipe=plan,
+        data=data,
+        parent_sha256=parent.weights_sha256 if parent else None,
+    )
+    state_file.remove()
+    text = f"{target}: {name}{summary(trained.metrics)}, {trained.seconds:.1f} s"
+    tell_checkpoint(report, target, meta, text, trained.seconds)
+
+
+def start(
+    report: Reporter,
+    name: str,
+    plan: Recipe,
+    data: Dataset,
+    device: torch.device,
+    state_file: StateFile,
+) -> None:
+    state = state_file.read()
+    report.event(
+        "started",
+        f"{name} on {device}: {len(data.train):,} rows of {data.name}, {plan.epochs} epochs"
+        + (f", resumed after epoch {state['epoch']}" if state else ""),
+        model=name,
+        device=str(device),
+        recipe=plan.model_dump(mode="json"),
+        dataset=data.ref.model_dump(),
+        epoch=state["epoch"] if state else 0,
+        seconds=state["seconds"] if state else 0.0,
+        curve=state["curve"] if state else [],
+    )
+
+
+def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
+    meta = checkpoint.read(folder)
+    if meta.architecture != architecture.name:
+        raise checkpoint.CheckpointError(
+            f"{folder} is a {meta.architecture}, and {architecture.name} cannot start from it"
+        )
+    return meta
+
+
+def fingerprint(
+    architecture: Architecture,
+    config: ModelConfig,
+    recipe: Recipe,
+    data: Dataset,
+    parent: checkpoint.Meta | None,
+) -> str:
+    """Equal for two commands that would train the same weights."""
+    parts = {
+        "architecture": architecture.name,
+        "config": config.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "dataset": data.ref.sha256,
+        "parent": parent.weights_sha256 if parent else None,
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise click.BadParameter(f"{name!r}: {first_line}", param_hint="--device") from error
