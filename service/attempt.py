@@ -23,7 +23,7 @@ from service.gate import Gate, Verdict, judge
 from service.job_schemas import Reproduction
 from service.jobs import Job, Jobs, Promotion
 from service.plans import DATASETS, ImportPlan, TrainPlan, plan_of
-from service.process import TRAINING, Budget
+from service.process import Budget
 from service.repository import PRODUCTION, Repository
 from service.settings import Settings
 from service.watch import (
@@ -53,7 +53,7 @@ class Tools:
     feedback: Feedback
     budget: Budget
     stop: threading.Event
-    command: Sequence[str] = TRAINING
+    command: Sequence[str]  # that starts `python -m training`
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from service.errors import DiskError, StoreError
 from service.settings import Settings
@@ -72,6 +72,8 @@ def store_errors() -> Iterator[None]:
     """Database and disk trouble, told without the driver's statement and parameters."""
     try:
         yield
+    except (DataError, IntegrityError):  # what was written is wrong, not where it was written to
+        raise
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(f"the database cannot be used: {cause}") from error

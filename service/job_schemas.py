@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, PositiveInt, Tag
 
 from models.checkpoint import CurvePoint
 from models.trainable import BatchSize, Epochs, LearningRate, Seed
@@ -83,11 +83,11 @@ class JobProgress(BaseModel):
 
     epoch: int
     epochs: int
-    loss: float
-    test_loss: float
-    test_accuracy: float
-    seconds: float = Field(description="Since it began, over all attempts.")
-    seconds_left: float = Field(description="An estimate.")
+    loss: FiniteFloat
+    test_loss: FiniteFloat
+    test_accuracy: FiniteFloat
+    seconds: FiniteFloat = Field(description="Since it began, over all attempts.")
+    seconds_left: FiniteFloat = Field(description="An estimate.")
 
 
 class Reproduction(BaseModel):

@@ -45,7 +45,7 @@ class TrainingProcess:
         arguments: Sequence[str],
         folder: Path,
         budget: Budget,
-        command: Sequence[str] = TRAINING,
+        command: Sequence[str],
     ) -> None:
         threads = str(budget.threads)
         self._process = subprocess.Popen(  # noqa: S603 - no shell, and words from a checked plan

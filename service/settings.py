@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     train_threads: int | None = Field(None, ge=1, le=1024)
     """Threads of one training. Unset: one fewer than there are cores, at least one."""
 
-    train_memory_mb: int | None = Field(None, ge=256)
+    train_memory_mb: int | None = Field(None, ge=1024)
     """Megabytes of its own that a training may take, on Linux. Unset: three quarters of the
     machine's."""
 

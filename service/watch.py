@@ -14,7 +14,7 @@ from service.claims import Claims, LostJobError
 from service.errors import DiskError, StoreError
 from service.job_schemas import JobProgress
 from service.jobs import Event, Job
-from service.process import LOG_CHARACTERS, TRAINING, Budget, TrainingProcess
+from service.process import LOG_CHARACTERS, Budget, TrainingProcess
 
 LISTEN_S = 0.1  # between looks at the clock while a process says nothing
 BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
@@ -69,7 +69,7 @@ class Watch:
         arguments: Sequence[str],
         folder: Path,
         budget: Budget,
-        command: Sequence[str] = TRAINING,
+        command: Sequence[str],
     ) -> list[dict[str, Any]]:
         """Run a training process to its end; every event it told but progress and log lines.
 
@@ -124,16 +124,22 @@ class Watch:
             if self._logged <= LOG_EVENTS:
                 self._pending.append(Event("log", {"line": event["line"][:LOG_CHARACTERS]}))
             return True
-        if event["event"] != "epoch":
-            return False
         try:
-            progress = JobProgress.model_validate(event)
-        except ValidationError:
-            return True
+            if event["event"] == "epoch":
+                self._note_epoch(JobProgress.model_validate(event), threads)
+            elif event["event"] == "started":
+                for progress in _resumed(event):
+                    self._note_epoch(progress, threads)
+            else:
+                return False
+        except (ValidationError, KeyError, TypeError):
+            log.warning("job %d: an event that is none: %s", self.job.id, event)
+        return True
+
+    def _note_epoch(self, progress: JobProgress, threads: int) -> None:
         if progress.epoch > (self._progress or {}).get("epoch", 0):  # not told before a resumption
             self._progress = {**progress.model_dump(), "threads": threads}
             self._pending.append(Event("epoch", progress.model_dump()))
-        return True
 
     def _beat(self) -> None:
         """Renew the lease, or go on without for as long as it lasts."""
@@ -156,6 +162,21 @@ class Watch:
 
     def _runtime_s(self) -> float:
         return self.job.runtime_s + time.monotonic() - self._started_at
+
+
+def _resumed(started: dict[str, Any]) -> list[JobProgress]:
+    """The epochs before a resumption, of which a killed worker may not have told the last."""
+    per_epoch = started["seconds"] / max(started["epoch"], 1)
+    epochs = started["recipe"]["epochs"]
+    return [
+        JobProgress(
+            **point,
+            epochs=epochs,
+            seconds=per_epoch * point["epoch"],
+            seconds_left=per_epoch * (epochs - point["epoch"]),
+        )
+        for point in started["curve"]
+    ]
 
 
 def _last_word(lines: Sequence[str]) -> str | None:

@@ -20,7 +20,12 @@ POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
 def no_settings_from_outside() -> None:
     """A developer's own PERCEPTD_* variables must not change what the tests see."""
     for name in [name for name in os.environ if name.startswith("PERCEPTD_")]:
-        if name not in (POSTGRES, "PERCEPTD_MNIST_DIR", "PERCEPTD_TEST_CONTAINERS"):
+        if name not in (
+            POSTGRES,
+            "PERCEPTD_MNIST_DIR",
+            "PERCEPTD_TEST_CONTAINERS",
+            "PERCEPTD_TEST_FAULTS",
+        ):
             del os.environ[name]
 
 

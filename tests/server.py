@@ -1,5 +1,6 @@
 """A real server in a thread of the tests, asked over real HTTP."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ class _Server(uvicorn.Server):
     @property
     def port(self) -> int:
         port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 

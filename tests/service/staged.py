@@ -1,0 +1,87 @@
+"""The processes of the service, each with one place where it stops and waits to be killed.
+
+`python -m tests.service.staged worker|serve|training ...` runs the real program. The first process
+that comes to the stage in STAGE writes its id to `reached` in STAGE_DIR, and goes on once there is
+a file `go`.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+IN_TRAINING = ("first epoch", "mid-epoch", "writing")
+IN_WORKER = ("claimed", "registered", "gated", "promoting")
+SELF = (sys.executable, "-m", "tests.service.staged")
+
+
+def pause(stage: str) -> None:
+    folder = Path(os.environ["STAGE_DIR"])
+    if os.environ["STAGE"] != stage or (folder / "reached").exists():
+        return
+    unfinished = folder / "unfinished"
+    unfinished.write_text(f"{os.getpid()} {os.getppid()}")
+    unfinished.rename(folder / "reached")
+    while not (folder / "go").exists():
+        time.sleep(0.02)
+
+
+def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Callable[..., Any]:
+    """That function, which pauses before it runs, from its call number `after` on."""
+    calls = 0
+
+    def paused(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            pause(stage)
+        return function(*arguments, **named)
+
+    return paused
+
+
+def worker() -> None:
+    from service.__main__ import main
+    from service.attempt import Attempt
+    from service.claims import Claims
+    from service.worker import Worker
+
+    Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
+    for owner, name, stage in (
+        (Attempt, "run", "claimed"),
+        (Attempt, "_decide", "registered"),
+        (Attempt, "_act", "gated"),
+        (Claims, "succeed", "promoting"),
+    ):
+        setattr(owner, name, pausing(stage, getattr(owner, name)))
+    sys.argv = ["perceptd", "worker", *sys.argv[2:]]
+    main()
+
+
+def serve() -> None:
+    from service import supervisor
+    from service.__main__ import main
+
+    supervisor.WORKER = (*SELF, "worker", "--stop-on-eof")  # type: ignore[assignment]
+    sys.argv = ["perceptd", "serve"]
+    main()
+
+
+def training() -> None:
+    import training.train
+    from models import export
+    from training.__main__ import main
+
+    loop: Any = training.train
+    loop.SAVE_SECONDS = 0.0
+    loop.loss_of = pausing("first epoch", loop.loss_of)
+    loop.loss_of = pausing("mid-epoch", loop.loss_of, after=35)  # of ten steps an epoch
+    export.export = pausing("writing", export.export)
+    sys.argv = ["training", *sys.argv[2:]]
+    main()
+
+
+if __name__ == "__main__":
+    {"worker": worker, "serve": serve, "training": training}[sys.argv[1]]()
