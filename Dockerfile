@@ -1,6 +1,6 @@
 # Two images from one file:
-#   api     serves predictions, without torch      docker build --target api .
-#   worker  also trains, imports and exports       docker build --target worker .
+#   api     serves and takes requests for jobs, without torch    docker build --target api .
+#   worker  runs the jobs: trains, imports, judges               docker build --target worker .
 #
 # What changes rarely stands first: a change of the source rebuilds only the small `project` layer.
 
@@ -72,4 +72,4 @@ FROM runtime AS worker
 COPY --from=training-dependencies /opt/perceptd /opt/perceptd
 COPY --from=project /project /opt/perceptd
 ENV PERCEPTD_MNIST_DIR=/data
-CMD ["python", "-m", "training", "--help"]
+CMD ["perceptd", "worker"]

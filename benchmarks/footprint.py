@@ -100,7 +100,11 @@ def measure(runs: int) -> dict[str, list[Run]]:
     perceptd = [sys.executable, "-m", "service", "serve", "--port", "PORT"]
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as store:
-            onnx = {"PERCEPTD_DATA_DIR": store, "PERCEPTD_DEVICE": "cpu"}
+            onnx = {
+                "PERCEPTD_DATA_DIR": store,
+                "PERCEPTD_DEVICE": "cpu",
+                "PERCEPTD_WORKERS": "0",
+            }
             variants = {
                 "floor: FastAPI, no model": ([sys.executable, "-c", FLOOR, "PORT"], {}),
                 "perceptd, first start": (perceptd, onnx),

@@ -74,6 +74,7 @@ def filled(text: str) -> str:
         "keys": keys_table(),
         "footprint": results("footprint"),
         "training": results("training"),
+        "retraining": results("retraining"),
     }
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"

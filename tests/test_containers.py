@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -148,17 +149,47 @@ def test_versions_come_from_postgresql(stack: Stack) -> None:
     assert "perceptd.db" not in stack.inside("api", "ls", "/data")
 
 
-def test_worker_trains_a_version_that_the_api_serves(stack: Stack) -> None:
-    stack.inside("worker", "python", "-m", "training", "dnn", "--epochs=5", "--out=runs/five")
-    added = stack.inside("worker", "perceptd", "models", "add", "runs/five", "--promote")
-    version = int(added.removeprefix("dnn version ").partition(",")[0])
+def test_a_job_retrains_promotes_and_is_rolled_back(stack: Stack) -> None:
+    headers = {"Authorization": f"Bearer {stack.inside('worker', 'perceptd', 'token')}"}
+    body = {"model": "xor", "seed": 7, "gate": "always"}
+    question = {"model": "xor", "inputs": [[-1, 1], [1, 1]]}
 
-    def served() -> bool:
-        with stack.client() as client:
-            serving: int = client.get("/models/dnn").raise_for_status().json()["version"]
-        return serving == version
+    with stack.client() as client:
+        client.headers.update(headers)
+        job = client.post("/jobs", json=body).raise_for_status().json()
+        with client.stream("GET", f"/jobs/{job['id']}/events", timeout=300) as events:
+            told = [line for line in events.iter_lines() if line.startswith("event: ")]
+        job = client.get(f"/jobs/{job['id']}").raise_for_status().json()
+        assert (job["status"], job["promotion"]) == ("succeeded", "promoted"), job
+        assert told.count("event: epoch") == len(job["curve"]) > 100
+        eventually(lambda: client.post("/predict", json=question).json()["version"] == 2)
+        labels = [
+            row["label"] for row in client.post("/predict", json=question).json()["predictions"]
+        ]
+        assert labels == ["1", "0"]
 
-    eventually(served)
+    stack.inside("worker", "perceptd", "models", "rollback", "xor")
+    assert stack.versions("xor") == {2: ["previous"], 1: ["production"]}
+
+
+def test_a_worker_that_is_killed_is_started_again_and_its_job_goes_on(stack: Stack) -> None:
+    headers = {"Authorization": f"Bearer {stack.inside('worker', 'perceptd', 'token')}"}
+    body = {"model": "perceptron", "batch_size": 1, "epochs": 300, "gate": "never"}
+
+    with stack.client() as client:
+        client.headers.update(headers)
+        number = client.post("/jobs", json=body).raise_for_status().json()["id"]
+
+        def job() -> dict[str, Any]:
+            answer: dict[str, Any] = client.get(f"/jobs/{number}").raise_for_status().json()
+            return answer
+
+        eventually(lambda: len(job()["curve"]) > 2)
+        succeeded(stack.compose("kill", "worker"))
+        succeeded(stack.compose("up", "--detach", "worker"))
+        eventually(lambda: job()["status"] == "succeeded")
+        assert job()["attempts"] == 2
+        assert [point["epoch"] for point in job()["curve"]] == list(range(1, 301))
 
 
 def test_new_containers_keep_the_data(stack: Stack) -> None:

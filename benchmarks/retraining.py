@@ -1,0 +1,243 @@
+"""How fast `/predict` answers alone, while a job retrains the CNN, and while a thread does.
+
+    python -m benchmarks.retraining [--rounds 3] [--seconds 8]
+
+The load is wrk with one thread and keep-alive connections, each with one image as 784 JSON numbers
+for the CNN. The three take turns in one run:
+
+- `alone`: perceptd, its worker at rest.
+- `job`: the same server while its worker runs a job of the CNN on MNIST.
+- `thread`: the same application while a thread of its own process runs the same training loop.
+
+MNIST is read from PERCEPTD_MNIST_DIR.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.machine import describe
+from models.mnist import drawn_seven
+from service import auth
+from service.settings import Settings
+
+RESULTS = Path(__file__).parent / "results" / "retraining.md"
+CONNECTIONS = (1, 16)
+PATIENCE_S = 300
+LUA = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [[BODY]]
+failed = 0
+function response(status) if status ~= 200 then failed = failed + 1 end end
+function done(summary, latency)
+  io.write(string.format("RESULT %d %d %d %f %f\\n", summary.requests, summary.duration,
+    summary.errors.connect + summary.errors.read + summary.errors.status + summary.errors.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw: answers per second, milliseconds, requests without a good answer."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+
+
+def load(url: str, connections: int, seconds: int) -> Load:
+    pixels = [round(value / 255, 4) for row in drawn_seven() for value in row]
+    body = json.dumps({"model": "mnist-cnn", "inputs": [pixels]})
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(LUA.replace("BODY", body))
+        script.flush()
+        answer = subprocess.run(
+            [
+                "wrk",
+                "--threads=1",
+                f"--connections={connections}",
+                f"--duration={seconds}s",
+                f"--script={script.name}",
+                f"{url}/predict",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", answer)
+    assert found, answer
+    requests, microseconds, errors = map(int, found.groups()[:3])
+    p50, p99 = (float(value) / 1000 for value in found.groups()[3:])
+    return Load(requests / microseconds * 1e6, p50, p99, errors)
+
+
+@contextmanager
+def server(store: Path, command: list[str]) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """A server that is ready, with a worker unless it is told otherwise."""
+    port = 8790
+    process = subprocess.Popen(
+        command,
+        env={
+            **os.environ,
+            "PERCEPTD_DATA_DIR": str(store),
+            "PERCEPTD_PORT": str(port),
+            "PERCEPTD_ACCESS_LOG": "0",
+            "PERCEPTD_LOG_LEVEL": "warning",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{url}/health/ready").is_success:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url, process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def job(url: str, token: str) -> Iterator[None]:
+    """A job of the CNN that has finished its first epoch; cancelled at the end."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+        body = {"model": "mnist-cnn", "epochs": 1000, "gate": "never"}
+        number = client.post("/jobs", json=body).raise_for_status().json()["id"]
+        while not client.get(f"/jobs/{number}").json()["progress"]:
+            time.sleep(0.5)
+        yield
+        print("  epochs of the job:", epoch_seconds(client, number), flush=True)
+        client.post(f"/jobs/{number}/cancel").raise_for_status()
+        while client.get(f"/jobs/{number}").json()["status"] != "cancelled":
+            time.sleep(0.1)
+
+
+def epoch_seconds(client: httpx.Client, number: int) -> str:
+    progress = client.get(f"/jobs/{number}").json()["progress"]
+    return f"{progress['epoch']} in {progress['seconds']:.0f} s"
+
+
+def measure(rounds: int, seconds: int) -> dict[tuple[str, int], list[Load]]:
+    found: dict[tuple[str, int], list[Load]] = {}
+
+    def take(name: str, url: str) -> None:
+        for connections in CONNECTIONS:
+            result = load(url, connections, seconds)
+            print(f"  {name}, {connections}: {result}", flush=True)
+            found.setdefault((name, connections), []).append(result)
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder)
+        for _ in range(rounds):
+            with server(store, [sys.executable, "-m", "service", "serve"]) as (url, _process):
+                token = auth.admin_token(Settings(data_dir=store)).get_secret_value()
+                time.sleep(5)  # the worker has said what it can train, and rests
+                take("alone", url)
+                with job(url, token):
+                    take("job", url)
+            with server(store, [sys.executable, "-m", __spec__.name, "--thread"]) as (url, process):
+                assert process.stdout
+                process.stdout.readline()  # of the first epoch
+                take("thread", url)
+    return found
+
+
+def serve_and_train() -> None:
+    """The application, and the training in a thread of the same process."""
+    import torch
+    import uvicorn
+
+    from models import registry
+    from service.app import create_app
+    from training import datasets, recipes
+    from training.train import train
+
+    settings = Settings()
+
+    def training() -> None:
+        architecture = registry.load("mnist-cnn")
+        recipe = recipes.of("mnist-cnn")["reference"].model_copy(update={"epochs": 1000})
+        folder = Path(os.environ.get("PERCEPTD_MNIST_DIR", "data"))
+        data = datasets.load("mnist", architecture.spec, folder)
+        train(
+            architecture,
+            architecture.config(),
+            recipe,
+            data,
+            device=torch.device("cpu"),
+            report=lambda progress: print(progress.point.epoch, flush=True),
+        )
+
+    threading.Thread(target=training, daemon=True).start()
+    uvicorn.run(create_app(settings), port=settings.port, log_level="warning", access_log=False)
+
+
+def table(found: dict[tuple[str, int], list[Load]]) -> str:
+    lines = [
+        "| beside `/predict` | connections | answers per second | p50 ms | p99 ms "
+        "| answers, of alone | p99, of alone | errors |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    titles = {
+        "alone": "nothing",
+        "job": "a job retrains the CNN",
+        "thread": "a thread of the service trains it",
+    }
+    for (name, connections), loads in sorted(found.items(), key=lambda item: item[0][1]):
+        alone = found["alone", connections]
+        rate, p50, p99 = (
+            statistics.median(getattr(one, figure) for one in loads)
+            for figure in ("per_second", "p50_ms", "p99_ms")
+        )
+        base_rate = statistics.median(one.per_second for one in alone)
+        base_p99 = statistics.median(one.p99_ms for one in alone)
+        lines.append(
+            f"| {titles[name]} | {connections} | {rate:,.0f} | {p50:.2f} | {p99:.2f} "
+            f"| {rate / base_rate:.2f} | {p99 / base_p99:.2f} "
+            f"| {sum(one.errors for one in loads)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--thread", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.thread:
+        serve_and_train()
+        return
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not installed: apt-get install wrk")
+    found = measure(options.rounds, options.seconds)
+    facts = f"medians of {options.rounds} rounds of {options.seconds} s each, in turn"
+    text = f"{describe('torch', 'onnxruntime', 'fastapi')}; {facts}.\n\n{table(found)}\n"
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
