@@ -1,22 +1,33 @@
 """The command `perceptd`."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import version as installed_version
 
 import click
 
 from models.checkpoint import CheckpointError
-from models.picture import PictureError
-from service.commands.models import models
-from service.commands.predict import predict
-from service.commands.serve import serve, token, worker
-from service.errors import PerceptdError
-from service.runtimes import DeviceError
+from service.errors import DeviceError, PerceptdError, ServerError
 
-EXPECTED_ERRORS = (CheckpointError, DeviceError, PerceptdError, PictureError, OSError)
+EXPECTED_ERRORS = (CheckpointError, DeviceError, PerceptdError, ServerError, OSError)
 
 
-@click.group()
+class Commands(click.Group):
+    """Each is a module of its name, imported when it is asked for: a server needs no client."""
+
+    names = ("serve", "worker", "token", "models", "jobs", "predict")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.names:
+            return None
+        command: click.Command = getattr(import_module(f"service.commands.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=Commands)
 @click.version_option(installed_version("perceptd"), prog_name="perceptd")
 def cli() -> None:
     """Serve PyTorch classifiers over REST, and retrain them while they serve.
@@ -24,10 +35,6 @@ def cli() -> None:
     Each setting can also be given as an environment variable, --data-dir as PERCEPTD_DATA_DIR;
     the README lists them all.
     """
-
-
-for command in (serve, worker, token, models, predict):
-    cli.add_command(command)
 
 
 def main() -> None:

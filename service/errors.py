@@ -80,6 +80,18 @@ class DiskError(StoreError):
     """The data folder cannot be written or read: full, read-only, gone."""
 
 
+class ServerError(Exception):
+    """A server refused, or cannot be asked; the text is for people."""
+
+
+class ServerAwayError(ServerError):
+    """A server that may answer later."""
+
+
+class DeviceError(RuntimeError):
+    """The device or runtime asked for is not to be had here."""
+
+
 class Problem(NamedTuple):
     status: int
     code: str

@@ -106,7 +106,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     "model": "dnn",
     "status": "succeeded",
     "promotion": "promoted",
-    "reason": "accuracy 0.9540 is at least 0 better than production's 0.9530",
+    "reason": "accuracy 0.9540 is at least as good as production's 0.9530",
     "version": 2,
     "created_at": "2026-01-31T12:00:00Z",
     "started_at": "2026-01-31T12:00:00Z",
@@ -125,7 +125,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     },
     "gate": {
         "passed": True,
-        "reason": "accuracy 0.9540 is at least 0 better than production's 0.9530",
+        "reason": "accuracy 0.9540 is at least as good as production's 0.9530",
         "metric": "accuracy",
         "candidate": 0.954,
         "production": 0.953,
@@ -176,7 +176,7 @@ class JobDetail(JobPublic):
 
 
 class JobsPublic(BaseModel):
-    model_config = example(jobs=[JOB_EXAMPLE], after=None)
+    model_config = example(jobs=[JOB_EXAMPLE], after=7)
 
     jobs: list[JobPublic] = Field(description="Newest first.")
     after: int | None = Field(description="Asks for the next page; null on the last.")

@@ -20,6 +20,7 @@ Promotion = Literal["promoted", "refused", "skipped"]
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 HELD: tuple[Status, ...] = ("running", "cancelling")
 KINDS: tuple[Kind, ...] = get_args(Kind)
+TOLD = ("attempts", "version", "promotion", "code", "reason")  # with each change of status
 MAX_ID = 2**31 - 1  # an INTEGER of PostgreSQL
 
 
@@ -205,7 +206,8 @@ def _earlier(connection: Connection, key: str | None, fingerprint: str) -> Job |
 
 def change(connection: Connection, job: Job, status: Status, **values: Any) -> None:
     """Give a locked job another status, and an event that says so."""
-    told = {key: values[key] for key in ("attempts", "promotion", "reason") if values.get(key)}
+    facts = {"attempts": job.attempts, "version": job.version, **values}
+    told = {key: facts[key] for key in TOLD if facts.get(key)}
     event = Event("status", {"status": status, **told})
     put(connection, job, status=status, events=job.events + 1, **values)
     append(connection, job, [event])

@@ -131,7 +131,9 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return await on_domain_error(request, InvalidInputError.of([wrong]))
     problem = HTTP_PROBLEMS.get(error.status_code, HTTP_PROBLEMS[500])
     headers = dict(error.headers or {})
-    return response(problem, error.detail, request.url.path, headers=headers)
+    unknown = error.status_code == HTTPStatus.NOT_FOUND
+    detail = f"there is nothing at {request.url.path}" if unknown else error.detail
+    return response(problem, detail, request.url.path, headers=headers)
 
 
 async def on_disconnect(request: Request, error: Exception) -> Response:

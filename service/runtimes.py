@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from models import checkpoint, registry
 from models.checkpoint import GRAPH, Meta
 from models.graph import open_graph
+from service.errors import DeviceError
 from service.settings import Settings
 
 Device = Literal["cpu", "cuda", "mps"]
 RuntimeName = Literal["onnx", "torch"]
 Rows = NDArray[np.float32]  # (N, *spec.input.shape)
 Probabilities = NDArray[np.float32]  # (N, K)
-
-
-class DeviceError(RuntimeError):
-    """The device or runtime asked for is not to be had here."""
 
 
 class Runtime(Protocol):

@@ -17,6 +17,8 @@ PHRASES = {
     "extra_forbidden": "no field of this name",
 }
 
+BOUNDS = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
+
 
 def told(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
     """The first few errors. A body is not named in their place: its fields are."""
@@ -26,8 +28,16 @@ def told(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
         loc = [part for part in item["loc"] if part not in TAGS]
         if loc[:1] == ["body"]:
             loc = [] if kind == "json_invalid" else loc[1:]
-        expected = PHRASES.get(kind, item["msg"].removeprefix("Input should be "))
+        expected = PHRASES.get(kind) or bound(item) or item["msg"].removeprefix("Input should be ")
         got = item["ctx"]["error"] if kind == "json_invalid" else None
         value = NOTHING if kind == "missing" else item["input"]
         found.append(FieldError(loc=loc, expected=expected, got=got or shown(value)))
     return found
+
+
+def bound(item: Mapping[str, Any]) -> str | None:
+    """The bound that a number does not keep; None where the error is another."""
+    for kind, words in BOUNDS.items():
+        if kind in item.get("ctx", {}):
+            return f"{words} {item['ctx'][kind]:g}"
+    return None

@@ -30,7 +30,9 @@ def memory_shortage(error: BaseException | None) -> str | None:
 
     An exporter wraps what it meets, so the causes count as well.
     """
-    while error is not None:
+    seen: set[int] = set()  # an error may be its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         text = " ".join(str(error).split())
         if isinstance(error, MemoryError) or any(words in text for words in SHORTAGES):
             return text.rpartition(SHORTAGES[0])[2].partition(". ")[0]

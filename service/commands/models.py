@@ -1,11 +1,17 @@
 """`perceptd models`: what the store holds, and what of it serves."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from service.client import Client
+from service.commands.asking import AS_JSON, DATASET, FOLLOW, GATE, SET, asks_server, tell
 from service.commands.common import DATA_DIR, opened_store, read_settings
-from service.repository import PRODUCTION
+from service.commands.jobs import show_queued
+from service.repository import PREVIOUS, PRODUCTION
+from service.schemas import VersionPublic
 
 
 @click.group(invoke_without_command=True)
@@ -51,10 +57,57 @@ def add(
 @models.command()
 @click.argument("model")
 @click.argument("version", type=int)
-@DATA_DIR
-@click.pass_obj
-def promote(above: Path | None, model: str, version: int, data_dir: Path | None) -> None:
-    """Make VERSION of MODEL production: forward, or back to where `previous` points."""
-    with opened_store(read_settings(data_dir=data_dir or above)) as repository:
-        repository.point(model, PRODUCTION, version)
-    click.echo(f"{model} version {version}, production")
+@AS_JSON
+@asks_server(changes=True)
+def promote(client: Client, *, model: str, version: int, as_json: bool) -> None:
+    """Have a running server make VERSION of MODEL production; no request fails or waits."""
+    tell_production(client.promote(model, version), as_json=as_json)
+
+
+@models.command()
+@click.argument("model")
+@AS_JSON
+@asks_server(changes=True)
+def rollback(client: Client, *, model: str, as_json: bool) -> None:
+    """Have a running server make the version of MODEL production that was so before."""
+    versions = client.versions(model).versions
+    previous = next((one.version for one in versions if PREVIOUS in one.aliases), None)
+    if previous is None:
+        raise click.ClickException(f"{model} has had no other version in production")
+    tell_production(client.promote(model, previous), as_json=as_json)
+
+
+@models.command("import")
+@click.argument("model")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--architecture", help="What the weights are of.  [default: the model's]")
+@SET
+@DATASET
+@GATE
+@FOLLOW
+@AS_JSON
+@asks_server(changes=True)
+def import_weights(
+    client: Client,
+    *,
+    model: str,
+    file: Path,
+    follow: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Upload FILE, a .pt or .safetensors, to a running server as the next version of MODEL.
+
+    A job checks it and measures it. It becomes production only where --gate says so, or as the
+    first version of a model that is not there yet.
+    """
+    fields = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in options.items()
+        if value is not None
+    }
+    show_queued(client, client.upload(model, file, fields), follow=follow, as_json=as_json)
+
+
+def tell_production(version: VersionPublic, *, as_json: bool) -> None:
+    tell(version, f"{version.model} version {version.version}, production", as_json=as_json)

@@ -8,6 +8,7 @@ import anyio
 import click
 
 from models import preprocessing
+from models.picture import PictureError
 from service.commands.common import DATA_DIR, opened_store, read_settings
 from service.engine import Engine, LoadedVersion
 from service.errors import InvalidInputError
@@ -67,6 +68,9 @@ def row_of_picture(loaded: LoadedVersion, path: Path, settings: Settings) -> Row
         raise InvalidInputError(f"'{path}' is neither a file nor numbers such as 0.1,-0.2")
     if loaded.spec.input.picture is None:
         raise InvalidInputError(f"{loaded.model} takes numbers, not pictures")
-    return preprocessing.from_picture(
-        loaded.spec.input, path.read_bytes(), max_pixels=settings.max_picture_pixels
-    )
+    try:
+        return preprocessing.from_picture(
+            loaded.spec.input, path.read_bytes(), max_pixels=settings.max_picture_pixels
+        )
+    except PictureError as error:
+        raise InvalidInputError(str(error)) from error

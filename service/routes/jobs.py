@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.deps import (
     ClosingDep,
+    EngineDep,
     IntakeDep,
     JobsDep,
     require_admin_token,
@@ -110,6 +111,7 @@ def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
 async def follow_job(
     job: FoundDep,
     jobs: JobsDep,
+    engine: EngineDep,
     closing: ClosingDep,
     last_event_id: Annotated[int, Header(ge=0, description="Goes on after this event.")] = 0,
 ) -> AsyncIterator[ServerSentEvent]:
@@ -125,6 +127,8 @@ async def follow_job(
             events = await to_thread.run_sync(jobs.events, job.id, last)
         except StoreError:
             return  # whoever listens comes again with the last id
+        if now.promotion == "promoted":  # whoever is told of it here is served by it here
+            await to_thread.run_sync(engine.refresh)
         for event in events:
             last = event.number
             yield ServerSentEvent(id=str(last), event=event.kind, data=event.data)

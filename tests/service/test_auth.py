@@ -1,11 +1,18 @@
+import multiprocessing
+import stat
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from service import auth
+from service.errors import ForbiddenError, PerceptdError, StoreError, UnauthorizedError
+from service.settings import TOKEN as ACCEPTABLE
 from service.settings import Settings
+from tests.service.admin import problem
 
 TOKEN = "a-token-of-some-length"
 BODY = {"model": "xor", "inputs": [[1, 1]]}
@@ -49,3 +56,116 @@ def test_with_the_token_everything_is_answered(guarded: httpx.Client) -> None:
 def test_health_and_documentation_stay_open(guarded: httpx.Client) -> None:
     for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
         assert guarded.get(path).status_code == 200
+
+
+ADMIN, PREDICT = SecretStr("an-admin-token-of-a-test"), SecretStr("a-predict-token-of-a-test")
+
+
+@pytest.mark.parametrize(
+    ("given", "predict", "refused_by"),
+    [
+        (ADMIN, PREDICT, set()),
+        (ADMIN, None, set()),
+        (PREDICT, PREDICT, {"admin"}),
+        (PREDICT, None, {"admin", "any"}),
+        (None, PREDICT, {"admin", "predict", "any"}),
+        (None, None, {"admin", "any"}),
+        (SecretStr("another"), PREDICT, {"admin", "predict", "any"}),
+        (SecretStr("tökén"), PREDICT, {"admin", "predict", "any"}),
+        (SecretStr(""), None, {"admin", "any"}),
+        (SecretStr("an-admin-token-of-a-tes"), None, {"admin", "any"}),
+    ],
+)
+def test_each_token_opens_its_own_doors(
+    given: SecretStr | None, predict: SecretStr | None, refused_by: set[str]
+) -> None:
+    checks = {"admin": auth.check_admin, "predict": auth.check_predict, "any": auth.check_any}
+    errors: dict[str, PerceptdError] = {}
+    for name, check in checks.items():
+        try:
+            check(given.get_secret_value() if given else None, ADMIN, predict)
+        except PerceptdError as error:
+            errors[name] = error
+    assert errors.keys() == refused_by
+    known_but_too_weak = given is not None and given is predict
+    refusal = ForbiddenError if known_but_too_weak else UnauthorizedError
+    assert {type(error) for error in errors.values()} <= {refusal}
+    assert ADMIN.get_secret_value() not in " ".join(map(str, errors.values()))
+
+
+def test_one_token_for_both_opens_everything() -> None:
+    for check in (auth.check_admin, auth.check_predict, auth.check_any):
+        check(ADMIN.get_secret_value(), ADMIN, ADMIN)
+
+
+def token(settings: Settings) -> str:
+    return auth.admin_token(settings).get_secret_value()
+
+
+def test_the_admin_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "not" / "there")
+    made = token(settings)
+    path = settings.data_dir / auth.FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == f"{made}\n"
+    assert ACCEPTABLE.fullmatch(made)
+    assert [token(settings) for _ in range(2)] == [made, made]
+    assert [file.name for file in settings.data_dir.iterdir()] == [auth.FILE]
+    assert token(Settings(data_dir=tmp_path / "elsewhere")) != made
+
+
+def test_threads_that_start_together_share_one_token(tmp_path: Path) -> None:
+    for number in range(20):
+        settings = Settings(data_dir=tmp_path / str(number))
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(token, [settings] * 8))) == 1
+        assert [file.name for file in settings.data_dir.iterdir()] == [auth.FILE]
+
+
+def test_processes_that_start_together_share_one_token(tmp_path: Path) -> None:
+    stores = [Settings(data_dir=tmp_path / str(number)) for number in range(10)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context) as pool:
+        made = list(pool.map(token, [store for store in stores for _ in range(2)]))
+    assert made[::2] == made[1::2]
+    assert made[::2] == [token(store) for store in stores]
+
+
+def test_the_token_that_is_set_wins_and_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = token(Settings(data_dir=tmp_path / "with"))
+    monkeypatch.setenv("PERCEPTD_ADMIN_TOKEN", TOKEN)
+    assert token(Settings(data_dir=tmp_path / "with")) == TOKEN
+    assert token(Settings(data_dir=tmp_path / "without")) == TOKEN
+    assert not (tmp_path / "without").exists()
+    monkeypatch.delenv("PERCEPTD_ADMIN_TOKEN")
+    assert token(Settings(data_dir=tmp_path / "with")) == made
+
+
+@pytest.mark.parametrize("content", ["", "\n", "short\n"])
+def test_a_token_file_that_holds_none_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / auth.FILE).write_text(content)
+    with pytest.raises(StoreError, match=auth.FILE):
+        token(Settings(data_dir=tmp_path))
+
+
+def test_a_store_that_cannot_keep_the_token_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="data folder cannot be used"):
+        token(Settings(data_dir=tmp_path / "file" / "data"))
+    (tmp_path / auth.FILE).mkdir()
+    with pytest.raises(StoreError, match="data folder cannot be used"):
+        token(Settings(data_dir=tmp_path))
+
+
+def test_a_server_takes_the_token_of_its_store(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    client = serve(settings)
+    made = (tmp_path / auth.FILE).read_text().strip()
+    assert problem(client.post("/jobs", json={"model": "dnn"})) == (401, "unauthorized")
+    headers = {"Authorization": f"Bearer {made}"}
+    assert client.post("/jobs", json={"model": "dnn"}, headers=headers).status_code == 202
+    assert client.get("/jobs").status_code == 200, "reading is open where predictions are"

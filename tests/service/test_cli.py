@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +15,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from models.mnist import drawn_seven
+from service import auth
 from service.__main__ import main
+from service.commands.asking import token_for
 from service.repository import PRETRAINED
+from service.settings import Settings
+
+NOBODY = "http://127.0.0.1:1"
 
 
 class Result(NamedTuple):
@@ -87,11 +93,13 @@ def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
         (["predict", "mnist-cnn", __file__], "PNG or JPEG"),
         (["predict", "dnn", __file__], "takes numbers, not pictures"),
         (["models", "add", "absent"], "meta.json cannot be read"),
-        (["models", "promote", "dnn", "77"], "dnn has no version 77"),
+        (["models", "promote", "dnn", "1", "--url", NOBODY], f"no server answers at {NOBODY}: "),
+        (["models", "rollback", "dnn", "--url", "there"], "'there' is no address of a server"),
+        (["jobs", "follow", "1", "--url", NOBODY], f"no server answers at {NOBODY}: "),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: str) -> None:
-    result = perceptd(*args, data_dir=data_dir)
+    result = perceptd(*args, data_dir=data_dir, PERCEPTD_ADMIN_TOKEN="of-another-server")
     assert result.returncode == 1
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -108,10 +116,75 @@ def test_models_lists_versions_and_add_makes_one(data_dir: Path) -> None:
     assert {("dnn", "2", "production"), ("dnn", "1", "previous")} <= rows
     assert ("rings", "1", "production") in rows
 
-    back = perceptd("models", "promote", "dnn", "1", data_dir=data_dir)
-    assert back.stdout == "dnn version 1, production\n"
-    listed = perceptd("models", "--data-dir", data_dir, data_dir=data_dir).stdout.splitlines()
-    assert ("dnn", "2", "previous") in {tuple(line.split()[:3]) for line in listed}
+
+def test_promote_and_rollback_change_what_a_running_server_answers(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    server = serve(Settings(data_dir=tmp_path))
+    url = str(server.base_url)
+
+    def models(*args: str) -> Result:
+        return perceptd("models", *args, "--url", url, data_dir=tmp_path)
+
+    def production() -> int:
+        version: int = server.get("/models/dnn").json()["version"]
+        return version
+
+    none = models("rollback", "dnn")
+    assert (none.returncode, none.stderr) == (
+        1,
+        "Error: dnn has had no other version in production\n",
+    )
+    perceptd("models", "add", PRETRAINED / "dnn", data_dir=tmp_path)
+
+    assert models("promote", "dnn", "2").stdout == "dnn version 2, production\n"
+    assert production() == 2
+    assert models("rollback", "dnn").stdout == "dnn version 1, production\n"
+    assert production() == 1
+    again = json.loads(models("rollback", "dnn", "--json").stdout)
+    assert (again["version"], again["aliases"]) == (2, ["production"])
+    assert models("promote", "dnn", "77").stderr == "Error: dnn has no version 77\n"
+
+
+def test_import_uploads_weights_with_what_was_said_of_them(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    server = serve(Settings(data_dir=tmp_path))
+    weights = PRETRAINED / "dnn" / "model.safetensors"
+    options = ["--architecture", "dnn", "--set", "hidden=4", "--gate", "accuracy", "--json"]
+    imported: list[str | Path] = ["models", "import", "rings", weights]
+    imported += ["--url", str(server.base_url)]
+    job = json.loads(perceptd(*imported, *options, data_dir=tmp_path).stdout)
+    assert (job["kind"], job["model"], job["status"]) == ("import", "rings", "queued")
+    assert job["request"].items() >= {"file": weights.name, "config": {"hidden": 4}}.items()
+    assert job["request"]["gate"]["metric"] == "accuracy"
+
+    refused = perceptd(*imported, "--architecture", "rnn", data_dir=tmp_path)
+    assert refused.returncode == 1
+    assert "architecture: expected " in refused.stderr
+    assert 'got "rnn"' in refused.stderr
+
+
+@pytest.mark.parametrize("command", [["jobs", "cancel", "1"], ["models", "promote", "dnn", "1"]])
+def test_a_change_without_a_token_says_where_to_get_one_and_makes_none(
+    tmp_path: Path, command: list[str]
+) -> None:
+    result = perceptd(*command, "--url", NOBODY, data_dir=tmp_path)
+    assert result.returncode == 1
+    assert f"the admin token of the server at {NOBODY}: set PERCEPTD_ADMIN_TOKEN" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_stores_token_stays_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    token = auth.admin_token(Settings()).get_secret_value()
+    here, elsewhere = "http://localhost:8000", "http://192.0.2.1:8000"
+    assert token_for(here, Settings(), changes=True) == token
+    assert token_for(elsewhere, Settings(), changes=False) is None
+    assert token_for(elsewhere, Settings(data_dir=Path("data")), changes=True) == token
 
 
 @pytest.mark.parametrize(
@@ -145,7 +218,10 @@ def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:
         assert "s3cret" not in result.stderr
 
 
-@pytest.mark.parametrize("args", [[], ["serve"], ["models"], ["models", "add"], ["predict"]])
+@pytest.mark.parametrize(
+    "args",
+    [[], ["serve"], ["models"], ["models", "add"], ["jobs"], ["jobs", "submit"], ["predict"]],
+)
 def test_help_explains(data_dir: Path, args: list[str]) -> None:
     result = perceptd(*args, "--help", data_dir=data_dir)
     assert result.returncode == 0

@@ -18,9 +18,14 @@ from models.preprocessing import from_numbers
 from service import runtimes
 from service.commands.common import opened_store
 from service.engine import Engine
-from service.errors import ModelNotFoundError, ModelUnavailableError, VersionNotFoundError
+from service.errors import (
+    DeviceError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    VersionNotFoundError,
+)
 from service.repository import PRETRAINED, PRODUCTION, Repository
-from service.runtimes import DeviceError, OnnxRuntime, TorchRuntime
+from service.runtimes import OnnxRuntime, TorchRuntime
 from service.settings import Settings
 
 DNN = PRETRAINED / "dnn"

@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.service.test_predict import BAD_BODIES
+from tests.service.test_routes_jobs import WRONG, Change, Place
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_every_route_has_a_summary_and_errors_of_one_shape(document: Any) -> Non
         for operation in operations.values():
             assert operation["description"], path
             for status, response in operation["responses"].items():
-                if status != "200":
+                if not status.startswith("2"):
                     content = response["content"]["application/problem+json"]
                     assert content["schema"] == {"$ref": "#/components/schemas/ProblemBody"}
                     assert content["examples"]
@@ -82,13 +83,66 @@ def test_every_route_has_a_summary_and_errors_of_one_shape(document: Any) -> Non
 def test_every_answer_has_an_example_that_fits_its_schema(document: Any) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            content = operation["responses"]["200"]["content"]
+            (status,) = [status for status in operation["responses"] if status.startswith("2")]
+            content = operation["responses"][status]["content"]
             if "application/json" not in content:
-                assert path.endswith("{extension}")
+                assert path.endswith(("{extension}", "/events"))
                 continue
             name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
             (example,) = document["components"]["schemas"][name]["examples"]
             validator(document, document["components"]["schemas"][name]).validate(example)
+
+
+def test_every_body_has_an_example_that_fits_its_schema(document: Any) -> None:
+    bodies = 0
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if content is None:
+                continue
+            bodies += 1
+            schema = content["schema"]
+            if "$ref" in schema:
+                schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            examples = [one["value"] for one in content.get("examples", {}).values()]
+            for example in examples or schema["examples"]:
+                validator(document, schema).validate(example)
+    assert bodies == 5
+
+
+def test_what_waits_for_a_job_says_where_it_is_found(document: Any) -> None:
+    for path in ("/jobs", "/jobs/{job}/reproduce", "/models/{model}/versions"):
+        assert document["paths"][path]["post"]["responses"]["202"]["headers"]["Location"], path
+
+
+def test_the_form_of_an_upload_has_a_file_and_the_fields_of_an_import(document: Any) -> None:
+    body = document["paths"]["/models/{model}/versions"]["post"]["requestBody"]
+    schema = body["content"]["multipart/form-data"]["schema"]
+    assert schema["properties"].keys() == {"file", "architecture", "config", "dataset", "gate"}
+    assert schema["required"] == ["file"]
+    Draft202012Validator.check_schema(schema)
+
+
+def known_by_the_model(change: Change, loc: Place) -> bool:
+    """Whether only the model can say that this is wrong."""
+    value = change[str(loc[0])]
+    if loc[0] in ("model", "recipe", "dataset"):
+        return isinstance(value, str)
+    if loc[0] == "start_from":
+        return type(value) is int and value > 0
+    if loc == ["gate", "metric"]:
+        return isinstance(value["metric"], str)
+    return loc[0] == "config" and isinstance(value, dict)
+
+
+@pytest.mark.parametrize(
+    ("change", "loc"), [case for case in WRONG if not known_by_the_model(*case)]
+)
+def test_the_published_schema_of_a_job_refuses_what_no_model_takes(
+    document: Any, change: Change, loc: Place
+) -> None:
+    schema = body_of(document, "/jobs")["schema"]
+    assert not validator(document, schema).is_valid({"model": "dnn", **change})
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])

@@ -1,0 +1,216 @@
+"""A client of a running server: its jobs, live, and what is in production."""
+
+import json
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from service.errors import InvalidInputError, ServerAwayError, ServerError
+from service.job_schemas import JobDetail, JobPublic, JobsPublic
+from service.jobs import ENDED, Event, Status
+from service.repository import PRODUCTION
+from service.schemas import ProblemBody, VersionPublic, VersionsPublic
+from service.settings import is_loopback
+
+TIMEOUT = httpx.Timeout(60, connect=5)  # a promotion loads and warms the version first
+STREAM_TIMEOUT = httpx.Timeout(45, connect=5)  # three of the server's pings
+RETRY_S = 0.5  # between attempts to reach a server again
+PATIENCE_S = 30.0  # with a server that is gone, while a job is followed
+AWAY = (502, 503, 504)  # also of a proxy whose server restarts
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Client:
+    """Every method raises `ServerError` for what the server refuses."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=TIMEOUT,
+            trust_env=not is_loopback(host_of(url)),  # a proxy would not find this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def submit(self, request: Mapping[str, Any], key: str | None = None) -> JobPublic:
+        """Ask for a retraining; `request` is a body of `POST /jobs`, `key` its Idempotency-Key."""
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(request)  # NaN goes too: the server says which field has it
+        return self._ask(
+            JobPublic, "POST", "/jobs", content=body, headers={**headers, **_key_header(key)}
+        )
+
+    def reproduce(self, number: int) -> JobPublic:
+        return self._ask(JobPublic, "POST", f"/jobs/{number}/reproduce")
+
+    def cancel(self, number: int) -> JobPublic:
+        return self._ask(JobPublic, "POST", f"/jobs/{number}/cancel")
+
+    def job(self, number: int) -> JobDetail:
+        return self._ask(JobDetail, "GET", f"/jobs/{number}")
+
+    def jobs(
+        self,
+        *,
+        status: Status | None = None,
+        model: str | None = None,
+        limit: int | None = None,
+        after: int | None = None,
+    ) -> JobsPublic:
+        """A page of jobs, newest first; the answer's `after` asks for the next."""
+        asked = {"status": status, "model": model, "limit": limit, "after": after}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return self._ask(JobsPublic, "GET", "/jobs", params=given)
+
+    def versions(self, model: str) -> VersionsPublic:
+        return self._ask(VersionsPublic, "GET", f"/models/{_part(model)}/versions")
+
+    def promote(self, model: str, version: int) -> VersionPublic:
+        path = f"/models/{_part(model)}/aliases/{PRODUCTION}"
+        return self._ask(VersionPublic, "PUT", path, json={"version": version})
+
+    def upload(self, model: str, weights: Path, fields: Mapping[str, str]) -> JobPublic:
+        """Ask for the import of a weights file; `fields` are those of the form beside it.
+
+        Raises `OSError` for a file that cannot be read.
+        """
+        with weights.open("rb") as file:
+            return self._ask(
+                JobPublic,
+                "POST",
+                f"/models/{_part(model)}/versions",
+                files={"file": (weights.name, file)},
+                data=fields,
+            )
+
+    def events(self, number: int, patience_s: float = PATIENCE_S) -> Generator[Event, None, None]:
+        """What happens to a job from its first event to its end, each event once.
+
+        Goes on after a lost connection, also to a server that was started anew. Raises
+        `ServerAwayError` after `patience_s` seconds without one.
+        """
+        last, lost_at = 0, None
+        while True:
+            try:
+                with self._http.stream(
+                    "GET",
+                    f"/jobs/{number}/events",
+                    headers={"Last-Event-ID": str(last)},
+                    timeout=STREAM_TIMEOUT,
+                ) as response:
+                    self._check(response)
+                    lost_at = None
+                    for event in read_events(response.iter_bytes()):
+                        last = event.number
+                        yield event
+                        if event.kind == "status" and event.data["status"] in ENDED:
+                            return
+            except (httpx.RequestError, ServerAwayError) as error:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > patience_s:
+                    raise ServerAwayError(
+                        f"job {number} is no longer followed: no server has answered at "
+                        f"{self.url} for {patience_s:g} s"
+                    ) from error
+            time.sleep(RETRY_S)
+
+    def _ask(self, kind: type[Answer], method: str, path: str, **request: Any) -> Answer:
+        try:
+            response = self._http.request(method, path, **request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ServerAwayError(
+                f"no server answers at {self.url}: start it with perceptd serve, "
+                f"or name another with --url ({error})"
+            ) from error
+        except httpx.RequestError as error:
+            raise ServerAwayError(f"the server at {self.url} did not answer: {error}") from error
+        self._check(response)
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError:
+            raise ServerError(f"what answers at {self.url} is no perceptd server") from None
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        try:
+            text = sentence(ProblemBody.model_validate_json(response.read()))
+        except ValidationError:
+            status = f"{response.status_code} {response.reason_phrase}".strip()
+            text = f"{self.url} answered {status}, and not as a perceptd server does"
+        raise (ServerAwayError if response.status_code in AWAY else ServerError)(text)
+
+
+def host_of(url: str) -> str:
+    """The host of a server's address. Raises `ServerError` for what is no address."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    if address.scheme not in ("http", "https") or not address.host:
+        expected = "expected one such as http://127.0.0.1:8000"
+        raise ServerError(f"{url!r} is no address of a server: {expected}")
+    return address.host
+
+
+def sentence(problem: ProblemBody) -> str:
+    """What is wrong, every field of it, and what would have worked."""
+    fields = [str(InvalidInputError.of([error])) for error in problem.errors or []]
+    said = [problem.detail, *(field for field in fields if field != problem.detail)]
+    if problem.example is not None:
+        example = problem.example
+        said.append(f"this works: {example if isinstance(example, str) else json.dumps(example)}")
+    return "; ".join(said)
+
+
+def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """The events of a stream of server-sent events; one cut off by the stream's end is none."""
+    kind, data, number = "", [], 0
+    for line in _lines(chunks):
+        field, _, value = line.partition(":")  # of a comment, which is a ping, the field is empty
+        value = value.removeprefix(" ")
+        if field == "event":
+            kind = value
+        elif field == "data":
+            data.append(value)
+        elif field == "id":
+            number = int(value)
+        elif not line and data:
+            yield Event(kind, json.loads("\n".join(data)), number)
+            kind, data = "", []
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Lines as the protocol has them; httpx also ends one at U+2028, which a log line may hold."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode().removesuffix("\r")
+
+
+def _part(name: str) -> str:
+    """A name as one part of a path, whatever it holds."""
+    return quote(name, safe="")
+
+
+def _key_header(key: str | None) -> dict[str, bytes]:
+    return {} if key is None else {"Idempotency-Key": key.encode()}

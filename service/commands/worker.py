@@ -1,0 +1,46 @@
+"""`perceptd worker`: run jobs."""
+
+import logging.config
+import signal
+import sys
+import threading
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from service import db
+from service.commands.common import DATA_DIR, log_config, opened_store, read_settings
+from service.worker import Worker
+
+
+@click.command()
+@DATA_DIR
+@click.option("--stop-on-eof", is_flag=True, help="End when standard input ends.")
+def worker(stop_on_eof: bool, **overrides: Any) -> None:
+    """Run the jobs of a store, one after the other, until told to end.
+
+    Any number of workers may share a PostgreSQL store. A job that runs when its worker ends is
+    handed back, and goes on from its last epoch on another.
+    """
+    settings = read_settings(**overrides)
+    logging.config.dictConfig(log_config(settings.log_level))
+    if not find_spec("torch"):
+        raise click.UsageError("a worker needs torch: install perceptd[train]")
+    with opened_store(settings):
+        pass
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if stop_on_eof:
+        threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+    database = db.connect(settings)
+    try:
+        Worker(database, settings, stop).run()
+    finally:
+        database.dispose()
+
+
+def _wait_for_end(stop: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()

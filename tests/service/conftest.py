@@ -1,0 +1,17 @@
+"""A database with today's tables, on both kinds."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from service import db
+from service.settings import Settings
+
+
+@pytest.fixture
+def database(store_settings: Settings) -> Iterator[Engine]:
+    engine = db.connect(store_settings)
+    db.migrate(engine, store_settings.data_dir)
+    yield engine
+    engine.dispose()
