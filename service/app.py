@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("perceptd"),
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
+        strict_content_type=False,  # an absent header is taken for JSON
         swagger_ui_parameters={"validatorUrl": None},  # it would ask a server elsewhere
     )
     app.state.settings = settings

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from service import db
-from service.errors import ForbiddenError, UnauthorizedError
-from service.settings import Settings
+from service.errors import ForbiddenError, StoreError, UnauthorizedError
+from service.settings import TOKEN, Settings
 
 FILE = "admin-token"
 BYTES = 32
@@ -28,7 +28,10 @@ def admin_token(settings: Settings) -> SecretStr:
     with db.store_errors():
         if not path.exists():
             _make(path)
-        return SecretStr(path.read_text().strip())
+        token = path.read_text().strip()
+    if not TOKEN.fullmatch(token):
+        raise StoreError(f"{path} holds no token: remove it, and a new one is made")
+    return SecretStr(token)
 
 
 def check_admin(given: str | None, admin: SecretStr, predict: SecretStr | None) -> None:

@@ -104,11 +104,16 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def json_body(request: Request) -> bytes:
+async def require_json(request: Request) -> None:
+    """Raises `UnsupportedMediaTypeError` for a body of another kind."""
     if (kind := media_type(request)) not in JSON_TYPES:
         raise UnsupportedMediaTypeError(
             f"the body must be JSON; add the header Content-Type: {JSON_TYPE} (got {kind})"
         )
+
+
+async def json_body(request: Request) -> bytes:
+    await require_json(request)
     return await request.body()
 
 

@@ -1,14 +1,16 @@
 """What can go wrong, and the one table that maps it to HTTP. Nothing here knows a web framework."""
 
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+
+MAX_NAME = 60  # characters of a wrong name that are repeated to its sender
 
 
 class FieldError(BaseModel):
     """One thing wrong with a request: where, what was expected there, what came."""
 
-    loc: list[str | int]
+    loc: list[Annotated[str, AfterValidator(lambda name: name[:MAX_NAME])] | int]
     expected: str
     got: str
 

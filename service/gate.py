@@ -10,7 +10,7 @@ DIGITS = 12  # differences are compared to so many, so that 0.3 - 0.2 is 0.1
 class Gate(BaseModel):
     """What a candidate must do to be promoted, measured beside production on held-out rows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     metric: str = Field("accuracy", description="What is compared.", examples=["accuracy"])
     min_absolute_change: FiniteFloat = Field(

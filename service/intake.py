@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from service.errors import FieldError, InvalidInputError
 from service.job_schemas import ImportCreate, JobCreate
 from service.jobs import Job, Jobs
-from service.plans import Planner
+from service.plans import Planner, example_of
 from service.uploads import Uploads
 from service.validation import told
 
@@ -35,7 +35,7 @@ class Intake:
         """
         asked = request.model_dump(mode="json", exclude_unset=True)
         fingerprint = _fingerprint("train", asked)
-        if earlier := self._earlier(key, fingerprint):
+        if earlier := self._earlier(key, fingerprint, example_of(request.model)):
             return earlier
         plan = self.planner.training(request).model_dump(mode="json")
         return self.jobs.submit(
@@ -49,7 +49,7 @@ class Intake:
         """
         asked = {"reproduces": number}
         fingerprint = _fingerprint("reproduce", asked)
-        if earlier := self._earlier(key, fingerprint):
+        if earlier := self._earlier(key, fingerprint, None):
             return earlier
         job = self.jobs.get(number)
         plan = self.planner.reproduction(job).model_dump(mode="json")
@@ -73,7 +73,7 @@ class Intake:
             **request.model_dump(mode="json", exclude_unset=True),
         }
         fingerprint = _fingerprint(f"import {model}", asked)
-        if earlier := self._earlier(key, fingerprint):
+        if earlier := self._earlier(key, fingerprint, IMPORT_EXAMPLE):
             return earlier
         self.planner.importing(model, request, "", suffix)  # before anything is written
         upload = self.uploads.keep(content)
@@ -87,12 +87,14 @@ class Intake:
             self.uploads.remove(upload)
         return job
 
-    def _earlier(self, key: str | None, fingerprint: str) -> Job | None:
+    def _earlier(self, key: str | None, fingerprint: str, example: Any) -> Job | None:
         if key is not None and not (
             key.isascii() and key.isprintable() and 0 < len(key) <= MAX_KEY
         ):
             expected = f"1 to {MAX_KEY} printable ASCII characters"
-            raise _refused(["header", "Idempotency-Key"], expected, f"{len(key)} characters")
+            got = f"{len(key)} characters"
+            error = FieldError(loc=["header", "Idempotency-Key"], expected=expected, got=got)
+            raise InvalidInputError.of([error], example)
         return self.jobs.earlier(key, fingerprint)
 
 
@@ -108,7 +110,7 @@ def _import_fields(fields: dict[str, Any]) -> ImportCreate:
         if name in ("config", "gate") and text.lstrip().startswith("{"):
             try:
                 values[name] = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise _refused([name], "an object as JSON", json.dumps(text[:60])) from None
     try:
         return ImportCreate.model_validate(values)

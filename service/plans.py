@@ -5,13 +5,15 @@ and done again later.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, TypeChecker
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 from pydantic import BaseModel
 
 from models.trainable import Trainable
@@ -95,7 +97,7 @@ class Planner:
         parent = self._parent(request, production, versions, check)
         base = (parent or production).meta.config
         config = {**base, **request.config}
-        check.config(trainable, request.config, config)
+        check.config(trainable, config)
         if parent and config != base:
             expected = f"the settings of version {parent.version}, whose weights it starts from"
             raise check.refuse("config", expected, request.config)
@@ -131,7 +133,7 @@ class Planner:
         if known and architecture != known:
             raise check.refuse("architecture", f"{known}, as {model} has", architecture)
         trainable = self._trainable(architecture, check, "architecture")
-        check.config(trainable, request.config, request.config)
+        check.config(trainable, request.config)
         return ImportPlan(
             architecture=architecture,
             config=request.config,
@@ -197,16 +199,16 @@ class _Check:
     def refuse(self, field: str, expected: str, got: object) -> InvalidInputError:
         return self._refused([field], expected, "nothing" if got is None else shown(got))
 
-    def config(self, trainable: Trainable, given: dict[str, Any], config: dict[str, Any]) -> None:
+    def config(self, trainable: Trainable, config: dict[str, Any]) -> None:
         """Check settings against the schema of the architecture's config."""
-        validator = Draft202012Validator(trainable.config)
+        validator = _Validator(trainable.config)
         for error in sorted(validator.iter_errors(config), key=lambda error: list(error.path)):
             loc = ["config", *error.absolute_path]
             if error.validator == "additionalProperties":
-                name = next(name for name in given if name not in error.schema["properties"])
-                known = ", ".join(error.schema["properties"]) or "none"
-                expected = f"no setting of this name (known: {known})"
-                raise self._refused(["config", name], expected, shown(given[name]))
+                known = error.schema.get("properties", {})
+                name = next(name for name in error.instance if name not in known)
+                expected = f"no setting of this name (known: {', '.join(known) or 'none'})"
+                raise self._refused([*loc, name], expected, shown(error.instance[name]))
             raise self._refused(loc, _expected(error), shown(error.instance))
 
     def gate(self, trainable: Trainable, gate: GateChoice) -> bool:
@@ -232,6 +234,16 @@ def _one_of(names: Any) -> str:
     return f"one of {', '.join(names)}"
 
 
+def _is_number(checker: TypeChecker, value: object) -> bool:
+    """JSON has no NaN and no infinities, which Python's reader lets pass."""
+    known = Draft202012Validator.TYPE_CHECKER
+    return known.is_type(value, "number") and math.isfinite(value)  # type: ignore[arg-type]
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_number),
+)
 _PHRASES = {
     "maximum": "at most {}",
     "minimum": "at least {}",

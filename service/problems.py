@@ -1,5 +1,6 @@
 """Errors -> `application/problem+json` (RFC 9457), all of one shape."""
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +21,7 @@ from service.errors import (
     Problem,
     UnauthorizedError,
 )
+from service.media import FORM_TYPE
 from service.schemas import ProblemBody
 from service.validation import told
 
@@ -77,7 +79,7 @@ def response(
         example=example,
     )
     return Response(
-        body.model_dump_json(exclude_none=True),
+        json.dumps(body.model_dump(exclude_none=True)),  # ASCII: half a character has no UTF-8
         status_code=problem.status,
         headers=headers,
         media_type=MEDIA_TYPE,
@@ -126,9 +128,13 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return body_too_large(request.url.path, request.app.max_body_size)
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # a form that cannot be taken apart
-        wrong = FieldError(loc=["body"], expected="a whole multipart form", got=error.detail)
-        return await on_domain_error(request, InvalidInputError.of([wrong]))
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that cannot be taken apart
+        if request.headers.get("content-type", "").startswith(FORM_TYPE):
+            wrong = FieldError(loc=["body"], expected="a whole multipart form", got=error.detail)
+            return await on_domain_error(request, InvalidInputError.of([wrong]))
+        wrong = FieldError(loc=[], expected="JSON", got="what cannot be read as such")
+        example = _example_of(request.scope.get("route"))
+        return await on_domain_error(request, InvalidInputError.of([wrong], example))
     problem = HTTP_PROBLEMS.get(error.status_code, HTTP_PROBLEMS[500])
     headers = dict(error.headers or {})
     unknown = error.status_code == HTTPStatus.NOT_FOUND

@@ -88,7 +88,7 @@ class Repository:
             with db.reading(self._engine) as connection:
                 found = _versions(connection, model)
         if not found:
-            raise ModelNotFoundError(f"no model is called {model!r}")
+            raise ModelNotFoundError(f"no model is called {model[:64]!r}")
         return found
 
     def version(self, model: str, number: int) -> Version:

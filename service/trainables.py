@@ -19,6 +19,8 @@ class Trainables:
 
     def find(self, architecture: str) -> Trainable | None:
         """What the newest worker said of an architecture; None where no worker knows it."""
+        if "\0" in architecture:  # PostgreSQL refuses to look for that
+            return None
         query = select(tables.trainables.c.description).where(
             tables.trainables.c.architecture == architecture
         )

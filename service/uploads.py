@@ -41,9 +41,17 @@ class Uploads:
     def tidy(self) -> None:
         """Remove files that no unfinished job waits for."""
         oldest = time.time() - ORPHAN_S
-        old = [path for path in self._folder.glob(f"{PREFIX}*") if path.stat().st_mtime < oldest]
+        old = [path for path in self._folder.glob(f"{PREFIX}*") if _modified_at(path) < oldest]
         if old:
             waited_for = {job.plan.get("upload") for job in self._jobs.unfinished()}
             for path in old:
                 if path.name not in waited_for:
                     path.unlink(missing_ok=True)
+
+
+def _modified_at(path: Path) -> float:
+    """Never, where another worker has removed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")

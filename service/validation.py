@@ -39,5 +39,5 @@ def bound(item: Mapping[str, Any]) -> str | None:
     """The bound that a number does not keep; None where the error is another."""
     for kind, words in BOUNDS.items():
         if kind in item.get("ctx", {}):
-            return f"{words} {item['ctx'][kind]:g}"
+            return f"{words} {item['ctx'][kind]}"
     return None

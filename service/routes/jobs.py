@@ -14,9 +14,11 @@ from service.deps import (
     IntakeDep,
     JobsDep,
     require_admin_token,
+    require_json,
     require_predict_token,
 )
 from service.errors import (
+    BodyTooLargeError,
     ConflictError,
     ForbiddenError,
     InvalidInputError,
@@ -24,6 +26,7 @@ from service.errors import (
     ModelNotFoundError,
     StoreError,
     UnauthorizedError,
+    UnsupportedMediaTypeError,
 )
 from service.job_schemas import JobCreate, JobDetail, JobPublic, JobsPublic
 from service.jobs import Job, Status
@@ -67,8 +70,15 @@ FoundDep = Annotated[Job, Depends(found)]
 
 @router.post(
     "",
-    responses={**may_change, **documented(ModelNotFoundError, ConflictError), **ACCEPTED},
-    **changing,
+    responses={
+        **may_change,
+        **documented(
+            ModelNotFoundError, ConflictError, BodyTooLargeError, UnsupportedMediaTypeError
+        ),
+        **ACCEPTED,
+    },
+    status_code=202,
+    dependencies=[Depends(require_admin_token), Depends(require_json)],
 )
 def create_job(
     body: JobCreate, intake: IntakeDep, response: Response, idempotency_key: IdempotencyKey = None

@@ -9,10 +9,12 @@ from service.deps import (
     EngineDep,
     RepositoryDep,
     require_admin_token,
+    require_json,
     require_predict_token,
 )
 from service.engine import LoadedVersion
 from service.errors import (
+    BodyTooLargeError,
     ConflictError,
     ForbiddenError,
     InvalidInputError,
@@ -20,6 +22,7 @@ from service.errors import (
     ModelUnavailableError,
     StoreError,
     UnauthorizedError,
+    UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
 from service.problems import documented
@@ -153,8 +156,11 @@ def get_plot(
 
 @router.put(
     "/models/{model}/aliases/{alias}",
-    responses={**of_a_version, **documented(ForbiddenError, ConflictError)},
-    dependencies=[Depends(require_admin_token)],
+    responses={
+        **of_a_version,
+        **documented(ForbiddenError, ConflictError, BodyTooLargeError, UnsupportedMediaTypeError),
+    },
+    dependencies=[Depends(require_admin_token), Depends(require_json)],
 )
 def put_alias(
     model: ModelName, alias: Alias, body: AliasPut, engine: EngineDep, repository: RepositoryDep
