@@ -15,7 +15,7 @@ run: $(READY)
 	$(BIN)/perceptd serve
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -47,7 +47,7 @@ lock: $(READY)
 $(READY): pyproject.toml requirements.lock
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
-	$(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[train,dev]'
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[train,dev]'
 	touch $@
 
 clean:

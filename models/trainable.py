@@ -1,11 +1,13 @@
 """What a worker can train of one architecture, in words that a server without torch understands."""
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+PLUG_INS = ("perceptd.models", "perceptd.recipes", "perceptd.metrics")  # groups of entry points
 SHIPPED = Path(__file__).parent / "pretrained" / "trainable.json"
 
 Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -42,3 +44,8 @@ def parse(text: str | bytes) -> list[Trainable]:
 def shipped() -> list[Trainable]:
     """The built-in architectures, as the package's own code describes them."""
     return parse(SHIPPED.read_bytes())
+
+
+def has_plug_ins() -> bool:
+    """Whether a package here adds an architecture, a recipe or a metric to the shipped ones."""
+    return any(entry_points(group=group) for group in PLUG_INS)

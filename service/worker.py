@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Engine
 
 from models import trainable
+from models.trainable import Trainable
 from service.attempt import JOBS, Attempt, Tools
 from service.claims import Claims
 from service.errors import JobNotFoundError, StoreError
@@ -90,7 +91,20 @@ class Worker:
         return True
 
     def describe(self) -> None:
-        """Tell the servers what can be trained here, plug-ins included."""
+        """Tell the servers what can be trained here."""
+        try:
+            if not trainable.has_plug_ins():
+                self._trainables.write(trainable.shipped())
+            elif described := self._described():
+                self._trainables.write(described)
+        except (StoreError, ValueError) as error:
+            log.error("what can be trained here is not known: %s", error)
+
+    def _described(self) -> list[Trainable]:
+        """What the training says itself, plug-ins included; nothing where it is to end first.
+
+        Raises `ValueError` where it says nothing of use.
+        """
         process = TrainingProcess(
             ["describe"], self._folder, self._tools.budget, self._tools.command
         )
@@ -100,13 +114,10 @@ class Worker:
             while (exit_code := process.exit_code) is None and time.monotonic() < deadline:
                 lines += [event["line"] for event in process.said(POLL_S) if "line" in event]
                 if self._stop.is_set():
-                    return
-            if exit_code == 0:
-                self._trainables.write(trainable.parse("\n".join(lines)))
-            else:
-                log.error("what can be trained here is not known: %s", "; ".join(process.log))
-        except (StoreError, ValueError) as error:
-            log.error("what can be trained here is not known: %s", error)
+                    return []
+            if exit_code != 0:
+                raise ValueError("; ".join(process.log) or f"exit status {exit_code}")
+            return trainable.parse("\n".join(lines))
         finally:
             process.close()
 

@@ -40,7 +40,7 @@ BODY = {
 SERVE = (sys.executable, "-P", "-m", "service", "serve")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def asked_for() -> None:
     if os.environ.get("PERCEPTD_TEST_FAULTS") != "1":
         pytest.skip("kills processes for minutes: PERCEPTD_TEST_FAULTS=1 asks for it")
@@ -186,7 +186,7 @@ def assert_one_whole_version(site: Site, number: int, sha256: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def undisturbed(asked_for: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The weights of the same training, run once without a fault."""
     target = tmp_path_factory.mktemp("undisturbed") / "dnn"
     arguments = [
