@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.footprint
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.retraining
+	$(BIN)/python -m benchmarks.corrections
 
 wheel: $(READY)
 	$(UV) build --wheel --out-dir dist

@@ -37,13 +37,12 @@ from service.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "retraining.md"
 CONNECTIONS = (1, 16)
+SERVE = [sys.executable, "-m", "service", "serve"]
 PATIENCE_S = 300
 LUA = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = [[BODY]]
-failed = 0
-function response(status) if status ~= 200 then failed = failed + 1 end end
+wrk.body = [==[BODY]==]
 function done(summary, latency)
   io.write(string.format("RESULT %d %d %d %f %f\\n", summary.requests, summary.duration,
     summary.errors.connect + summary.errors.read + summary.errors.status + summary.errors.timeout,
@@ -151,7 +150,7 @@ def measure(rounds: int, seconds: int) -> dict[tuple[str, int], list[Load]]:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
         for _ in range(rounds):
-            with server(store, [sys.executable, "-m", "service", "serve"]) as (url, _process):
+            with server(store, SERVE) as (url, _process):
                 token = auth.admin_token(Settings(data_dir=store)).get_secret_value()
                 time.sleep(5)  # the worker has said what it can train, and rests
                 take("alone", url)

@@ -75,6 +75,7 @@ def filled(text: str) -> str:
         "footprint": results("footprint"),
         "training": results("training"),
         "retraining": results("retraining"),
+        "corrections": results("corrections"),
     }
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"

@@ -90,11 +90,7 @@ class Attempt:
         except StoppingError:
             self._settle(lambda: claims.hand_back(job, "its worker was asked to end", counts=False))
         except KilledError as error:
-            if job.attempts < claims.max_attempts:
-                reason = f"its training was ended by {error}"
-                self._settle(lambda: claims.hand_back(job, reason, counts=True))
-            else:
-                self._fail("training_killed", f"its training was ended by {error} each time")
+            self._try_again("training_killed", f"its training was ended by {error}")
         except TimedOutError:
             self._fail(
                 "max_runtime_exceeded", f"it ran for more than {self.plan.max_runtime_s:g} s"
@@ -106,8 +102,7 @@ class Attempt:
         except DiskError as error:
             self._fail("store_unavailable", str(error))
         except StoreError as error:
-            reason = str(error)
-            self._settle(lambda: claims.hand_back(job, reason, counts=True))
+            self._try_again("store_unavailable", str(error))
         except (PerceptdError, CheckpointError) as error:
             self._fail("registration_failed", str(error))
         except Exception as error:  # one job must not end the worker
@@ -322,6 +317,14 @@ class Attempt:
         planned = self.plan.threads if isinstance(self.plan, TrainPlan) else None
         budget = Budget(planned or given.threads, given.memory_mb, given.nice)
         return self._watch.run(arguments, self.folder, budget, self.tools.command)
+
+    def _try_again(self, code: str, reason: str) -> None:
+        """Hand the job back for another attempt, or fail it after the last."""
+        if self.job.attempts >= self.tools.claims.max_attempts:
+            self._fail(code, f"{reason}, in each of {self.job.attempts} attempts")
+        else:
+            claims = self.tools.claims
+            self._settle(lambda: claims.hand_back(self.job, reason, counts=True))
 
     def _fail(self, code: str, reason: str) -> None:
         log.warning("job %d failed: %s", self.job.id, reason)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from uuid import uuid4
 
+from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from models import trainable
@@ -86,7 +87,12 @@ class Worker:
         if job is None:
             return False
         log.info("job %d: %s of %s, attempt %d", job.id, job.kind, job.model, job.attempts)
-        Attempt(job, self._tools, claimed_at).run()
+        try:
+            attempt = Attempt(job, self._tools, claimed_at)
+        except ValidationError as error:
+            self._tools.claims.fail(job, "plan_unreadable", f"its plan cannot be read: {error}")
+        else:
+            attempt.run()
         self._remove_if_ended(job.id)
         return True
 

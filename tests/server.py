@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import httpx
 import uvicorn
 
+from service import db
 from service.app import create_app
 from service.settings import Settings
+from service.worker import Worker
 
 
 class _Server(uvicorn.Server):
@@ -53,3 +55,23 @@ def running(settings: Settings) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def workers(settings: Settings, count: int) -> Iterator[None]:
+    """So many workers of a store, each in a thread with its own connection."""
+    stop = threading.Event()
+    databases = [db.connect(settings) for _ in range(count)]
+    threads = [
+        threading.Thread(target=Worker(database, settings, stop).run) for database in databases
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for database in databases:
+            database.dispose()

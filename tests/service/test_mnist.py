@@ -11,6 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import corrections
+from service import auth
+from service.settings import Settings
+from tests.server import running, workers
+
 FOLDER = "PERCEPTD_MNIST_DIR"
 ROWS = 1000  # per request
 
@@ -72,3 +77,19 @@ def test_a_digit_is_read_alike_as_numbers_bytes_and_picture(
         Image.fromarray(255 - picture).resize((140, 140)).save(file, "PNG")
         right += labels_of(client, "/predict/image", files={"file": file.getvalue()}) == [label]
     assert right >= 0.97 * 300
+
+
+def test_corrections_and_one_job_teach_an_odd_style_and_cost_nothing(
+    digits: tuple[NDArray[np.uint8], NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    raw = Path(os.environ[FOLDER]).resolve() / "MNIST" / "raw"
+    settings = Settings(data_dir=tmp_path, mnist_dir=raw.parents[1])
+    with running(settings) as client, workers(settings, 1):
+        token = auth.admin_token(settings).get_secret_value()
+        client.headers["Authorization"] = f"Bearer {token}"
+        result = corrections.teach(client, raw)
+
+    print(corrections.table(result))
+    assert result.odd[0] < 0.7
+    assert result.odd[1] > 0.95
+    assert result.mnist[1] >= result.mnist[0]

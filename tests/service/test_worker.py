@@ -3,10 +3,9 @@
 import io
 import os
 import pickle
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ import pytest
 import torch
 
 from models import checkpoint
-from service import auth, db
+from service import auth
 from service.repository import PRETRAINED
 from service.settings import Settings
-from service.worker import Worker
-from tests.server import running
+from tests.server import running, workers
 
 WORKERS = 2
 PATIENCE_S = 240
@@ -35,25 +33,6 @@ class Malicious:
 
     def __reduce__(self) -> Any:
         return os.system, (f"touch {self.trace}",)
-
-
-@contextmanager
-def workers(settings: Settings, count: int) -> Iterator[None]:
-    stop = threading.Event()
-    databases = [db.connect(settings) for _ in range(count)]
-    threads = [
-        threading.Thread(target=Worker(database, settings, stop).run) for database in databases
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        for database in databases:
-            database.dispose()
 
 
 @dataclass
