@@ -57,7 +57,8 @@ def read(raw: Path, part: str) -> tuple[Pictures, Labels]:
 
 
 def odd(pictures: Pictures) -> Pictures:
-    return (underlined(pictures.astype(np.float32) / 255) * 255).round().astype(np.uint8)
+    ink = (pictures / np.float32(255)).astype(np.float32)
+    return (underlined(ink) * 255).round().astype(np.uint8)
 
 
 def accuracy(client: httpx.Client, pictures: Pictures, labels: Labels) -> float:

@@ -106,16 +106,21 @@ def server(store: Path, command: list[str]) -> Iterator[tuple[str, "subprocess.P
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{url}/health/ready").is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        while not is_ready(url):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"not ready within {PATIENCE_S} s")
+            time.sleep(0.1)
         yield url, process
     finally:
         process.terminate()
         process.wait()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready").is_success
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager

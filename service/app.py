@@ -14,7 +14,6 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service import auth, db, openapi, problems
-from service.attempt import JOBS
 from service.engine import Engine
 from service.errors import StoreError
 from service.feedback import Feedback
@@ -26,7 +25,7 @@ from service.repository import Repository
 from service.routes import feedback, health, imports, jobs, models, predict
 from service.settings import Settings
 from service.trainables import Trainables
-from service.uploads import Uploads
+from service.uploads import JOBS, Uploads
 
 REFRESH_SECONDS = 0.5  # a promotion anywhere serves here within a second
 

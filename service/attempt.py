@@ -5,7 +5,6 @@ on from there: the training's last epoch, the finished checkpoint, the registere
 changes the store does so in the one transaction that checks that the job is still this worker's.
 """
 
-import json
 import logging
 import shutil
 import threading
@@ -16,16 +15,19 @@ from typing import Any
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
+from service import db
+from service.arguments import CHECKPOINT, Arguments
 from service.claims import CancelledError, Claims, LostJobError
 from service.errors import DiskError, PerceptdError, StoreError
 from service.feedback import Feedback
-from service.gate import Gate, Verdict, judge
 from service.job_schemas import Reproduction
-from service.jobs import Job, Jobs, Promotion
-from service.plans import DATASETS, ImportPlan, TrainPlan, plan_of
+from service.jobs import Job, Jobs
+from service.judging import Decision, Judge
+from service.plans import TrainPlan, plan_of
 from service.process import Budget
 from service.repository import PRODUCTION, Repository
 from service.settings import Settings
+from service.uploads import JOBS
 from service.watch import (
     KilledError,
     StoppingError,
@@ -34,10 +36,7 @@ from service.watch import (
     Watch,
 )
 
-JOBS = "jobs"  # the folder of the store where jobs work
-CHECKPOINT = "checkpoint"
 STATE = f".{CHECKPOINT}.state"  # where a training keeps what it needs to go on
-FEEDBACK = "feedback.npz"
 
 log = logging.getLogger("perceptd.worker")
 
@@ -56,22 +55,15 @@ class Tools:
     command: Sequence[str]  # that starts `python -m training`
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a version, and the production version that it was measured beside."""
-
-    promotion: Promotion
-    reason: str
-    verdict: Verdict | None
-    production: int | None
-
-
 class Attempt:
     def __init__(self, job: Job, tools: Tools, claimed_at: float) -> None:
         self.job = job
         self.plan = plan_of(job)
         self.tools = tools
         self.folder = tools.settings.data_dir.resolve() / JOBS / str(job.id) / str(job.attempts)
+        self._arguments = Arguments(
+            job.model, self.plan, self.folder, tools.repository, tools.feedback, tools.settings
+        )
         self._watch = Watch(
             job,
             tools.claims,
@@ -111,8 +103,9 @@ class Attempt:
 
     def _work(self) -> None:
         version = self.job.version
-        if version is None:
+        with db.store_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
+        if version is None:
             made = self._made() or self._make()
             if isinstance(self.plan, TrainPlan) and self.plan.reproduces:
                 self._compare_weights(made, self.plan.reproduces)
@@ -134,9 +127,12 @@ class Attempt:
         plan, made = self.plan, self.folder / CHECKPOINT
         if isinstance(plan, TrainPlan):
             self._take_over_state()
-            self._run(self._training(plan))
+            self._run(self._arguments.training(plan))
         else:
-            self._run(self._importing(plan))
+            weights = f"weights{plan.suffix}"
+            with db.store_errors():
+                shutil.copyfile(self.folder.parents[1] / plan.upload, self.folder / weights)
+            self._run(self._arguments.importing(plan, weights))
         return made
 
     def _take_over_state(self) -> None:
@@ -144,49 +140,16 @@ class Attempt:
         states = [path for path in self.folder.parent.glob(f"*/{STATE}") if path.is_file()]
         newest = max(states, key=lambda path: path.stat().st_mtime, default=None)
         if newest and newest.parent != self.folder:
-            shutil.copyfile(newest, self.folder / STATE)
-
-    def _training(self, plan: TrainPlan) -> list[str]:
-        arguments = [plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
-        arguments += ["--epochs", str(plan.epochs), "--learning-rate", repr(plan.learning_rate)]
-        arguments += ["--seed", str(plan.seed)]
-        if plan.batch_size is not None:
-            arguments += ["--batch-size", str(plan.batch_size)]
-        if plan.start_from is not None:
-            folder, _ = self.tools.repository.verified_folder(self.job.model, plan.start_from)
-            arguments += ["--start-from", str(folder.resolve())]
-        return arguments + self._settings_and_data() + ["--out", CHECKPOINT]
-
-    def _importing(self, plan: ImportPlan) -> list[str]:
-        weights = f"weights{plan.suffix}"
-        shutil.copyfile(self.folder.parents[1] / plan.upload, self.folder / weights)
-        arguments = ["import", plan.architecture, weights, "--progress", "json"]
-        return arguments + self._settings_and_data() + ["--out", CHECKPOINT]
-
-    def _settings_and_data(self) -> list[str]:
-        settings = [f"--set={name}={json.dumps(value)}" for name, value in self.plan.config.items()]
-        return settings + self._data()
-
-    def _data(self) -> list[str]:
-        """Which rows to train on and to be judged on, the same for both."""
-        plan, settings = self.plan, self.tools.settings
-        arguments = ["--data-dir", str((settings.mnist_dir or settings.data_dir).resolve())]
-        if plan.dataset is not None:
-            file = settings.data_dir.resolve() / DATASETS / plan.dataset
-            arguments += ["--dataset", str(file) if file.is_file() else plan.dataset]
-        if isinstance(plan, TrainPlan) and plan.feedback_until is not None:
-            shape = self.tools.repository.versions(self.job.model)[0].meta.spec.input.shape
-            path = self.folder / FEEDBACK
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.tools.feedback.write(self.job.model, plan.feedback_until, shape, path)
-            arguments += ["--feedback", str(path)]
-        return arguments
+            unfinished = self.folder / f"{STATE}-unfinished"
+            with db.store_errors():
+                shutil.copyfile(newest, unfinished)
+                unfinished.replace(self.folder / STATE)
 
     def _register(self, made: Path) -> int:
         def register() -> int:
             with self.tools.claims.holding(self.job) as connection:
                 _, version = self.tools.repository.register(
-                    made, self.job.model, job=self.job.id, within=connection
+                    made, self.job.model, first_serves=False, job=self.job.id, within=connection
                 )
                 self.tools.claims.registered(self.job, version, connection)
                 return version
@@ -195,8 +158,24 @@ class Attempt:
 
     def _decide(self, version: int) -> None:
         """Judge a version and act on it; again, where production changed in the meantime."""
-        while not self._act(version, self._judge(version)):
+        judge = Judge(
+            self.job.model,
+            self.plan,
+            self.tools.repository,
+            self.tools.settings,
+            lambda versions: [
+                event
+                for event in self._run(self._arguments.evaluation(versions))
+                if event["event"] == "metrics"
+            ],
+        )
+        production = self._production()
+        while not self._act(version, judge.decide(version, production)):
+            production = self._production()
             log.info("job %d: production changed while it was judged", self.job.id)
+
+    def _production(self) -> int | None:
+        return self._watch.persist(self.tools.repository.production).get(self.job.model)
 
     def _act(self, version: int, decision: Decision) -> bool:
         """Promote or refuse, and end the job, all at once; False where production has changed."""
@@ -213,74 +192,6 @@ class Attempt:
                 return True
 
         return self._watch.persist(act)
-
-    def _judge(self, version: int) -> Decision:
-        gate = self.plan.gate
-        production = self._watch.persist(self.tools.repository.production).get(self.job.model)
-        if production == version:
-            return Decision("promoted", "it is the model's first version", None, production)
-        if gate == "never":
-            return Decision("skipped", "the job asks for no promotion", None, production)
-        if reason := self._why_it_cannot_serve(version):
-            return Decision("refused", reason, None, production)
-        if not isinstance(gate, Gate):
-            return Decision("promoted", "the job asks for it whatever comes out", None, production)
-        return self._measure(gate, version, production)
-
-    def _measure(self, gate: Gate, version: int, production: int | None) -> Decision:
-        """Candidate beside production, on the same held-out rows."""
-        versions = [version] if production is None else [version, production]
-        try:
-            measured = self._evaluate(versions)
-        except (TrainingFailedError, CheckpointError) as error:
-            return Decision("refused", f"it could not be measured: {error}", None, production)
-        figures = [result["metrics"].get(gate.metric) for result in measured]
-        if None in figures:
-            reason = f"{gate.metric} is not defined on these held-out rows"
-            return Decision("refused", reason, None, production)
-        candidate, *others = figures
-        beside = others[0] if others else None
-        passed, reason = judge(
-            gate,
-            candidate=candidate,
-            production=beside,
-            greater_is_better=self.plan.greater_is_better,
-        )
-        data = measured[0]["dataset"]
-        verdict = Verdict(
-            passed=passed,
-            reason=reason,
-            metric=gate.metric,
-            candidate=candidate,
-            production=beside,
-            production_version=production,
-            dataset=data["name"],
-            rows=data["rows"]["test"],
-        )
-        return Decision("promoted" if passed else "refused", reason, verdict, production)
-
-    def _evaluate(self, versions: Sequence[int]) -> list[dict[str, Any]]:
-        folders = [
-            str(self.tools.repository.verified_folder(self.job.model, version)[0].resolve())
-            for version in versions
-        ]
-        recipe = ["--recipe", self.plan.recipe] if isinstance(self.plan, TrainPlan) else []
-        self.folder.mkdir(parents=True, exist_ok=True)
-        heard = self._run(["evaluate", *folders, *recipe, *self._data(), "--progress", "json"])
-        return [event for event in heard if event["event"] == "metrics"]
-
-    def _why_it_cannot_serve(self, version: int) -> str | None:
-        from service import engine  # ONNX Runtime, which a worker at rest does without
-
-        try:
-            engine.load(
-                self.tools.repository, self.job.model, version, "cpu", "onnx", self.tools.settings
-            )
-        except StoreError:
-            raise
-        except Exception as error:  # whatever a graph provokes
-            return f"it cannot be loaded: {error}"
-        return None
 
     def _compare_weights(self, made: Path, original: int) -> None:
         """Say whether a training that was done again gave the same weights."""

@@ -73,6 +73,8 @@ class Claims:
         Raises `LostJobError`, and `CancelledError` after recording.
         """
         with self._held(job) as (connection, current):
+            told = (current.progress or {}).get("epoch", 0)  # by a beat whose answer was lost
+            events = [e for e in events if e.kind != "epoch" or e.data["epoch"] > told]
             values: dict[str, Any] = {
                 "lease_until": db.now(connection) + timedelta(seconds=self.lease_s),
                 "runtime_s": runtime_s,
@@ -165,10 +167,10 @@ class Claims:
             if job.status == "cancelling":
                 end(connection, job, "cancelled", reason="cancelled while its worker was lost")
             elif job.attempts >= self.max_attempts:
-                reason = f"its worker was lost {job.attempts} times, the last was {job.worker}"
+                reason = f"its worker was lost, in each of {job.attempts} attempts"
                 end(connection, job, "failed", code="worker_lost", reason=reason)
             else:
-                _requeue(connection, job, f"its worker {job.worker} was lost")
+                _requeue(connection, job, "its worker was lost")
 
 
 def _held(connection: Connection, job: Job) -> Job:

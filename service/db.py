@@ -30,11 +30,19 @@ def connect(settings: Settings) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    # Text is UTF-8 whatever encoding the database was made with.
-    options = {"client_encoding": "utf8", "connect_timeout": TIMEOUT_S}
-    return create_engine(
+    options = {
+        "client_encoding": "utf8",  # whatever encoding the database was made with
+        "connect_timeout": TIMEOUT_S,
+        "tcp_user_timeout": 1000 * TIMEOUT_S,
+        "keepalives_idle": TIMEOUT_S,
+        "keepalives_interval": 1,
+        "keepalives_count": TIMEOUT_S,
+    }
+    engine = create_engine(
         settings.database_url, connect_args=options, pool_timeout=TIMEOUT_S, pool_pre_ping=True
     )
+    event.listen(engine, "connect", _configure_postgresql)
+    return engine
 
 
 @contextmanager
@@ -48,6 +56,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def updating(engine: Engine) -> Iterator[Connection]:
     """A transaction that changes rows which it locks itself."""
     with store_errors(), engine.execution_options(perceptd_writes=True).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SET LOCAL lock_timeout = '{TIMEOUT_S}s'"))
         yield connection
 
 
@@ -78,7 +88,8 @@ def store_errors() -> Iterator[None]:
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(f"the database cannot be used: {cause}") from error
     except OSError as error:
-        raise DiskError(f"the data folder cannot be used: {error}") from error
+        reason = error.strerror or error
+        raise DiskError(f"the data folder cannot be used: {reason}") from error
 
 
 def migrate(engine: Engine, data_dir: Path) -> None:
@@ -141,6 +152,19 @@ def _create(engine: Engine) -> None:
             text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         )
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+
+
+def _configure_postgresql(connection: Any, _: Any) -> None:
+    """Have the server, too, drop a client that is gone, and with it the locks that it holds."""
+    with connection.cursor() as cursor:
+        for setting, value in (
+            ("tcp_keepalives_idle", TIMEOUT_S),
+            ("tcp_keepalives_interval", 1),
+            ("tcp_keepalives_count", TIMEOUT_S),
+            ("tcp_user_timeout", 2000 * TIMEOUT_S),
+        ):
+            cursor.execute(f"SET {setting} = {value}")
+    connection.commit()
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:

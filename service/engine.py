@@ -148,6 +148,8 @@ class Engine:
             return serving
         if version is None or (serving is None and model not in self._failures):
             raise self._not_serving(model)
+        if pinned := self._pinned.get((model, version)):  # no wait for another that is loading
+            return pinned
         return await to_thread.run_sync(self._pin, model, version)
 
     def warm(self, model: str, version: int) -> None:
@@ -156,6 +158,9 @@ class Engine:
         Raises `ConflictError` where it cannot be loaded, `ModelNotFoundError`,
         `VersionNotFoundError`.
         """
+        serving = self._production.get(model)
+        if serving and serving.version == version:
+            return
         try:
             self._pin(model, version)
         except ModelUnavailableError as error:

@@ -75,10 +75,9 @@ class Intake:
         fingerprint = _fingerprint(f"import {model}", asked)
         if earlier := self._earlier(key, fingerprint, IMPORT_EXAMPLE):
             return earlier
-        self.planner.importing(model, request, "", suffix)  # before anything is written
-        upload = self.uploads.keep(content)
+        plan = self.planner.importing(model, request, suffix).model_dump(mode="json")
+        upload = plan["upload"] = self.uploads.keep(content)
         try:
-            plan = self.planner.importing(model, request, upload, suffix).model_dump(mode="json")
             job = self.jobs.submit("import", model, asked, plan, key=key, fingerprint=fingerprint)
         except BaseException:
             self.uploads.remove(upload)

@@ -16,10 +16,12 @@ MAX_RUNTIME_S = 31_536_000
 Runtime = Annotated[float, Field(gt=0, le=MAX_RUNTIME_S, allow_inf_nan=False)]
 
 
-def _word_or(kind: tuple[type, ...]) -> Callable[[Any], str | None]:
+def _one_of(words: tuple[str, ...], kind: tuple[type, ...]) -> Callable[[Any], str | None]:
+    """The tag of a value in a union of some words and something else; None for neither."""
+
     def choose(value: Any) -> str | None:
         if isinstance(value, str):
-            return "word"
+            return "word" if value in words else None
         return "value" if isinstance(value, kind) and not isinstance(value, bool) else None
 
     return choose
@@ -28,13 +30,15 @@ def _word_or(kind: tuple[type, ...]) -> Callable[[Any], str | None]:
 GateField = Annotated[
     Annotated[Gate, Tag("value")] | Annotated[Literal["always", "never"], Tag("word")],
     Discriminator(
-        _word_or((dict, Gate)), "gate_type", "Input should be 'always', 'never' or an object"
+        _one_of(("always", "never"), (dict, Gate)),
+        "gate_type",
+        "Input should be 'always', 'never' or an object",
     ),
 ]
 StartFrom = Annotated[
     Annotated[PositiveInt, Tag("value")] | Annotated[Literal["scratch", "production"], Tag("word")],
     Discriminator(
-        _word_or((int,)),
+        _one_of(("scratch", "production"), (int,)),
         "start_from_type",
         "Input should be 'scratch', 'production' or a version",
     ),

@@ -26,7 +26,7 @@ MAX_ID = 2**31 - 1  # an INTEGER of PostgreSQL
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the job table; `service/db.py` says what its columns mean."""
+    """One row of the job table; `service/tables.py` says what its columns mean."""
 
     id: int
     kind: Kind
@@ -172,6 +172,8 @@ class Jobs:
                 raise ConflictError(f"job {number} cannot be cancelled: it is {job.status}")
             if job.status == "queued":
                 end(connection, job, "cancelled", reason="cancelled before it ran")
+            elif job.lease_until and job.lease_until < db.now(connection):
+                end(connection, job, "cancelled", reason="cancelled while its worker was lost")
             elif job.status == "running":
                 change(connection, job, "cancelling")
             return get_job(connection, number)

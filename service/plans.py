@@ -63,7 +63,7 @@ class ImportPlan(BaseModel):
     architecture: str
     config: dict[str, Any]
     dataset: str | None
-    upload: str  # the file's name in the folder of jobs
+    upload: str = ""  # the file's name in the folder of jobs
     suffix: str
     gate: GateChoice
     greater_is_better: bool
@@ -85,9 +85,11 @@ class Planner:
     settings: Settings
 
     def training(self, request: JobCreate) -> TrainPlan:
-        """Raises `InvalidInputError`, `ModelNotFoundError`."""
+        """Raises `InvalidInputError`, `ModelNotFoundError`, `ConflictError`."""
         versions = self.repository.versions(request.model)
-        production = next(one for one in versions if PRODUCTION in one.aliases)
+        production = next((one for one in versions if PRODUCTION in one.aliases), None)
+        if production is None:
+            raise ConflictError(f"{request.model} has no production version: promote one first")
         architecture = production.meta.architecture
         check = _Check(request.model, example_of(request.model))
         trainable = self._trainable(architecture, check, "model")
@@ -118,7 +120,7 @@ class Planner:
             max_runtime_s=request.max_runtime_s or self.settings.max_job_s,
         )
 
-    def importing(self, model: str, request: ImportCreate, upload: str, suffix: str) -> ImportPlan:
+    def importing(self, model: str, request: ImportCreate, suffix: str) -> ImportPlan:
         """Raises `InvalidInputError`, `ConflictError` for a name that is none."""
         check_name(model)
         check = _Check(model, f"curl -F file=@weights.pt -F architecture={model} ...")
@@ -138,7 +140,6 @@ class Planner:
             architecture=architecture,
             config=request.config,
             dataset=self._dataset(request.dataset, trainable, check),
-            upload=upload,
             suffix=suffix,
             gate=request.gate,
             greater_is_better=check.gate(trainable, request.gate),
@@ -154,7 +155,8 @@ class Planner:
                 f"job {job.id} cannot be done again: it is {what}; only trainings that made a "
                 "version can"
             )
-        return plan.model_copy(update={"reproduces": job.id, "gate": "never"})
+        threads = (job.progress or {}).get("threads")
+        return plan.model_copy(update={"reproduces": job.id, "gate": "never", "threads": threads})
 
     def _trainable(self, architecture: str, check: "_Check", field: str) -> Trainable:
         trainable = self.trainables.find(architecture)
@@ -237,7 +239,9 @@ def _one_of(names: Any) -> str:
 def _is_number(checker: TypeChecker, value: object) -> bool:
     """JSON has no NaN and no infinities, which Python's reader lets pass."""
     known = Draft202012Validator.TYPE_CHECKER
-    return known.is_type(value, "number") and math.isfinite(value)  # type: ignore[arg-type]
+    return known.is_type(value, "number") and (
+        isinstance(value, int) or math.isfinite(value)  # type: ignore[arg-type]
+    )
 
 
 _Validator = extend(  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from service.errors import (
     InvalidInputError,
     PerceptdError,
     Problem,
+    StoreError,
     UnauthorizedError,
 )
 from service.media import FORM_TYPE
@@ -98,9 +99,13 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     invalid = error if isinstance(error, InvalidInputError) else None
+    detail = str(error)
+    if isinstance(error, StoreError):  # its text is the operator's: hosts, users, paths
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        detail = "the store cannot be used now; the server's log says why"
     return response(
         PROBLEMS[type(error)],
-        str(error),
+        detail,
         request.url.path,
         errors=invalid.errors if invalid else None,
         example=invalid.example if invalid else None,
@@ -126,6 +131,8 @@ def _example_of(route: Any) -> Any:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """What Starlette raises itself: an unknown path, a wrong method, a broken form."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    if error.status_code == HTTPStatus.NO_CONTENT:  # no error, but no other way to say so
+        return Response(status_code=error.status_code)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return body_too_large(request.url.path, request.app.max_body_size)
     if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that cannot be taken apart

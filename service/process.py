@@ -18,10 +18,10 @@ from typing import IO, Any
 
 TRAINING = (sys.executable, "-P", "-m", "training", "--stop-on-eof")
 GRACE_S = 2.0  # between asking a process to stop and stopping it
-LINE_BYTES = 16_384  # a longer line of output is cut into several
+LINE_BYTES = 65_536  # a longer line of output is cut into several
 LOG_CHARACTERS = 500  # of a line of output that are kept
 LOG_LINES = 50  # of a process that fails
-WAITING_LINES = 10_000  # after which a process that says more waits until it is listened to
+WAITING_LINES = 1_000  # after which a process that says more waits until it is listened to
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TrainingProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            env={**_environment(), "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
             # A group, to be stopped as one; no session, in which Linux would nice it for itself.
             process_group=0,
         )
@@ -80,13 +80,13 @@ class TrainingProcess:
         events = []
         try:
             events.append(self._event(*self._lines.get(timeout=seconds)))
-            while True:
+            while len(events) < WAITING_LINES:
                 events.append(self._event(*self._lines.get_nowait()))
         except queue.Empty:
-            return events
+            pass
+        return events
 
-    @property
-    def exit_code(self) -> int | None:
+    def poll(self) -> int | None:
         """How it ended, once all it said was heard; negative: the signal that killed it."""
         if self._process.poll() is not None:
             self._signal(signal.SIGKILL)  # what it has left running would keep its pipes open
@@ -106,15 +106,27 @@ class TrainingProcess:
     def close(self) -> None:
         """Leave nothing running and no pipe open."""
         self.stop()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe:
+        deadline = time.monotonic() + GRACE_S
+        while any(reader.is_alive() for reader in self._readers) and time.monotonic() < deadline:
+            self.said(0.02)
+        assert self._process.stdin  # noqa: S101 - it is a pipe
+        self._process.stdin.close()
+        for reader, pipe in zip(
+            self._readers, (self._process.stdout, self._process.stderr), strict=True
+        ):
+            if pipe and not reader.is_alive():  # or another process holds it, out of reach
                 pipe.close()
 
     def _limit(self, budget: Budget) -> None:
         with suppress(ProcessLookupError):  # it has ended already
-            os.setpriority(os.PRIO_PROCESS, self.pid, budget.nice)
+            # Nobody but root may ask for more than this process has itself.
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, self.pid, max(budget.nice, own))
             if sys.platform == "linux":
                 limit = budget.memory_mb * 2**20
+                _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+                if highest != resource.RLIM_INFINITY:
+                    limit = min(limit, highest)
                 resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, limit))
 
     def _signal(self, number: signal.Signals) -> None:
@@ -136,7 +148,12 @@ class TrainingProcess:
             except ValueError:
                 pass
         self.log.append(text[:LOG_CHARACTERS])
-        return {"event": "log", "line": text}
+        return {"event": "log", "line": text, "stream": name}
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, without tokens and the database's password: foreign files are read."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PERCEPTD_")}
 
 
 def machine_memory_mb() -> int:

@@ -28,6 +28,7 @@ PRETRAINED = Path(checkpoint.__file__).parent / "pretrained"
 PRODUCTION = "production"
 PREVIOUS = "previous"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+MAX_NUMBER = 2**31 - 1  # an INTEGER of PostgreSQL
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 63"
 
 
@@ -83,20 +84,15 @@ class Repository:
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, newest first. Raises `ModelNotFoundError`."""
-        found: list[Version] = []
-        if NAME.fullmatch(model):  # PostgreSQL refuses to look for some others
-            with db.reading(self._engine) as connection:
-                found = _versions(connection, model)
-        if not found:
-            raise ModelNotFoundError(f"no model is called {model[:64]!r}")
-        return found
+        with db.reading(self._engine) as connection:
+            if found := _versions(connection, model):
+                return found
+        raise _no_model(model)
 
     def version(self, model: str, number: int) -> Version:
         """One version. Raises `ModelNotFoundError`, `VersionNotFoundError`."""
-        for version in self.versions(model):
-            if version.version == number:
-                return version
-        raise VersionNotFoundError(f"{model} has no version {number}")
+        with db.reading(self._engine) as connection:
+            return _version(connection, model, number)
 
     def plot(self, model: str, version: int, name: str) -> bytes:
         """A picture of a version, `plots/...`, as it was registered.
@@ -120,16 +116,17 @@ class Repository:
         model: str | None = None,
         *,
         promote: bool = False,
+        first_serves: bool = True,
         job: int | None = None,
         within: Connection | None = None,
     ) -> tuple[str, int]:
         """Copy a verified checkpoint into the store as the next version of a model.
 
         Without a name the model is called as its architecture is. Returns name and version.
-        A model's first version becomes production at once, later ones if `promote`. A job that
-        comes a second time is answered with the version it has made. `within` is a transaction
-        of `db.writing` to be part of. Raises `CheckpointError`, and `ConflictError` where input or
-        labels differ from the model's.
+        A model's first version becomes production at once if `first_serves`, any if `promote`. A
+        job that comes a second time is answered with the version it has made. `within` is a
+        transaction of `db.writing` to be part of. Raises `CheckpointError`, and `ConflictError`
+        where input or labels differ from the model's.
         """
         meta = checkpoint.read(folder)
         model = model or meta.architecture
@@ -161,7 +158,8 @@ class Repository:
                     meta=meta.model_dump(mode="json"),
                 )
             )
-            if promote or not known:
+            served = any(PRODUCTION in version.aliases for version in known)
+            if promote or (first_serves and not served):
                 _promote(connection, model, number)
             target = self.folder(model, number)
             shutil.rmtree(target, ignore_errors=True)
@@ -182,8 +180,8 @@ class Repository:
             )
         if not NAME.fullmatch(alias):
             raise ConflictError(f"{alias!r} is no name for an alias: {NAME_RULE}")
-        self.version(model, version)  # versions are never removed, so this stays true
         with self._writing(within) as connection:
+            _version(connection, model, version)
             if alias == PRODUCTION:
                 _promote(connection, model, version)
             else:
@@ -196,12 +194,25 @@ class Repository:
         """
         registered = self.version(model, version)
         folder = self.folder(model, version)
-        meta = checkpoint.read(folder)
+        try:
+            meta = checkpoint.read(folder)
+        except checkpoint.CheckpointError as error:  # told to callers, whom folders do not concern
+            raise checkpoint.CheckpointError(str(error).replace(f"{folder}: ", "")) from error
         if meta != registered.meta:
             raise checkpoint.CheckpointError(
-                f"{folder}: this is not the checkpoint registered as {model} version {version}"
+                f"this is not the checkpoint registered as {model} version {version}"
             )
         return folder, meta
+
+    def tidy(self) -> None:
+        """Remove what killed registrations left: folders without a row, and unfinished ones."""
+        with db.writing(self._engine) as connection:
+            rows = connection.execute(select(tables.versions.c.model, tables.versions.c.version))
+            known = {(row.model, str(row.version)) for row in rows}
+            for folder in (self._data_dir / "checkpoints").glob("*/*"):
+                whole = (folder.parent.name, folder.name) in known
+                if not whole and (folder.name.isdecimal() or ".unfinished-" in folder.name):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _writing(self, within: Connection | None) -> AbstractContextManager[Connection]:
         return nullcontext(within) if within is not None else db.writing(self._engine)
@@ -213,7 +224,23 @@ def check_name(model: str) -> None:
         raise ConflictError(f"{model!r} is no name for a model: {NAME_RULE}")
 
 
-def _versions(connection: Connection, model: str) -> list[Version]:
+def _no_model(model: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"no model is called {model[:64]!r}")
+
+
+def _version(connection: Connection, model: str, number: int) -> Version:
+    found = _versions(connection, model, number)
+    if not found and not _versions(connection, model):
+        raise _no_model(model)
+    if not found:
+        raise VersionNotFoundError(f"{model} has no version {number}")
+    return found[0]
+
+
+def _versions(connection: Connection, model: str, number: int | None = None) -> list[Version]:
+    """The versions of a model, newest first, or the one of that number."""
+    if not NAME.fullmatch(model) or (number or 0) > MAX_NUMBER:
+        return []  # PostgreSQL refuses to look for some
     named = (
         select(tables.aliases)
         .where(tables.aliases.c.model == model)
@@ -225,6 +252,8 @@ def _versions(connection: Connection, model: str) -> list[Version]:
         .where(tables.versions.c.model == model)
         .order_by(tables.versions.c.version.desc())
     )
+    if number is not None:
+        newest_first = newest_first.where(tables.versions.c.version == number)
     return [
         Version(
             model=row.model,

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, le=100)
     """Attempts at a job whose worker or training was killed, before it fails."""
 
-    lease_s: float = Field(15, ge=1, le=3600)
+    lease_s: float = Field(20, ge=1, le=3600)
     """Seconds after which a worker that is not heard of has lost its job to another."""
 
     mnist_dir: Path | None = None

@@ -12,9 +12,9 @@ from typing import Self
 from service.settings import Settings
 
 WORKER = (sys.executable, "-P", "-m", "service", "worker", "--stop-on-eof")
-PAUSE_S = 1.0  # before a worker that died is started again; doubled each time up to
+PAUSE_S = 1.0  # before a worker that died is started again; doubled with each early death, up to
 LONGEST_PAUSE_S = 30.0
-GOOD_S = 60.0  # a worker that lived for so long is started again at once
+GOOD_S = 60.0  # a worker that lived for so long did not die early
 LOOK_S = 0.2  # between looks at a worker
 END_S = 10.0  # in which a worker hands its job back
 
@@ -48,15 +48,18 @@ class Supervisor:
             thread.join()
 
     def _keep(self) -> None:
-        pause = PAUSE_S
+        pause = PAUSE_S / 2
         while not self._ending.is_set():
             started_at = time.monotonic()
-            exit_code = self._run()
+            try:
+                ended: object = self._run()
+            except OSError as error:  # no process or no memory to be had
+                ended = error
             if self._ending.is_set():
                 return
             lived = time.monotonic() - started_at
             pause = PAUSE_S if lived > GOOD_S else min(2 * pause, LONGEST_PAUSE_S)
-            log.error("a worker ended (%s); starting another in %.0f s", exit_code, pause)
+            log.error("a worker ended (%s); starting another in %.0f s", ended, pause)
             self._ending.wait(pause)
 
     def _run(self) -> int | None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 from service import db
 from service.jobs import Jobs
 
+JOBS = "jobs"  # the folder of the store where jobs work
 PREFIX = ".upload-"
 ORPHAN_S = 3600.0  # after which a file that no job waits for was left by a killed process
 

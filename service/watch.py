@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from service.claims import Claims, LostJobError
+from service.db import TIMEOUT_S
 from service.errors import DiskError, StoreError
 from service.job_schemas import JobProgress
 from service.jobs import Event, Job
-from service.process import LOG_CHARACTERS, Budget, TrainingProcess
+from service.process import GRACE_S, LOG_CHARACTERS, Budget, TrainingProcess
 
 LISTEN_S = 0.1  # between looks at the clock while a process says nothing
 BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
-LEASE_MARGIN = 0.8  # of the lease, after which a worker that cannot renew it stops
+TERMINATED = 128 + signal.SIGTERM  # the exit status of a training that was asked to end
 RETRY_S = 0.5  # between attempts to reach a database that is away
 LOG_EVENTS = 1000  # after which a job's output is no longer told line by line
 
@@ -82,7 +83,7 @@ class Watch:
             arguments, folder, Budget(threads, budget.memory_mb, budget.nice), command
         )
         try:
-            while (exit_code := process.exit_code) is None:
+            while (exit_code := process.poll()) is None:
                 said = process.said(LISTEN_S)
                 heard += [event for event in said if not self._note(event, threads)]
                 if self._stop.is_set():
@@ -95,8 +96,12 @@ class Watch:
             self.log = list(process.log)
             process.close()
         self.persist(self._renew)
+        if exit_code != 0 and self._stop.is_set():
+            raise StoppingError
         if exit_code < 0:
             raise KilledError(signal.Signals(-exit_code).name)
+        if exit_code == TERMINATED:
+            raise KilledError("SIGTERM")
         if exit_code > 0:
             raise TrainingFailedError(_last_word(self.log) or f"exit status {exit_code}")
         return heard
@@ -127,17 +132,15 @@ class Watch:
         try:
             if event["event"] == "epoch":
                 self._note_epoch(JobProgress.model_validate(event), threads)
-            elif event["event"] == "started":
-                for progress in _resumed(event):
-                    self._note_epoch(progress, threads)
             else:
-                return False
-        except (ValidationError, KeyError, TypeError):
+                return bool(event["event"] == "started")
+        except ValidationError:
             log.warning("job %d: an event that is none: %s", self.job.id, event)
         return True
 
     def _note_epoch(self, progress: JobProgress, threads: int) -> None:
-        if progress.epoch > (self._progress or {}).get("epoch", 0):  # not told before a resumption
+        """Keep an epoch, unless it is one that a resumed training tells again."""
+        if progress.epoch > (self._progress or {}).get("epoch", 0):
             self._progress = {**progress.model_dump(), "threads": threads}
             self._pending.append(Event("epoch", progress.model_dump()))
 
@@ -158,25 +161,12 @@ class Watch:
         self._pending = []
 
     def _lease_is_over(self) -> bool:
-        return time.monotonic() - self._renewed_at > LEASE_MARGIN * self._claims.lease_s
+        """Whether another try and the end of the process would not fit in what is left of it."""
+        left = self._claims.lease_s - (time.monotonic() - self._renewed_at)
+        return left < TIMEOUT_S + GRACE_S
 
     def _runtime_s(self) -> float:
         return self.job.runtime_s + time.monotonic() - self._started_at
-
-
-def _resumed(started: dict[str, Any]) -> list[JobProgress]:
-    """The epochs before a resumption, of which a killed worker may not have told the last."""
-    per_epoch = started["seconds"] / max(started["epoch"], 1)
-    epochs = started["recipe"]["epochs"]
-    return [
-        JobProgress(
-            **point,
-            epochs=epochs,
-            seconds=per_epoch * point["epoch"],
-            seconds_left=per_epoch * (epochs - point["epoch"]),
-        )
-        for point in started["curve"]
-    ]
 
 
 def _last_word(lines: Sequence[str]) -> str | None:

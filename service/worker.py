@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from models import trainable
 from models.trainable import Trainable
-from service.attempt import JOBS, Attempt, Tools
+from service.attempt import Attempt, Tools
 from service.claims import Claims
 from service.errors import JobNotFoundError, StoreError
 from service.feedback import Feedback
@@ -23,8 +23,9 @@ from service.process import TRAINING, Budget, TrainingProcess, cores, machine_me
 from service.repository import Repository
 from service.settings import Settings
 from service.trainables import Trainables
-from service.uploads import Uploads
+from service.uploads import JOBS, Uploads
 
+TELL_S = 5.0  # between attempts to say what can be trained here
 POLL_S = 0.5  # between looks for a job
 TIDY_S = 60.0  # between looks for what killed processes left behind
 DESCRIBE_S = 300.0  # in which a training must have said what it can train
@@ -76,6 +77,9 @@ class Worker:
                 if not away:
                     log.warning("no jobs meanwhile: %s", error)
                 idle = away = True
+            except Exception:  # one job or one file must not end the worker
+                log.exception("something broke here")
+                idle = True
             if idle:
                 self._stop.wait(POLL_S)
         describing.join()
@@ -99,12 +103,16 @@ class Worker:
     def describe(self) -> None:
         """Tell the servers what can be trained here."""
         try:
-            if not trainable.has_plug_ins():
-                self._trainables.write(trainable.shipped())
-            elif described := self._described():
-                self._trainables.write(described)
-        except (StoreError, ValueError) as error:
+            known = self._described() if trainable.has_plug_ins() else trainable.shipped()
+        except ValueError as error:
             log.error("what can be trained here is not known: %s", error)
+            return
+        while not self._stop.is_set():
+            try:
+                self._trainables.write(known)
+                return
+            except StoreError:  # the loop that takes jobs says so
+                self._stop.wait(TELL_S)
 
     def _described(self) -> list[Trainable]:
         """What the training says itself, plug-ins included; nothing where it is to end first.
@@ -117,8 +125,9 @@ class Worker:
         lines: list[str] = []
         deadline = time.monotonic() + DESCRIBE_S
         try:
-            while (exit_code := process.exit_code) is None and time.monotonic() < deadline:
-                lines += [event["line"] for event in process.said(POLL_S) if "line" in event]
+            while (exit_code := process.poll()) is None and time.monotonic() < deadline:
+                said = process.said(POLL_S)
+                lines += [event["line"] for event in said if event.get("stream") == "out"]
                 if self._stop.is_set():
                     return []
             if exit_code != 0:
@@ -133,6 +142,7 @@ class Worker:
             if folder.name.isdecimal():
                 self._remove_if_ended(int(folder.name))
         self._uploads.tidy()
+        self._tools.repository.tidy()
 
     def _remove_if_ended(self, job: int) -> None:
         try:

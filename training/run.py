@@ -19,7 +19,7 @@ from training.recipes import Recipe
 from training.save import save
 from training.splits import Dataset
 from training.state import StateFile
-from training.train import train
+from training.train import Progress, train
 
 
 def train_model(
@@ -99,9 +99,12 @@ def start(
         recipe=plan.model_dump(mode="json"),
         dataset=data.ref.model_dump(),
         epoch=state["epoch"] if state else 0,
-        seconds=state["seconds"] if state else 0.0,
-        curve=state["curve"] if state else [],
     )
+    if state:  # whoever listens may not have heard the last epochs before the end
+        for point in map(checkpoint.CurvePoint.model_validate, state["curve"]):
+            seconds = state["seconds"] * point.epoch / state["epoch"]
+            left = seconds / point.epoch * (plan.epochs - point.epoch)
+            report.epoch(Progress(point, plan.epochs, seconds, left))
 
 
 def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:

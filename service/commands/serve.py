@@ -1,5 +1,6 @@
 """`perceptd serve`: the server, and its workers beside it."""
 
+import signal
 import sys
 from importlib.util import find_spec
 from types import FrameType
@@ -48,6 +49,8 @@ def serve(**overrides: Any) -> None:
     if workers is None:
         workers = 1 if find_spec("torch") else 0
     server = Server(config)
+    # uvicorn raises it once more when it has ended; the workers are to end as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Supervisor(settings, workers):
         server.run()
     if not server.started:

@@ -1,8 +1,8 @@
 """`perceptd worker`: run jobs."""
 
 import logging.config
+import os
 import signal
-import sys
 import threading
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +12,8 @@ import click
 from service import db
 from service.commands.common import DATA_DIR, log_config, opened_store, read_settings
 from service.worker import Worker
+
+STDIN = 0
 
 
 @click.command()
@@ -31,7 +33,8 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
         pass
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # In a thread: the lock of the event may be the main thread's own at this moment.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     if stop_on_eof:
         threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
     database = db.connect(settings)
@@ -42,5 +45,7 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
 
 
 def _wait_for_end(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
+    while os.read(STDIN, 4096):
+        pass
     stop.set()

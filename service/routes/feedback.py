@@ -1,5 +1,6 @@
 """`POST /feedback`: corrected labels, kept for trainings that include them."""
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends
 
 from models.preprocessing import from_numbers
@@ -38,5 +39,6 @@ async def give_feedback(
     """Keep rows with their right labels, all or none, for jobs with `include_feedback`."""
     spec = (await engine.find(request.model)).spec
     rows = from_numbers(spec.input, request.inputs, request.dtype)
-    total = await engine.off_the_loop(feedback.add, request.model, rows, request.labels)
+    # Not off_the_loop with the predictions, which wait for no database.
+    total = await to_thread.run_sync(feedback.add, request.model, rows, request.labels)
     return FeedbackPublic(model=request.model, kept=len(rows), total=total)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.deps import (
@@ -33,6 +33,7 @@ from service.jobs import Job, Status
 from service.problems import documented
 
 LOOK_S = 0.25  # between looks for new events
+NOTHING_MORE = 204  # the status at which an EventSource does not connect again
 MAX_PAGE = 200
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -66,6 +67,17 @@ def found(job: JobNumber, jobs: JobsDep) -> Job:
 
 
 FoundDep = Annotated[Job, Depends(found)]
+LastEvent = Annotated[int, Header(ge=0, description="Goes on after this event.")]
+
+
+def followed(job: FoundDep, last_event_id: LastEvent = 0) -> Job:
+    """A job with more to tell; a browser that has heard all of it is told to ask no more."""
+    if job.ended and last_event_id >= job.events:
+        raise HTTPException(status_code=NOTHING_MORE)
+    return job
+
+
+FollowedDep = Annotated[Job, Depends(followed)]
 
 
 @router.post(
@@ -115,15 +127,15 @@ def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
 @router.get(
     "/{job}/events",
     response_class=EventSourceResponse,
-    responses={**may_read, **of_a_job},
+    responses={**may_read, **of_a_job, NOTHING_MORE: {"description": "Nothing comes after it"}},
     **reading,
 )
 async def follow_job(
-    job: FoundDep,
+    job: FollowedDep,
     jobs: JobsDep,
     engine: EngineDep,
     closing: ClosingDep,
-    last_event_id: Annotated[int, Header(ge=0, description="Goes on after this event.")] = 0,
+    last_event_id: LastEvent = 0,
 ) -> AsyncIterator[ServerSentEvent]:
     """What happens to a job, live: `status`, `epoch`, `log`, `gate`. Ends when the job has ended.
 
@@ -135,10 +147,10 @@ async def follow_job(
         try:
             now = await to_thread.run_sync(jobs.get, job.id)
             events = await to_thread.run_sync(jobs.events, job.id, last)
+            if now.promotion == "promoted":  # whoever is told of it here is served by it here
+                await to_thread.run_sync(engine.refresh)
         except StoreError:
             return  # whoever listens comes again with the last id
-        if now.promotion == "promoted":  # whoever is told of it here is served by it here
-            await to_thread.run_sync(engine.refresh)
         for event in events:
             last = event.number
             yield ServerSentEvent(id=str(last), event=event.kind, data=event.data)

@@ -158,7 +158,7 @@ def test_a_data_set_is_a_named_one_or_a_file_of_the_store(
 
     for name in ("blobs", "circles", "xor", "mine.csv", "Other-1.2_3.npz"):
         assert plan(planner, dataset=name).dataset == name
-        assert planner.importing("dnn", ImportCreate(dataset=name), "u", ".pt").dataset == name
+        assert planner.importing("dnn", ImportCreate(dataset=name), ".pt").dataset == name
     for name in (
         *("", "mnist", "Circles", "text.txt", ".hidden.csv", "folder.csv", "absent.csv", "mine"),
         *("deep/er.csv", "../outside.csv", "/etc/passwd", "deep/../mine.csv", "mine.csv\n"),
@@ -166,7 +166,7 @@ def test_a_data_set_is_a_named_one_or_a_file_of_the_store(
     ):
         assert refused(planner, dataset=name) == ["dataset"], name
         with pytest.raises(InvalidInputError):
-            planner.importing("dnn", ImportCreate(dataset=name), "u", ".pt")
+            planner.importing("dnn", ImportCreate(dataset=name), ".pt")
 
 
 @pytest.mark.parametrize(
@@ -295,24 +295,23 @@ def test_an_architecture_that_no_worker_knows_cannot_be_trained(
     with pytest.raises(InvalidInputError, match="an architecture that a worker knows"):
         plan(planner, "spiral")
     with pytest.raises(InvalidInputError, match="an architecture that a worker knows"):
-        planner.importing("new", ImportCreate(architecture="spiral"), "u", ".pt")
+        planner.importing("new", ImportCreate(architecture="spiral"), ".pt")
     planner.trainables.write([described(architecture="spiral")])
     assert plan(planner, "spiral").architecture == "spiral"
 
 
 def test_an_import_names_its_file_and_how_it_is_judged(planner: Planner) -> None:
     asked = ImportCreate(config={"hidden": 6}, gate=Gate(metric="loss"))
-    assert planner.importing("dnn", asked, ".upload-1", ".pth") == ImportPlan(
+    assert planner.importing("dnn", asked, ".pth") == ImportPlan(
         architecture="dnn",
         config={"hidden": 6},
         dataset=None,
-        upload=".upload-1",
         suffix=".pth",
         gate=Gate(metric="loss"),
         greater_is_better=False,
         max_runtime_s=1234,
     )
-    new = planner.importing("rings", ImportCreate(architecture="dnn"), "u", ".pt")
+    new = planner.importing("rings", ImportCreate(architecture="dnn"), ".pt")
     assert (new.architecture, new.gate) == ("dnn", "never")
 
 
@@ -331,14 +330,14 @@ def test_an_import_that_cannot_be_done_is_refused(
     planner: Planner, model: str, asked: dict[str, Any], loc: list[str | int]
 ) -> None:
     with pytest.raises(InvalidInputError) as wrong:
-        planner.importing(model, ImportCreate(**asked), "u", ".pt")
+        planner.importing(model, ImportCreate(**asked), ".pt")
     assert [error.loc for error in wrong.value.errors] == [loc]
 
 
 def test_an_import_under_a_name_that_is_none_is_refused(planner: Planner) -> None:
     for name in ("Dnn", "", "../dnn", "a b"):
         with pytest.raises(ConflictError, match="no name for a model"):
-            planner.importing(name, ImportCreate(architecture="dnn"), "u", ".pt")
+            planner.importing(name, ImportCreate(architecture="dnn"), ".pt")
 
 
 def test_a_plan_comes_out_of_the_table_as_it_went_in(planner: Planner, database: Engine) -> None:
@@ -347,7 +346,7 @@ def test_a_plan_comes_out_of_the_table_as_it_went_in(planner: Planner, database:
     jobs = Jobs(database)
     job = jobs.submit("train", "dnn", {}, made.model_dump(mode="json"))
     assert plan_of(jobs.get(job.id)) == made
-    brought = planner.importing("dnn", ImportCreate(gate="always"), "u", ".pt")
+    brought = planner.importing("dnn", ImportCreate(gate="always"), ".pt")
     job = jobs.submit("import", "dnn", {}, brought.model_dump(mode="json"))
     assert plan_of(jobs.get(job.id)) == brought
 
@@ -371,7 +370,7 @@ def test_a_training_is_done_again_by_its_own_plan_and_promotes_nothing(
 
 
 def test_an_import_cannot_be_done_again(planner: Planner, database: Engine) -> None:
-    brought = planner.importing("dnn", ImportCreate(), "u", ".pt").model_dump(mode="json")
+    brought = planner.importing("dnn", ImportCreate(), ".pt").model_dump(mode="json")
     job = Jobs(database).submit("import", "dnn", {}, brought)
     with pytest.raises(ConflictError, match="it is an import"):
         planner.reproduction(job)

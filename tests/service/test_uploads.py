@@ -10,12 +10,11 @@ import pytest
 from sqlalchemy import Engine
 
 from service import db
-from service.attempt import JOBS
 from service.claims import Claims
 from service.errors import DiskError
 from service.jobs import Jobs
 from service.settings import Settings
-from service.uploads import ORPHAN_S, Uploads
+from service.uploads import JOBS, ORPHAN_S, Uploads
 from tests.server import running
 from tests.service.admin import TOKENS, as_admin, guarded, problem
 
