@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -149,6 +150,8 @@ class Engine:
         if version is None or (serving is None and model not in self._failures):
             raise self._not_serving(model)
         if pinned := self._pinned.get((model, version)):  # no wait for another that is loading
+            with suppress(KeyError):  # let go meanwhile
+                self._pinned.move_to_end((model, version))
             return pinned
         return await to_thread.run_sync(self._pin, model, version)
 

@@ -181,7 +181,7 @@ def test_a_job_whose_worker_was_lost_goes_on_with_another(
     assert (job.started_at, job.runtime_s, job.progress) == (lost.started_at, 4.5, {"epoch": 3})
     assert told(jobs, job) == ["queued", "running", "queued", "running"]
     requeued = jobs.events(job.id)[-2]
-    assert requeued.data["reason"] == "its worker one was lost"
+    assert requeued.data["reason"] == "its worker was lost"
     assert job.reason is None
 
 
@@ -203,7 +203,7 @@ def test_a_job_whose_workers_are_lost_each_time_fails(
 
     failed = jobs.get(1)
     assert (failed.status, failed.code, failed.attempts) == ("failed", "worker_lost", 3)
-    assert failed.reason == "its worker was lost 3 times, the last was one"
+    assert failed.reason == "its worker was lost, in each of 3 attempts"
     assert (failed.lease_until, failed.finished_at is None) == (None, False)
     assert told(jobs, failed)[-2:] == ["running", "failed"]
     assert following.id == waiting.id
