@@ -4,13 +4,17 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service import db
+from service.commands.common import opened_store
 from service.settings import Settings
+from service.trainables import Trainables
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -87,3 +91,30 @@ np.testing.assert_allclose(torch, OnnxRuntime(folder, meta, 1).run(rows), atol=1
 """
     (tmp_path / "compare.py").write_text(script)
     run("compare", plugin=installed, cwd=tmp_path)
+
+
+def test_a_worker_says_that_a_plugin_can_be_trained_whatever_else_it_says(
+    installed: Path, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    worker = subprocess.Popen(
+        [sys.executable, "-P", "-m", "service", "worker", "--data-dir", str(settings.data_dir)],
+        # A package may warn when it is imported, on the same standard error.
+        env={**os.environ, "PYTHONPATH": str(installed), "PYTHONVERBOSE": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with opened_store(settings):
+            pass
+        database = db.connect(settings)
+        deadline = time.monotonic() + 120
+        while (spiral := Trainables(database).find("spiral")) is None:
+            assert time.monotonic() < deadline
+            assert worker.poll() is None
+            time.sleep(0.1)
+        database.dispose()
+    finally:
+        worker.terminate()
+        worker.wait()
+    assert spiral.recipes["reference"]["epochs"] == 300
+    assert "recall:green" in spiral.metrics

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from types import FrameType
 from typing import Any
@@ -51,7 +52,7 @@ def serve(**overrides: Any) -> None:
     server = Server(config)
     # uvicorn raises it once more when it has ended; the workers are to end as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Supervisor(settings, workers):
+    with Supervisor(settings, workers), suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         sys.exit(STARTUP_FAILED)

@@ -236,6 +236,10 @@ RAW: dict[str, tuple[bytes, Place]] = {
     "overflow": (b'{"model": "dnn", "learning_rate": 1e400}', ["learning_rate"]),
     "NaN gate": (b'{"model": "dnn", "gate": {"threshold": NaN}}', ["gate", "threshold"]),
     "NaN setting": (b'{"model": "dnn", "config": {"hidden": NaN}}', ["config", "hidden"]),
+    "number of 401 digits": (
+        b'{"model": "dnn", "config": {"hidden": 1' + b"0" * 400 + b"}}",
+        ["config", "hidden"],
+    ),
     "digits": (b'{"model": "dnn", "seed": 1' + b"0" * 5000 + b"}", []),
     "depth": (b'{"model": "dnn", "config": ' + b'{"a":' * 20_000 + b"1" + b"}" * 20_001, []),
     "half a character": (b'{"model": "dnn", "recipe": "\\ud800"}', ["recipe"]),
