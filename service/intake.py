@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.errors import FieldError, InvalidInputError
+from service.errors import ConflictError, FieldError, InvalidInputError
 from service.job_schemas import ImportCreate, JobCreate
 from service.jobs import Job, Jobs
 from service.plans import Planner, example_of
@@ -79,7 +79,7 @@ class Intake:
         upload = plan["upload"] = self.uploads.keep(content)
         try:
             job = self.jobs.submit("import", model, asked, plan, key=key, fingerprint=fingerprint)
-        except BaseException:
+        except ConflictError:  # anything else may have happened after the job was queued
             self.uploads.remove(upload)
             raise
         if job.plan["upload"] != upload:  # of the same key, from a request at the same moment

@@ -211,12 +211,12 @@ def test_a_killed_worker_is_replaced_and_its_training_dies_with_it(
 
     if stage in IN_TRAINING:
         assert parent == worker.pid
-        assert eventually(lambda: is_gone(process)) < 5
+        assert eventually(lambda: is_gone(process)) < 15  # it is nice, and the machine may be busy
     killed_at = time.monotonic()
     site.start(*SELF, "worker")
     with opened(site.settings) as (jobs, _):
         eventually(lambda: jobs.get(number).attempts == 2)
-    assert time.monotonic() - killed_at < LEASE_S + PATIENCE_S / 10
+    assert time.monotonic() - killed_at < LEASE_S + 15
     assert_one_whole_version(site, number, undisturbed)
 
 
