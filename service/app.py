@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPIOffline(
         title="perceptd",
-        summary="Predictions of small PyTorch classifiers.",
+        summary="Small PyTorch classifiers: predictions, and retraining while they serve.",
         version=version("perceptd"),
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,

@@ -60,8 +60,11 @@ class Arguments:
         plan, settings = self.plan, self.settings
         arguments = ["--data-dir", self._path(settings.mnist_dir or settings.data_dir)]
         if plan.dataset is not None:
-            file = settings.data_dir / DATASETS / plan.dataset
-            arguments += ["--dataset", self._path(file) if file.is_file() else plan.dataset]
+            folder = settings.data_dir.resolve() / DATASETS
+            in_file = (folder / plan.dataset).is_file()
+            if in_file and not (self.folder / DATASETS).is_symlink():
+                (self.folder / DATASETS).symlink_to(folder)  # so that it is told by its name
+            arguments += ["--dataset", f"{DATASETS}/{plan.dataset}" if in_file else plan.dataset]
         if isinstance(plan, TrainPlan) and plan.feedback_until is not None:
             shape = self.repository.versions(self.model)[0].meta.spec.input.shape
             self.feedback.write(self.model, plan.feedback_until, shape, self.folder / FEEDBACK)

@@ -38,7 +38,7 @@ def check_admin(given: str | None, admin: SecretStr, predict: SecretStr | None) 
     """Raise `UnauthorizedError`, or `ForbiddenError` for a token that allows predictions only."""
     if given is not None and predict and _same(given, predict) and not _same(given, admin):
         raise ForbiddenError("this token allows predictions and feedback; this needs the admin's")
-    _check(given, (admin,), "`perceptd token` prints it")
+    _check(given, (admin,), "`perceptd token`, run where the server's store is, prints it")
 
 
 def check_predict(given: str | None, admin: SecretStr, predict: SecretStr | None) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from service.errors import ConflictError, FieldError, InvalidInputError
 from service.job_schemas import ImportCreate, JobCreate
 from service.jobs import Job, Jobs
-from service.plans import Planner, example_of
+from service.plans import Planner
 from service.uploads import Uploads
 from service.validation import told
 
@@ -35,7 +35,7 @@ class Intake:
         """
         asked = request.model_dump(mode="json", exclude_unset=True)
         fingerprint = _fingerprint("train", asked)
-        if earlier := self._earlier(key, fingerprint, example_of(request.model)):
+        if earlier := self._earlier(key, fingerprint, {"model": request.model}):
             return earlier
         plan = self.planner.training(request).model_dump(mode="json")
         return self.jobs.submit(

@@ -169,7 +169,9 @@ class Jobs:
         with db.updating(self._engine) as connection:
             job = get_job(connection, number, lock=True)
             if job.ended:
-                raise ConflictError(f"job {number} cannot be cancelled: it is {job.status}")
+                raise ConflictError(
+                    f"job {number} cannot be cancelled: it has ended ({job.status})"
+                )
             if job.status == "queued":
                 end(connection, job, "cancelled", reason="cancelled before it ran")
             elif job.lease_until and job.lease_until < db.now(connection):

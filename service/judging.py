@@ -71,6 +71,7 @@ class Judge:
             greater_is_better=self.plan.greater_is_better,
         )
         data = measured[0]["dataset"]
+        reason += f", on {data['rows']['test']:,} held-out rows of {data['name']}"
         verdict = Verdict(
             passed=passed,
             reason=reason,

@@ -91,8 +91,9 @@ class Planner:
         if production is None:
             raise ConflictError(f"{request.model} has no production version: promote one first")
         architecture = production.meta.architecture
-        check = _Check(request.model, example_of(request.model))
+        check = _Check(None)
         trainable = self._trainable(architecture, check, "model")
+        check = _Check({"model": request.model, "recipe": next(iter(trainable.recipes))})
         if request.recipe not in trainable.recipes:
             raise check.refuse("recipe", _one_of(trainable.recipes), request.recipe)
         recipe = trainable.recipes[request.recipe]
@@ -123,14 +124,15 @@ class Planner:
     def importing(self, model: str, request: ImportCreate, suffix: str) -> ImportPlan:
         """Raises `InvalidInputError`, `ConflictError` for a name that is none."""
         check_name(model)
-        check = _Check(model, f"curl -F file=@weights.pt -F architecture={model} ...")
+        known_architectures = self.trainables.names()
+        check = _Check(f"curl -F file=@weights.pt -F architecture={known_architectures[0]} ...")
         try:
             known = self.repository.versions(model)[0].meta.architecture
         except ModelNotFoundError:
             known = None
         architecture = request.architecture or known
         if architecture is None:
-            expected = f"the architecture of the new model {model}"
+            expected = f"{_one_of(known_architectures)}, for the new model {model}"
             raise check.refuse("architecture", expected, None)
         if known and architecture != known:
             raise check.refuse("architecture", f"{known}, as {model} has", architecture)
@@ -161,7 +163,11 @@ class Planner:
     def _trainable(self, architecture: str, check: "_Check", field: str) -> Trainable:
         trainable = self.trainables.find(architecture)
         if trainable is None:
-            raise check.refuse(field, "an architecture that a worker knows", architecture)
+            expected = (
+                f"{_one_of(self.trainables.names())} (a package's own is known once a worker was "
+                "started where it is installed)"
+            )
+            raise check.refuse(field, expected, architecture)
         return trainable
 
     def _parent(
@@ -184,7 +190,8 @@ class Planner:
             return name
         if DATASET_FILE.fullmatch(name) and self.dataset_file(name).is_file():
             return name
-        files = f"a CSV or NPZ file in {DATASETS}/ of the store"
+        there = sorted(path.name for path in self.dataset_file("").glob("*.[cn][sp][vz]"))
+        files = f"a CSV or NPZ file in {DATASETS}/ of the store ({', '.join(there[:10]) or 'none'})"
         raise check.refuse("dataset", f"{_one_of(trainable.datasets)} or {files}", name)
 
     def dataset_file(self, name: str) -> Path:
@@ -193,9 +200,8 @@ class Planner:
 
 @dataclass(frozen=True)
 class _Check:
-    """Refuses what is wrong with a request for a model, with an example that works."""
+    """Refuses what is wrong with a request, with an example that works where there is one."""
 
-    model: str
     example: Any
 
     def refuse(self, field: str, expected: str, got: object) -> InvalidInputError:
@@ -225,11 +231,6 @@ class _Check:
 
     def _refused(self, loc: list[str | int], expected: str, got: str) -> InvalidInputError:
         return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], self.example)
-
-
-def example_of(model: str) -> dict[str, Any]:
-    """A body for `POST /jobs` that works."""
-    return {"model": model, "recipe": "fast"}
 
 
 def _one_of(names: Any) -> str:

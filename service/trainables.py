@@ -30,6 +30,13 @@ class Trainables:
             return Trainable.model_validate(said)
         return next((one for one in trainable.shipped() if one.architecture == architecture), None)
 
+    def names(self) -> list[str]:
+        """Every architecture that a worker knows."""
+        query = select(tables.trainables.c.architecture)
+        with db.reading(self._engine) as connection:
+            said = connection.execute(query).scalars()
+            return sorted({*said, *(one.architecture for one in trainable.shipped())})
+
     def write(self, trainables: Sequence[Trainable]) -> None:
         """Replace what is known of these architectures."""
         with db.writing(self._engine) as connection:

@@ -18,8 +18,8 @@ from service.settings import Settings, is_loopback
 URL = click.option(
     "--url",
     envvar="PERCEPTD_URL",
-    default="http://127.0.0.1:8000",
-    show_default=True,
+    default=lambda: f"http://127.0.0.1:{os.environ.get('PERCEPTD_PORT', '8000')}",
+    show_default="http://127.0.0.1 and PERCEPTD_PORT or 8000",
     show_envvar=True,
     help="Where the server answers.",
 )

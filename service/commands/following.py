@@ -100,6 +100,8 @@ def status_of(data: dict[str, Any]) -> str:
     words = [data["status"]]
     if data.get("attempts", 1) > 1:
         words.append(f"attempt {data['attempts']}")
+    if data.get("version"):
+        words.append(f"version {data['version']}")
     if data.get("promotion"):
         words.append(data["promotion"])
     return ", ".join(words) + (f": {data['reason']}" if data.get("reason") else "")

@@ -504,7 +504,7 @@ def test_a_cancellation_waits_for_the_transaction_that_ends_the_job(
         with one.holding(job) as connection:
             cancelling = pool.submit(Jobs(elsewhere).cancel, job.id)
             one.succeed(job, "skipped", "no promotion was asked for", connection)
-        with pytest.raises(ConflictError, match="it is succeeded"):
+        with pytest.raises(ConflictError, match=r"it has ended \(succeeded\)"):
             cancelling.result()
     assert told(jobs, job) == ["queued", "running", "succeeded"]
     elsewhere.dispose()

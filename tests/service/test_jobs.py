@@ -146,7 +146,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(
     jobs.submit("train", "dnn", REQUEST, PLAN)
     end(jobs, claims)
     before, events = jobs.get(1), jobs.events(1)
-    with pytest.raises(ConflictError, match=f"it is {before.status}"):
+    with pytest.raises(ConflictError, match=rf"it has ended \({before.status}\)"):
         jobs.cancel(1)
     assert (jobs.get(1), jobs.events(1)) == (before, events)
 

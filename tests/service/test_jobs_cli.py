@@ -371,7 +371,7 @@ def test_following_goes_on_after_a_restart_without_gap_or_repeat(
         "epoch 2 of 4",
         "epoch 3 of 4",
         "  three",
-        "job 1: succeeded, skipped: the job asks for no promotion",
+        "job 1: succeeded, version 2, skipped: the job asks for no promotion",
     ]
 
 
@@ -393,7 +393,7 @@ def test_a_worker_trains_what_was_submitted_while_it_is_followed(site: Site) -> 
         "epoch 1 of 2",
         "epoch 2 of 2",
     ]
-    assert last == f"job {number}: succeeded, skipped: the job asks for no promotion"
+    assert last == f"job {number}: succeeded, version 2, skipped: the job asks for no promotion"
     shown = site.perceptd("jobs", "show", number).stdout
     assert "version       2" in shown
 

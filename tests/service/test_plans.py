@@ -292,9 +292,9 @@ def test_an_architecture_that_no_worker_knows_cannot_be_trained(
 ) -> None:
     spiral = altered(tmp_path / "spiral", architecture="spiral")
     planner.repository.register(spiral, "spiral")
-    with pytest.raises(InvalidInputError, match="an architecture that a worker knows"):
+    with pytest.raises(InvalidInputError, match="is known once a worker was started"):
         plan(planner, "spiral")
-    with pytest.raises(InvalidInputError, match="an architecture that a worker knows"):
+    with pytest.raises(InvalidInputError, match="is known once a worker was started"):
         planner.importing("new", ImportCreate(architecture="spiral"), ".pt")
     planner.trainables.write([described(architecture="spiral")])
     assert plan(planner, "spiral").architecture == "spiral"
