@@ -371,7 +371,7 @@ def test_following_goes_on_after_a_restart_without_gap_or_repeat(
         "epoch 2 of 4",
         "epoch 3 of 4",
         "  three",
-        "job 1: succeeded, version 2, skipped: the job asks for no promotion",
+        "job 1: succeeded, skipped: the job asks for no promotion",
     ]
 
 
