@@ -1,14 +1,13 @@
 """The application, built from its parts; nothing happens at import."""
 
-import asyncio
 import functools
 import logging
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from anyio import to_thread
+from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
@@ -46,12 +45,11 @@ def create_app(settings: Settings) -> FastAPI:
         await to_thread.run_sync(repository.prepare)
         app.state.admin_token = await to_thread.run_sync(auth.admin_token, settings)
         await to_thread.run_sync(engine.refresh)
-        following = asyncio.create_task(follow(engine))
-        yield
-        app.state.closing.set()
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        async with create_task_group() as tasks:  # waits for a thread that still reads
+            tasks.start_soon(follow, engine)
+            yield
+            app.state.closing.set()
+            tasks.cancel_scope.cancel()
         database.dispose()
 
     app = FastAPIOffline(
@@ -89,7 +87,7 @@ async def follow(engine: Engine) -> None:
     """Serve what becomes production, whoever promoted it; an absent database changes nothing."""
     away = False
     while True:
-        await asyncio.sleep(REFRESH_SECONDS)
+        await sleep(REFRESH_SECONDS)
         try:
             await to_thread.run_sync(engine.refresh)
             away = False
