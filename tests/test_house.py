@@ -28,6 +28,7 @@ TORCH_FREE = {
     "registry",
     "mnist",
     "trainable",
+    "terminal",
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {

@@ -34,7 +34,7 @@ def import_file(
     *,
     dataset: str | None,
     data_dir: Path,
-    config: dict[str, Any],
+    config: dict[str, Any] | None,
     out: Path | None,
     progress: str,
 ) -> None:
@@ -42,7 +42,7 @@ def import_file(
     began = time.monotonic()
     architecture = registry.load(name)
     target = free_target(out, name)
-    settings = parse(architecture.config, config, "--set")
+    settings = parse(architecture.config, config or {}, "--set")
     module = import_module(architecture, settings, file)
     data = import_data(architecture, dataset, data_dir)
     head = architecture.spec.head

@@ -1,6 +1,5 @@
 """The command line's options, and what their values stand for."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ import click
 from pydantic import BaseModel, ValidationError
 
 from models import checkpoint
+from models.terminal import SET
 from training import recipes
 from training.recipes import Recipe
 
@@ -17,20 +17,6 @@ SCRATCH = "scratch"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Parsed = TypeVar("Parsed", bound=BaseModel)
-
-
-def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE, each value as JSON where it is JSON, else as text."""
-    settings = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{value!r}: expected NAME=VALUE, such as hidden=8")
-        try:
-            settings[key] = json.loads(text)
-        except json.JSONDecodeError:
-            settings[key] = text
-    return settings
 
 
 DATA_DIR = click.option(
@@ -69,14 +55,7 @@ PROGRESS = click.option(
 SHARED_OPTIONS = [
     DATASET,
     DATA_DIR,
-    click.option(
-        "--set",
-        "config",
-        multiple=True,
-        metavar="NAME=VALUE",
-        callback=pairs,
-        help="Change the network: hidden=8, activation=tanh, channels=[16,32]. Repeatable.",
-    ),
+    SET,
     click.option(
         "--out",
         type=click.Path(path_type=Path),

@@ -1,7 +1,6 @@
 """How a training tells what it does: a bar for people, JSON lines for programs."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from models.checkpoint import Meta
+from models.terminal import EpochBar, epoch_words
 
 if TYPE_CHECKING:
     from training.train import Progress
@@ -43,26 +43,22 @@ class BarReporter:
     """A live bar with loss, accuracy and time left; plain lines where it is no terminal."""
 
     def __init__(self, epochs: int) -> None:
-        self._bar = click.progressbar(
-            length=epochs,
-            label="epochs",
-            show_pos=True,
-            show_eta=False,  # click guesses from whole seconds; the training knows
-            item_show_func=_figures,
-            hidden=not sys.stdout.isatty(),
-        )
-        self._drawn = 0
+        self._bar = EpochBar(epochs)
 
     def finish(self) -> None:
-        if self._drawn:
-            self._bar.render_finish()
+        self._bar.finish()
 
     def event(self, name: str, text: str, **facts: Any) -> None:
         click.echo(text)
 
     def epoch(self, progress: "Progress") -> None:
-        self._bar.update(progress.point.epoch - self._drawn, progress)
-        self._drawn = progress.point.epoch
+        point = progress.point
+        words = epoch_words(
+            loss=point.loss,
+            test_accuracy=point.test_accuracy,
+            seconds_left=progress.seconds_left,
+        )
+        self._bar.draw(point.epoch, words)
 
 
 @contextmanager
@@ -95,14 +91,4 @@ def summary(metrics: dict[str, dict[str, float]]) -> str:
     return "".join(
         f", {split} loss {values['loss']:.4f} accuracy {values['accuracy']:.4f}"
         for split, values in metrics.items()
-    )
-
-
-def _figures(progress: "Progress | None") -> str | None:
-    if progress is None:
-        return None
-    point = progress.point
-    return (
-        f"loss {point.loss:.4f}  held-out accuracy {point.test_accuracy:.4f}"
-        f"  {progress.seconds_left:.0f} s left"
     )

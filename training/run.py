@@ -29,7 +29,7 @@ def train_model(
     dataset: str | None,
     data_dir: Path,
     feedback: Path | None,
-    config: dict[str, Any],
+    config: dict[str, Any] | None,
     out: Path | None,
     device: str,
     start_from: str,
@@ -41,7 +41,9 @@ def train_model(
     target = free_target(out, name)
     plan = parse_recipe(name, recipe, dataset, hyperparameters)
     parent = None if start_from == SCRATCH else parent_of(architecture, Path(start_from))
-    settings = parse(architecture.config, {**(parent.config if parent else {}), **config}, "--set")
+    settings = parse(
+        architecture.config, {**(parent.config if parent else {}), **(config or {})}, "--set"
+    )
     data = datasets.load(plan.dataset, architecture.spec, data_dir)
     if feedback:
         data = with_feedback(architecture.spec, data, feedback)

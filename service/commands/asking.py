@@ -74,20 +74,6 @@ def tell(answer: BaseModel, text: str, *, as_json: bool) -> None:
     click.echo(answer.model_dump_json() if as_json else text)
 
 
-def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
-    """NAME=VALUE, each value as JSON where it is JSON, else as text; None where there is none."""
-    settings = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{value!r}: expected NAME=VALUE, such as hidden=8")
-        try:
-            settings[name] = json.loads(text)
-        except json.JSONDecodeError:
-            settings[name] = text
-    return settings or None
-
-
 def parse_gate(_: click.Context, __: click.Parameter, value: str | None) -> Any:
     """`always`, `never`, an object as JSON, or the metric that a gate compares."""
     if value is None or value in ("always", "never"):
@@ -99,15 +85,6 @@ def parse_gate(_: click.Context, __: click.Parameter, value: str | None) -> Any:
     except json.JSONDecodeError as error:
         raise click.BadParameter(f"{value!r} is no JSON: {error}") from None
 
-
-SET = click.option(
-    "--set",
-    "config",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=pairs,
-    help="Change the network: hidden=8, activation=tanh, channels=[16,32]. Repeatable.",
-)
 
 GATE = click.option(
     "--gate",

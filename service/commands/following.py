@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from models.terminal import EpochBar, epoch_words
 from service.client import Client
 from service.job_schemas import JobProgress
 from service.jobs import Event
@@ -55,7 +56,7 @@ class Ticker:
         elif event.kind == "epoch" and sys.stdout.isatty():
             progress = JobProgress.model_validate(event.data)
             self._bar = self._bar or EpochBar(progress.epochs)
-            self._bar.draw(progress)
+            self._bar.draw(progress.epoch, figures(progress))
         else:
             self.close()
             click.echo(self._line(event))
@@ -76,25 +77,6 @@ class Ticker:
         return f"job {self._number}: {status_of(event.data)}"
 
 
-class EpochBar:
-    """A live bar with loss, accuracy and time left."""
-
-    def __init__(self, epochs: int) -> None:
-        self._bar = click.progressbar(
-            length=epochs,
-            label="epochs",
-            show_pos=True,
-            show_eta=False,  # click guesses from whole seconds; the training knows
-            item_show_func=figures,
-        )
-
-    def draw(self, progress: JobProgress) -> None:
-        self._bar.update(progress.epoch - self._bar.pos, progress)
-
-    def finish(self) -> None:
-        self._bar.render_finish()
-
-
 def status_of(data: dict[str, Any]) -> str:
     """A change of status, in words."""
     words = [data["status"]]
@@ -111,12 +93,11 @@ def epoch_of(progress: JobProgress) -> str:
     return f"epoch {progress.epoch} of {progress.epochs}  {figures(progress)}"
 
 
-def figures(progress: JobProgress | None) -> str | None:
-    if progress is None:  # of a bar that has not moved yet
-        return None
-    return (
-        f"loss {progress.loss:.4f}  held-out accuracy {progress.test_accuracy:.4f}"
-        f"  {progress.seconds_left:.0f} s left"
+def figures(progress: JobProgress) -> str:
+    return epoch_words(
+        loss=progress.loss,
+        test_accuracy=progress.test_accuracy,
+        seconds_left=progress.seconds_left,
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import click
 
+from models.terminal import SET
 from service.client import Client
-from service.commands.asking import AS_JSON, DATASET, FOLLOW, GATE, SET, asks_server, tell
+from service.commands.asking import AS_JSON, DATASET, FOLLOW, GATE, asks_server, tell
 from service.commands.following import epoch_of, follow_job, verdict
 from service.job_schemas import JobDetail, JobPublic
 from service.jobs import Status
