@@ -1,11 +1,18 @@
-"""A real server in a thread of the tests, asked over real HTTP."""
+"""Real servers, in a thread of the tests or as a process, asked over real HTTP."""
 
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
+import pytest
 import uvicorn
 
 from service import db
@@ -55,6 +62,32 @@ def running(settings: Settings) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serving(
+    data_dir: Path, port: int = 0, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server without workers as a process that can be killed, and its address."""
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+    variables = {"PERCEPTD_DATA_DIR": str(data_dir), "PERCEPTD_WORKERS": "0", **(environment or {})}
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **variables},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stderr
+        try:
+            for line in process.stderr:
+                if found := re.search(r"Uvicorn running on (http://[\d.]+:\d+)", line):
+                    yield process, found[1]
+                    break
+            else:
+                pytest.fail("the server did not start")
+        finally:
+            process.send_signal(signal.SIGTERM)
 
 
 @contextmanager

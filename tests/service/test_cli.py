@@ -2,7 +2,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -20,6 +19,7 @@ from service.__main__ import main
 from service.commands.asking import token_for
 from service.repository import PRETRAINED
 from service.settings import Settings
+from tests.server import serving
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -229,23 +229,10 @@ def test_help_explains(data_dir: Path, args: list[str]) -> None:
 
 
 def test_serve_answers_and_ends_on_sigterm(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--port", "0", "--data-dir", str(tmp_path)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr
-    try:
-        for line in process.stderr:
-            if "Uvicorn running on" in line:
-                url = line.split()[4]
-                break
+    with serving(tmp_path) as (process, url):
         answer = httpx.post(f"{url}/predict", json={"model": "xor", "inputs": [[1, -1]]})
         assert answer.json()["predictions"] == [{"label": "1", "index": 1}]
-    finally:
         process.send_signal(signal.SIGTERM)
-        log = process.stderr.read()
-        process.stderr.close()
-    assert process.wait() in (0, -signal.SIGTERM)
+        _, log = process.communicate()
+    assert process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in log

@@ -18,7 +18,7 @@ from service.claims import Claims
 from service.jobs import Event, Job, Jobs
 from service.settings import Settings
 from service.worker import Worker
-from tests.server import running
+from tests.server import running, serving
 from tests.service.test_cli import Result, perceptd
 
 VERDICT = {
@@ -118,30 +118,6 @@ def wait_for_line(process: subprocess.Popen[str], start: str) -> list[str]:
         if line.startswith(start):
             return lines
     pytest.fail(f"no line {start!r} among {lines}")
-
-
-@contextmanager
-def serving(settings: Settings, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server as a process that can be killed, and its port."""
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    environment = {"PERCEPTD_DATA_DIR": str(settings.data_dir), "PERCEPTD_WORKERS": "0"}
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stderr
-        try:
-            for line in process.stderr:
-                if found := re.search(r"Uvicorn running on http://[\d.]+:(\d+)", line):
-                    yield process, int(found[1])
-                    break
-            else:
-                pytest.fail("the server did not start")
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def screen_of(terminal: int) -> list[str]:
@@ -342,8 +318,7 @@ def test_following_goes_on_after_a_restart_without_gap_or_repeat(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     settings = Settings(data_dir=tmp_path)
-    with serving(settings) as (server, port), store_of(settings) as (_, claims):
-        url = f"http://127.0.0.1:{port}"
+    with serving(tmp_path) as (server, url), store_of(settings) as (_, claims):
         made = perceptd("jobs", "submit", "dnn", "--url", url, "--json", data_dir=tmp_path)
         job = claims.claim()
         assert job is not None
@@ -354,7 +329,7 @@ def test_following_goes_on_after_a_restart_without_gap_or_repeat(
             server.send_signal(number)
             server.wait(60)
             beat(claims, job, epoch(2))  # while there is no server
-            with serving(settings, port):
+            with serving(tmp_path, int(url.rpartition(":")[2])):
                 seen += wait_for_line(process, "epoch 2")
                 beat(claims, job, epoch(3), log("three"))
                 with claims.holding(job) as connection:

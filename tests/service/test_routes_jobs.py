@@ -1,8 +1,5 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +15,7 @@ from service.claims import Claims
 from service.jobs import Event, Job, Jobs
 from service.repository import PRETRAINED, Repository
 from service.settings import Settings
-from tests.server import running
+from tests.server import running, serving
 from tests.service.admin import (
     ADMIN,
     AS_ADMIN,
@@ -662,37 +659,18 @@ def test_many_streams_hold_up_neither_each_other_nor_predictions(
 
 
 def test_a_server_told_to_end_ends_its_streams_first(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--port", "0", "--data-dir", str(tmp_path)],
-        env={
-            **os.environ,
-            "PERCEPTD_WORKERS": "0",
-            "PERCEPTD_ADMIN_TOKEN": ADMIN,
-            "PERCEPTD_PREDICT_TOKEN": PREDICT,
-        },
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr
-    try:
-        for line in process.stderr:
-            if "Uvicorn running on" in line:
-                url = line.split()[4]
-                break
-        with httpx.Client(base_url=url, headers=AS_ADMIN, timeout=30) as client:
-            number = submit(client)
-            with following(client, number) as events:
-                assert next(events)[0] == 1
-                asked_at = time.monotonic()
-                process.send_signal(signal.SIGTERM)
-                assert list(events) == []
-            log = process.stderr.read()
-            process.wait()
-            assert time.monotonic() - asked_at < 3
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+    tokens = {"PERCEPTD_ADMIN_TOKEN": ADMIN, "PERCEPTD_PREDICT_TOKEN": PREDICT}
+    with (
+        serving(tmp_path, environment=tokens) as (process, url),
+        httpx.Client(base_url=url, headers=AS_ADMIN, timeout=30) as client,
+    ):
+        number = submit(client)
+        with following(client, number) as events:
+            assert next(events)[0] == 1
+            asked_at = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert list(events) == []
+        _, log = process.communicate()
+        assert time.monotonic() - asked_at < 3
     assert process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in log
