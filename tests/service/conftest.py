@@ -1,4 +1,4 @@
-"""A database with today's tables, on both kinds."""
+"""A database with today's tables, on both kinds, and the jobs in it."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from service import db
+from service.jobs import Jobs
 from service.settings import Settings
 
 
@@ -15,3 +16,8 @@ def database(store_settings: Settings) -> Iterator[Engine]:
     db.migrate(engine, store_settings.data_dir)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def jobs(database: Engine) -> Jobs:
+    return Jobs(database)

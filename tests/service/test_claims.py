@@ -25,11 +25,6 @@ class Boom(Exception):  # noqa: N818 - what a test raises
 
 
 @pytest.fixture
-def jobs(database: Engine) -> Jobs:
-    return Jobs(database)
-
-
-@pytest.fixture
 def one(database: Engine) -> Claims:
     return Claims(database, "one", lease_s=60, max_attempts=3)
 
@@ -37,6 +32,24 @@ def one(database: Engine) -> Claims:
 @pytest.fixture
 def two(database: Engine) -> Claims:
     return Claims(database, "two", lease_s=60, max_attempts=3)
+
+
+@pytest.fixture
+def race(store_settings: Settings) -> Iterator[Callable[[], list[Job]]]:
+    """Lets workers with connections of their own claim at once; the jobs that they got."""
+    racers = 4
+    together = threading.Barrier(racers, timeout=30)
+    databases = [db.connect(store_settings) for _ in range(racers)]
+
+    def claim(number: int) -> Job | None:
+        claims = Claims(databases[number], f"racer {number}", lease_s=60, max_attempts=100)
+        together.wait()
+        return claims.claim()
+
+    with ThreadPoolExecutor(racers) as pool:
+        yield lambda: [job for job in pool.map(claim, range(racers)) if job]
+    for database in databases:
+        database.dispose()
 
 
 @pytest.fixture
@@ -132,32 +145,21 @@ def test_a_model_has_one_running_job_and_the_others_do_not_wait(
 
 
 def test_claimers_that_race_never_run_two_jobs_of_one_model(
-    jobs: Jobs, one: Claims, store_settings: Settings
+    jobs: Jobs, database: Engine, race: Callable[[], list[Job]]
 ) -> None:
-    racers, models = 4, ("dnn", "xor")
-    together = threading.Barrier(racers, timeout=30)
-    databases = [db.connect(store_settings) for _ in range(racers)]
-
-    def race(number: int) -> Job | None:
-        claims = Claims(databases[number], f"racer {number}", lease_s=60, max_attempts=3)
-        together.wait()
-        return claims.claim()
-
-    with ThreadPoolExecutor(racers) as pool:
-        for _ in range(12):
-            for model in models * 2:
-                submit(jobs, model)
-            won = [job for job in pool.map(race, range(racers)) if job]
-            running = [job for job in jobs.unfinished() if job.status in HELD]
-            assert sorted(job.id for job in won) == sorted(job.id for job in running)
-            assert won
-            assert len({job.model for job in won}) == len(won)
-            for job in won:
-                assert told(jobs, job) == ["queued", "running"]
-                jobs.cancel(job.id)
-                Claims(databases[0], job.worker or "", 60, 3).cancelled(job)
-    for database in databases:
-        database.dispose()
+    models = ("dnn", "xor")
+    for _ in range(12):
+        for model in models * 2:
+            submit(jobs, model)
+        won = race()
+        running = [job for job in jobs.unfinished() if job.status in HELD]
+        assert sorted(job.id for job in won) == sorted(job.id for job in running)
+        assert won
+        assert len({job.model for job in won}) == len(won)
+        for job in won:
+            assert told(jobs, job) == ["queued", "running"]
+            jobs.cancel(job.id)
+            Claims(database, job.worker or "", 60, 3).cancelled(job)
 
 
 def test_a_lease_that_lasts_is_left_alone(jobs: Jobs, one: Claims, two: Claims) -> None:
@@ -226,32 +228,19 @@ def test_a_lost_job_that_was_being_cancelled_is_cancelled(
 
 
 def test_workers_that_find_a_lost_job_together_release_it_once(
-    jobs: Jobs, database: Engine, store_settings: Settings
+    jobs: Jobs, database: Engine, race: Callable[[], list[Job]]
 ) -> None:
-    racers = 4
-    together = threading.Barrier(racers, timeout=30)
-    databases = [db.connect(store_settings) for _ in range(racers)]
-
-    def race(number: int) -> Job | None:
-        claims = Claims(databases[number], f"racer {number}", lease_s=60, max_attempts=100)
-        together.wait()
-        return claims.claim()
-
     job = submit(jobs)
     claimed(Claims(database, "one", lease_s=60, max_attempts=100))
-    with ThreadPoolExecutor(racers) as pool:
-        for attempts in range(1, 11):
-            before = jobs.get(job.id)
-            assert before.attempts == attempts
-            expire(database, job)
-            won = [job for job in pool.map(race, range(racers)) if job]
-            # On PostgreSQL whoever comes second may find the job locked, and takes it next time.
-            won = won or [claimed(Claims(database, "late", lease_s=60, max_attempts=100))]
-            assert len(won) == 1
-            assert jobs.get(job.id).events == before.events + 2
+    for attempts in range(1, 11):
+        before = jobs.get(job.id)
+        assert before.attempts == attempts
+        expire(database, job)
+        # On PostgreSQL whoever comes second may find the job locked, and takes it next time.
+        won = race() or [claimed(Claims(database, "late", lease_s=60, max_attempts=100))]
+        assert len(won) == 1
+        assert jobs.get(job.id).events == before.events + 2
     told(jobs, job)
-    for engine in databases:
-        engine.dispose()
 
 
 def test_a_beat_renews_the_lease_and_records(

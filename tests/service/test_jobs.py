@@ -19,11 +19,6 @@ PLAN = {"architecture": "dnn", "epochs": 3, "batch_size": None}
 
 
 @pytest.fixture
-def jobs(database: Engine) -> Jobs:
-    return Jobs(database)
-
-
-@pytest.fixture
 def claims(database: Engine) -> Claims:
     return Claims(database, "worker", lease_s=60, max_attempts=3)
 
