@@ -47,14 +47,13 @@ class TrainingProcess:
         budget: Budget,
         command: Sequence[str],
     ) -> None:
-        threads = str(budget.threads)
         self._process = subprocess.Popen(  # noqa: S603 - no shell, and words from a checked plan
             [*command, *arguments],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**_environment(), "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            env=_environment(budget),
             # A group, to be stopped as one; no session, in which Linux would nice it for itself.
             process_group=0,
         )
@@ -151,9 +150,16 @@ class TrainingProcess:
         return {"event": "log", "line": text, "stream": name}
 
 
-def _environment() -> dict[str, str]:
+def _environment(budget: Budget) -> dict[str, str]:
     """This process's own, without tokens and the database's password: foreign files are read."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PERCEPTD_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PERCEPTD_")}
+    threads = str(budget.threads)
+    return {
+        **kept,
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "PYTHONUNBUFFERED": "1",  # the last words of one that is killed are heard as well
+    }
 
 
 def machine_memory_mb() -> int:

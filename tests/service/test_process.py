@@ -1,6 +1,7 @@
 """Processes under control: what they say, what they may take, and how they end."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +55,15 @@ def test_events_and_lines_are_told_apart_and_none_is_lost(start: Start) -> None:
     assert said[0] == {"event": "epoch", "epoch": 1}
     assert [event.get("line") for event in said[1:]] == ['{"event": 5}', "{broken", "plain", "�"]
     assert list(process.log) == ['{"event": 5}', "{broken", "plain", "�"]
+
+
+def test_the_last_words_of_a_killed_process_are_heard(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    process = start("import os\nprint('almost done')\nos.kill(os.getpid(), 9)")
+    assert ended(process)[0] == -signal.SIGKILL
+    assert list(process.log) == ["almost done"]
 
 
 def test_a_flood_of_garbage_is_taken_in_parts_and_only_its_end_is_kept(start: Start) -> None:
