@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
+from service import db
 from service.settings import Settings
 from tests.server import running
 
@@ -52,7 +53,7 @@ def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S
     if not (url := os.environ.get(POSTGRES)):
         pytest.skip(f"{POSTGRES} names no PostgreSQL server")
     schema = f"test_{uuid4().hex}"
-    admin = create_engine(url)
+    admin = db.connect(Settings(database_url=url))
     with admin.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
     try:
