@@ -73,7 +73,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def now(connection: Connection) -> datetime:
     """The database's own time, which all its machines share; for SQLite that is this machine's."""
     if connection.dialect.name == "postgresql":
-        return connection.execute(text("SELECT clock_timestamp()")).scalar_one()  # type: ignore[no-any-return]
+        instant: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return instant
     return datetime.now(UTC)
 
 

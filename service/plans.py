@@ -240,9 +240,8 @@ def _one_of(names: Any) -> str:
 def _is_number(checker: TypeChecker, value: object) -> bool:
     """JSON has no NaN and no infinities, which Python's reader lets pass."""
     known = Draft202012Validator.TYPE_CHECKER
-    return known.is_type(value, "number") and (
-        isinstance(value, int) or math.isfinite(value)  # type: ignore[arg-type]
-    )
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return finite and known.is_type(value, "number")
 
 
 _Validator = extend(  # type: ignore[no-untyped-call]

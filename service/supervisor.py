@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from service.settings import Settings
 
-WORKER = (sys.executable, "-P", "-m", "service", "worker", "--stop-on-eof")
+WORKER: Sequence[str] = (sys.executable, "-P", "-m", "service", "worker", "--stop-on-eof")
 PAUSE_S = 1.0  # before a worker that died is started again; doubled with each early death, up to
 LONGEST_PAUSE_S = 30.0
 GOOD_S = 60.0  # a worker that lived for so long did not die early

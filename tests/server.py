@@ -28,9 +28,9 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.listening = threading.Event()
 
-    async def startup(self, *args: object, **kwargs: object) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
-            await super().startup(*args, **kwargs)  # type: ignore[arg-type]
+            await super().startup(sockets)
         finally:
             self.listening.set()
 

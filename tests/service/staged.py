@@ -64,7 +64,7 @@ def serve() -> None:
     from service import supervisor
     from service.__main__ import main
 
-    supervisor.WORKER = (*SELF, "worker", "--stop-on-eof")  # type: ignore[assignment]
+    supervisor.WORKER = (*SELF, "worker", "--stop-on-eof")
     sys.argv = ["perceptd", "serve"]
     main()
 
