@@ -1,6 +1,7 @@
 """An exported graph, opened in ONNX Runtime."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 # At import already, ONNX Runtime opens a database of usage events in the home folder, to be sent to
@@ -14,8 +15,22 @@ ERRORS_ONLY = 3  # onnxruntime's severity
 
 def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     """A session on the CPU. It may be run from several threads at once."""
+    share_memory()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def share_memory() -> None:
+    """Give all sessions one arena: each would keep what its own largest batch took."""
+    device = onnxruntime.OrtMemoryInfo(
+        "Cpu",
+        onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+        0,
+        onnxruntime.OrtMemType.DEFAULT,
+    )
+    onnxruntime.create_and_register_allocator(device, None)
