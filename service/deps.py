@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
 from service.auth import check_admin, check_any, check_predict
+from service.batcher import Caller
+from service.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
 from service.engine import Engine
 from service.errors import UnsupportedMediaTypeError
 from service.feedback import Feedback
@@ -130,5 +132,21 @@ async def read_feedback(body: JsonBodyDep, engine: EngineDep) -> FeedbackRequest
     return engine.schemas.parse(body, FeedbackRequest)
 
 
+async def get_caller(
+    request: Request,
+    timeout_ms: Annotated[
+        int | None,
+        Header(
+            alias=TIMEOUT_HEADER,
+            ge=1,
+            le=MAX_TIMEOUT_MS,
+            description="Milliseconds within which the answer is of use; later it is a 504.",
+        ),
+    ] = None,
+) -> Caller:
+    return caller(request.receive, timeout_ms)
+
+
 PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
 FeedbackRequestDep = Annotated[FeedbackRequest, Depends(read_feedback)]

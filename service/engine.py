@@ -8,16 +8,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
-from numpy.typing import NDArray
 
 from models.checkpoint import CheckpointError, Meta
 from models.preprocessing import from_numbers
-from models.spec import ModelSpec, decide
+from models.spec import Head, ModelSpec, decide
 from service import runtimes
+from service.answers import Answer, Rows
+from service.batcher import NOBODY, Batcher, Caller
+from service.decoder import Decoder
 from service.errors import (
     ConflictError,
     FieldError,
@@ -29,21 +32,13 @@ from service.errors import (
 )
 from service.repository import Repository
 from service.request_schemas import RequestSchemas, example_of
-from service.runtimes import Device, Rows, Runtime, RuntimeName
+from service.runtimes import Device, Runtime, RuntimeName
 from service.settings import Settings
 
 RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a version says of some rows: class index (N,) and probabilities (N, K)."""
-
-    indices: NDArray[np.intp]
-    probabilities: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,24 +49,38 @@ class LoadedVersion:
     version: int
     meta: Meta
     runtime: Runtime
+    batcher: Batcher
 
     @property
     def spec(self) -> ModelSpec:
         return self.meta.spec
 
-    def answer(self, rows: Rows, max_batch_size: int) -> Answer:
-        """Answer all rows, or raise `InvalidInputError` where numbers overflow the network."""
-        parts = [
-            self.runtime.run(rows[first : first + max_batch_size])
-            for first in range(0, len(rows), max_batch_size)
-        ]
-        probabilities = np.concatenate(parts)
-        if not np.isfinite(probabilities).all():
-            row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
-            expected = f"numbers that {self.model} can compute with"
-            error = FieldError(loc=["inputs", row], expected=expected, got="an overflow")
-            raise InvalidInputError.of([error], example_of(self.model, self.spec))
-        return Answer(decide(probabilities, self.spec.head), probabilities)
+    async def answer(self, rows: Rows, caller: Caller = NOBODY) -> Answer:
+        """Answer all rows, together with those of other requests.
+
+        Raises `InvalidInputError` where numbers overflow the network, `QueueFullError`,
+        `DeadlineExceededError`.
+        """
+        return self.checked(await self.batcher.submit(rows, caller))
+
+    def checked(self, answer: Answer) -> Answer:
+        """The answer. Raises `InvalidInputError` where numbers overflow the network."""
+        if not answer.finite:
+            overflowed = np.flatnonzero(~np.isfinite(answer.probabilities).all(axis=1)).tolist()
+            if overflowed:
+                expected = f"numbers that {self.model} can compute with"
+                error = FieldError(
+                    loc=["inputs", overflowed[0]], expected=expected, got="an overflow"
+                )
+                raise InvalidInputError.of([error], example_of(self.model, self.spec))
+        return answer
+
+
+def compute(runtime: Runtime, head: Head, rows: Rows) -> Answer:
+    """Answer one batch."""
+    probabilities = runtime.run(rows)
+    finite = bool(np.isfinite(probabilities).all())
+    return Answer(decide(probabilities, head), probabilities, finite)
 
 
 class Engine:
@@ -83,6 +92,7 @@ class Engine:
         self._settings = settings
         self._production: dict[str, LoadedVersion] = {}
         self.schemas = RequestSchemas({}, {}, settings.max_rows)
+        self.decoder = Decoder({}, settings.max_rows)
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._failures: dict[str, str] = {}
         self._wanted: dict[str, int] = {}
@@ -137,7 +147,14 @@ class Engine:
         schemas = RequestSchemas(specs, absent, self._settings.max_rows)
         # What a request is checked by comes last: what it then asks for is there.
         self._production, self._failures, self._wanted = production, failures, wanted
-        self.schemas = schemas
+        self.schemas, self.decoder = schemas, Decoder(specs, self._settings.max_rows)
+
+    def serving(self, model: str, version: int | None = None) -> LoadedVersion | None:
+        """The production version, or the one of that number, if it is loaded."""
+        serving = self._production.get(model)
+        if serving and version in (None, serving.version):
+            return serving
+        return self._pinned.get((model, version)) if version else None
 
     async def find(self, model: str, version: int | None = None) -> LoadedVersion:
         """The production version, or the one of that number, loaded if it is not yet.
@@ -169,10 +186,6 @@ class Engine:
         except ModelUnavailableError as error:
             raise ConflictError(str(error)) from error
 
-    async def answer(self, version: LoadedVersion, rows: Rows) -> Answer:
-        """Run rows through a version without holding up the event loop."""
-        return await self.off_the_loop(version.answer, rows, self._settings.max_batch_size)
-
     async def off_the_loop(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run what computes in a thread, as many at once as there are cores."""
         return await to_thread.run_sync(function, *args, limiter=self._limiter)
@@ -195,7 +208,15 @@ class Engine:
             return self._pinned[key]
 
     def _load(self, model: str, version: int) -> LoadedVersion:
-        return load(self._repository, model, version, self.device, self.runtime, self._settings)
+        return load(
+            self._repository,
+            model,
+            version,
+            self.device,
+            self.runtime,
+            self._settings,
+            self._limiter,
+        )
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):
@@ -209,24 +230,31 @@ def load(
     model: str,
     version: int,
     device: Device,
-    runtime: RuntimeName,
+    runtime_name: RuntimeName,
     settings: Settings,
+    limiter: CapacityLimiter | None = None,
 ) -> LoadedVersion:
     """Load a version and have it answer its own example.
 
     Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
     """
     folder, meta = repository.verified_folder(model, version)
-    loaded = LoadedVersion(
-        model, version, meta, runtimes.load(folder, meta, device, runtime, settings.threads)
-    )
-    example = meta.spec.example
-    rows = from_numbers(meta.spec.input, example.inputs, example.dtype)
-    try:
-        answer = loaded.answer(rows, settings.max_batch_size)
-    except InvalidInputError as error:
-        raise CheckpointError(f"it cannot answer its own example: {error}") from error
-    if answer.probabilities.shape != (len(rows), len(meta.spec.labels)):
+    spec = meta.spec
+    size = settings.max_batch_size or runtimes.usual_batch_size(device, spec.input)
+    runtime = runtimes.load(folder, meta, device, runtime_name, settings.threads, size)
+    run = partial(compute, runtime, spec.head)
+    rows = from_numbers(spec.input, spec.example.inputs, spec.example.dtype)
+    answer = run(rows[:size])
+    if not answer.finite:
+        raise CheckpointError("it cannot answer its own example: its numbers overflow")
+    if answer.probabilities.shape[1] != len(spec.labels):
         answers = answer.probabilities.shape[1]
-        raise CheckpointError(f"it answers {answers} classes for {len(meta.spec.labels)} labels")
-    return loaded
+        raise CheckpointError(f"it answers {answers} classes for {len(spec.labels)} labels")
+    batcher = Batcher(
+        run,
+        limiter,
+        max_batch_size=size,
+        max_batch_time_s=settings.max_batch_time_ms / 1000,
+        max_queue_size=settings.max_queue_size,
+    )
+    return LoadedVersion(model, version, meta, runtime, batcher)

@@ -72,6 +72,23 @@ class ModelUnavailableError(PerceptdError):
     retry_after_s = 5
 
 
+class QueueFullError(PerceptdError):
+    """More rows wait for a version than may."""
+
+    retry_after_s = 1
+
+
+class DeadlineExceededError(PerceptdError):
+    """The caller's own time limit has passed."""
+
+    def __init__(self) -> None:
+        super().__init__("there was no answer within the time that the request allowed")
+
+
+class CallerGoneError(PerceptdError):
+    """The caller closed the connection before the answer; nobody reads this."""
+
+
 class StoreError(PerceptdError):
     """The database or the checkpoint folder cannot be used."""
 
@@ -111,6 +128,9 @@ PROBLEMS: dict[type[PerceptdError], Problem] = {
     ForbiddenError: Problem(403, "forbidden", "The token does not allow this"),
     BodyTooLargeError: Problem(413, "body_too_large", "The body is too large"),
     UnsupportedMediaTypeError: Problem(415, "unsupported_media_type", "Unknown kind of body"),
+    QueueFullError: Problem(429, "queue_full", "Too many rows wait for this model"),
+    CallerGoneError: Problem(499, "caller_gone", "The caller went away"),
+    DeadlineExceededError: Problem(504, "deadline_exceeded", "The time for an answer has passed"),
     ModelUnavailableError: Problem(503, "model_unavailable", "The model cannot answer now"),
     DiskError: Problem(503, "store_unavailable", "The store cannot be reached"),
     StoreError: Problem(503, "store_unavailable", "The store cannot be reached"),

@@ -4,3 +4,5 @@ JSON_TYPE = "application/json"
 FORM_TYPE = "multipart/form-data"
 RAW_TYPE = "application/octet-stream"
 PICTURE_TYPES = ("image/png", "image/jpeg")
+
+PICTURE_MODEL = "mnist-cnn"  # that pictures are for unless another is named

@@ -43,8 +43,16 @@ class Settings(BaseSettings):
     max_rows: int = Field(1024, ge=1, le=1_000_000)
     """Rows that one request may carry."""
 
-    max_batch_size: int = Field(64, ge=1, le=65536)
-    """Rows that one forward pass takes at most; it bounds the memory of a large request."""
+    max_batch_size: int | None = Field(None, ge=1, le=65536)
+    """Rows that one forward pass takes at most; a larger request is answered over several. Unset:
+    on the CPU 16 pictures, or as many rows as have the numbers of these; 256 on an accelerator."""
+
+    max_batch_time_ms: float = Field(0, ge=0, le=1000)
+    """Milliseconds that a request waits for company while its model is idle. 0: a batch is what
+    arrived at the same moment, or while the last one was computed."""
+
+    max_queue_size: int = Field(8192, ge=1, le=10_000_000)
+    """Rows that may wait for one version; a request that would be more is refused with 429."""
 
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     """Bytes that one request body may have."""

@@ -9,11 +9,11 @@ import click
 
 from models import preprocessing
 from models.picture import PictureError
+from service.answers import Rows
 from service.commands.common import DATA_DIR, opened_store, read_settings
 from service.engine import Engine, LoadedVersion
 from service.errors import InvalidInputError
 from service.request_schemas import PredictRequest, RequestSchemas
-from service.runtimes import Rows
 from service.settings import Settings
 
 BAR = 30  # characters of a bar that stands for certainty
@@ -35,7 +35,7 @@ def predict(model: str, input: str, version: int | None, as_json: bool, **overri
         engine = Engine(repository, settings)
         engine.refresh()
         loaded = anyio.run(engine.find, model, version)
-        answer = loaded.answer(rows_of(loaded, input, settings), settings.max_batch_size)
+        answer = anyio.run(loaded.answer, rows_of(loaded, input, settings))
     labels, index = loaded.spec.labels, int(answer.indices[0])
     probabilities = dict(zip(labels, answer.probabilities[0].tolist(), strict=True))
     if as_json:

@@ -3,33 +3,38 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from models.picture import PictureError
 from models.preprocessing import InputError, from_bytes, from_numbers, from_picture
-from service.deps import EngineDep, PredictionDep, SettingsDep, media_type, require_predict_token
-from service.engine import Answer, Engine, LoadedVersion
+from service.answers import Rows
+from service.deps import (
+    CallerDep,
+    EngineDep,
+    PredictionDep,
+    SettingsDep,
+    media_type,
+    require_predict_token,
+)
+from service.encoder import with_labels, with_probabilities
+from service.engine import Engine, LoadedVersion
 from service.errors import (
     BodyTooLargeError,
+    DeadlineExceededError,
     FieldError,
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
+    QueueFullError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
-from service.media import FORM_TYPE, PICTURE_TYPES, RAW_TYPE
+from service.media import FORM_TYPE, JSON_TYPE, PICTURE_MODEL, PICTURE_TYPES, RAW_TYPE
 from service.problems import documented
 from service.request_schemas import PredictRequest
-from service.runtimes import Rows
-from service.schemas import (
-    Prediction,
-    PredictProbaResponse,
-    PredictResponse,
-    ProbabilityPrediction,
-)
+from service.schemas import PredictProbaResponse, PredictResponse
 from service.settings import Settings
 
 PICTURE_PARAMETERS = ("model", "version")
@@ -44,40 +49,40 @@ router = APIRouter(
         BodyTooLargeError,
         UnsupportedMediaTypeError,
         InvalidInputError,
+        QueueFullError,
         ModelUnavailableError,
+        DeadlineExceededError,
     ),
 )
 
 
-@router.post("/predict")
-async def predict(prediction: PredictionDep, engine: EngineDep) -> PredictResponse:
+@router.post("/predict", response_model=PredictResponse)
+async def predict(prediction: PredictionDep, engine: EngineDep, caller: CallerDep) -> Response:
     """The label of each row."""
     version = await engine.find(prediction.model, prediction.version)
-    answer = await engine.answer(version, rows_of(prediction, version))
-    labels = version.spec.labels
-    return PredictResponse(
-        model=version.model,
-        version=version.version,
-        predictions=[Prediction(label=labels[i], index=i) for i in answer.indices.tolist()],
-    )
+    answer = await version.answer(rows_of(prediction, version), caller)
+    return Response(with_labels(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict_proba")
-async def predict_proba(prediction: PredictionDep, engine: EngineDep) -> PredictProbaResponse:
+@router.post("/predict_proba", response_model=PredictProbaResponse)
+async def predict_proba(
+    prediction: PredictionDep, engine: EngineDep, caller: CallerDep
+) -> Response:
     """The label of each row with the probability of every label."""
     version = await engine.find(prediction.model, prediction.version)
-    answer = await engine.answer(version, rows_of(prediction, version))
-    return with_probabilities(version, answer)
+    answer = await version.answer(rows_of(prediction, version), caller)
+    return Response(with_probabilities(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict/image")
+@router.post("/predict/image", response_model=PredictProbaResponse)
 async def predict_image(
     request: Request,
     engine: EngineDep,
     settings: SettingsDep,
-    model: Annotated[str, Query(description="A model that reads pictures.")] = "mnist-cnn",
+    caller: CallerDep,
+    model: Annotated[str, Query(description="A model that reads pictures.")] = PICTURE_MODEL,
     version: Annotated[int | None, Query(ge=1, description="Default: production.")] = None,
-) -> PredictProbaResponse:
+) -> Response:
     """Read the digit in a picture.
 
     The picture may have any size and colours, dark on light or light on dark: it is cropped,
@@ -92,27 +97,12 @@ async def predict_image(
         expected, got = "a model that reads pictures", f"{model}, which takes numbers"
         raise wrong_picture(request, ["query", "model"], expected, got)
     rows = await picture_rows(request, loaded, engine, settings)
-    return with_probabilities(loaded, await engine.answer(loaded, rows))
+    answer = await loaded.answer(rows, caller)
+    return Response(with_probabilities(loaded, answer), media_type=JSON_TYPE)
 
 
 def rows_of(prediction: PredictRequest, version: LoadedVersion) -> Rows:
     return from_numbers(version.spec.input, prediction.inputs, prediction.dtype)
-
-
-def with_probabilities(version: LoadedVersion, answer: Answer) -> PredictProbaResponse:
-    labels = version.spec.labels
-    return PredictProbaResponse(
-        model=version.model,
-        version=version.version,
-        predictions=[
-            ProbabilityPrediction(
-                label=labels[index], index=index, probabilities=dict(zip(labels, row, strict=True))
-            )
-            for index, row in zip(
-                answer.indices.tolist(), answer.probabilities.tolist(), strict=True
-            )
-        ],
-    )
 
 
 async def picture_rows(

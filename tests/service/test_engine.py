@@ -63,7 +63,7 @@ def test_both_runtimes_answer_alike(model: str) -> None:
     meta = checkpoint.read(folder)
     random = np.random.default_rng(1)
     onnx = OnnxRuntime(folder, meta, threads=1)
-    torch = TorchRuntime(folder, meta, "cpu", threads=1)
+    torch = TorchRuntime(folder, meta, "cpu", threads=1, max_batch_size=64)
     for rows in (1, 7, 64):
         inputs = random.uniform(0, 1, (rows, *meta.spec.input.shape)).astype(np.float32)
         np.testing.assert_allclose(onnx.run(inputs), torch.run(inputs), atol=1e-5)
@@ -155,7 +155,7 @@ def test_torch_can_be_forced_on_the_cpu(repository: Repository, settings: Settin
     example = loaded.spec.example
     rows = from_numbers(loaded.spec.input, example.inputs, example.dtype)
     assert (loaded.runtime.name, loaded.runtime.device) == ("torch", "cpu")
-    assert loaded.answer(rows, 64).indices.tolist() == [7]
+    assert anyio.run(loaded.answer, rows).indices.tolist() == [7]
 
 
 def test_a_server_on_the_cpu_never_imports_torch(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Rows, and what a version says of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float32]  # (N, *spec.input.shape)
+
+
+class Answer(NamedTuple):
+    """Class index (N,) and probabilities (N, K) of N rows.
+
+    `finite` is False where a row of the batch overflowed, which need not be one of these.
+    """
+
+    indices: NDArray[np.intp]
+    probabilities: NDArray[np.float32]
+    finite: bool = True
+
+    def part(self, first: int, end: int) -> "Answer":
+        """That of some of the rows."""
+        return Answer(self.indices[first:end], self.probabilities[first:end], self.finite)
+
+
+def joined(parts: Sequence[Answer]) -> Answer:
+    """The answer to all the rows of several."""
+    if len(parts) == 1:
+        return parts[0]
+    return Answer(
+        np.concatenate([part.indices for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        all(part.finite for part in parts),
+    )

@@ -1,0 +1,223 @@
+"""Requests -> batch -> answers. Knows no runtime.
+
+A batch is what arrived in the same turn of the event loop, or queued up while the last batch ran:
+nobody waits for company while the engine is idle, and under load the batches grow by themselves.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+
+from service.answers import Answer, Rows, joined
+from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
+
+INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
+
+log = logging.getLogger("perceptd")
+
+
+def never() -> bool:
+    return False
+
+
+class Caller(NamedTuple):
+    """Who waits for an answer: until when, on the event loop's clock, and whether still there."""
+
+    deadline: float | None = None
+    has_gone: Callable[[], bool] = never
+
+
+NOBODY = Caller()  # in particular
+
+
+Outcome = Answer | Exception
+Deliver = Callable[[Outcome], None]
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request's rows on their way. Whoever sets `ended` gets nothing any more."""
+
+    rows: Rows
+    deliver: Deliver
+    caller: Caller
+    since: int  # how many batches had been run when it came
+    taken: int = 0
+    parts: tuple[Answer, ...] = ()
+    ended: bool = False
+
+    def end(self, outcome: Outcome) -> None:
+        self.ended = True
+        self.deliver(outcome)
+
+
+_Batch = list[tuple[Waiting, Rows]]
+
+
+class Batcher:
+    """Gathers the rows of requests into batches, run one after the other on one event loop.
+
+    A request of more rows than a batch has room for is answered over several, and lets others in
+    between. `run` computes a batch; where it raises for the rows of several requests it is asked
+    for each alone, so that only those fail which fail by themselves.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Rows], Answer],
+        limiter: CapacityLimiter | None,
+        *,
+        max_batch_size: int,
+        max_batch_time_s: float,
+        max_queue_size: int,
+    ) -> None:
+        self._run = run
+        self._limiter = limiter
+        self._max_batch_size = max_batch_size
+        self._max_batch_time_s = max_batch_time_s
+        self._max_queue_size = max_queue_size
+        self._queue: deque[Waiting] = deque()
+        self._queued_rows = 0
+        self._busy = False  # a batch runs, or will in the next turn
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._batches = 0
+        self._row_s = math.inf  # the least that a row has taken
+
+    async def submit(self, rows: Rows, caller: Caller) -> Answer:
+        """Answer all rows, (N, ...) with N >= 1.
+
+        Raises `QueueFullError`, `DeadlineExceededError`, `CallerGoneError`, and what `run` raises.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        waiting = self.enqueue(rows, future.set_result, caller)
+        try:
+            async with asyncio.timeout_at(caller.deadline):
+                outcome = await future
+        except TimeoutError:
+            raise DeadlineExceededError from None
+        finally:
+            waiting.ended = True
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def enqueue(self, rows: Rows, deliver: Deliver, caller: Caller) -> Waiting:
+        """Have `deliver` called once with the answer to all rows, or with what went wrong.
+
+        Raises `QueueFullError`.
+        """
+        if self._queue and self._queued_rows + len(rows) > self._max_queue_size:
+            raise QueueFullError(
+                f"{self._queued_rows} rows wait already, and at most {self._max_queue_size} may"
+            )
+        waiting = Waiting(rows, deliver, caller, self._batches)
+        self._queue.append(waiting)
+        self._queued_rows += len(rows)
+        if not self._busy:
+            self._wake(asyncio.get_running_loop())
+        return waiting
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run what waits: in the next turn, or once `max_batch_time` has passed."""
+        if self._queued_rows < self._max_batch_size and self._max_batch_time_s:
+            self._timer = self._timer or loop.call_later(self._max_batch_time_s, self._next)
+            return
+        self._busy = True
+        loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        """Run the next batch."""
+        self._busy = True
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        batch = self._take(loop.time())
+        if sum(len(piece) for _, piece in batch) * self._row_s > INLINE_S:
+            self._task = loop.create_task(self._off_the_loop(batch))
+            return
+        try:
+            self._deliver(batch, self._compute(batch))
+        finally:
+            self._done(loop)
+
+    async def _off_the_loop(self, batch: _Batch) -> None:
+        try:
+            outcomes = await to_thread.run_sync(self._compute, batch, limiter=self._limiter)
+            self._deliver(batch, outcomes)
+        finally:
+            self._done(asyncio.get_running_loop())
+
+    def _done(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._batches += 1
+        self._busy = bool(self._queue)
+        if self._queue:
+            loop.call_soon(self._next)
+
+    def _take(self, now: float) -> _Batch:
+        """The rows of the next batch, of those who still want an answer."""
+        batch: _Batch = []
+        room = self._max_batch_size
+        while self._queue and room:
+            waiting = self._queue.popleft()
+            if not self._is_wanted(waiting, now):
+                self._queued_rows -= len(waiting.rows) - waiting.taken
+                continue
+            piece = waiting.rows[waiting.taken : waiting.taken + room]
+            batch.append((waiting, piece))
+            room -= len(piece)
+            self._queued_rows -= len(piece)
+            waiting.taken += len(piece)
+            if waiting.taken < len(waiting.rows):
+                self._queue.append(waiting)  # behind those who came meanwhile
+        return batch
+
+    def _is_wanted(self, waiting: Waiting, now: float) -> bool:
+        deadline = waiting.caller.deadline
+        if not waiting.ended and deadline is not None and deadline <= now:
+            waiting.end(DeadlineExceededError())
+        # Who came in this very turn is not asked: that would cost more than it could save.
+        if not waiting.ended and waiting.since != self._batches and waiting.caller.has_gone():
+            waiting.end(CallerGoneError())
+        return not waiting.ended
+
+    def _compute(self, batch: _Batch) -> list[Outcome]:
+        """What becomes of each piece of a batch."""
+        pieces = [piece for _, piece in batch]
+        if not pieces:
+            return []
+        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        since = time.perf_counter()
+        try:
+            answer = self._run(rows)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+            return [outcome for alone in batch for outcome in self._compute([alone])]
+        self._row_s = min(self._row_s, (time.perf_counter() - since) / len(rows))
+        ends = list(accumulate(map(len, pieces)))
+        return [answer.part(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
+
+    def _deliver(self, batch: _Batch, outcomes: list[Outcome]) -> None:
+        for (waiting, _), outcome in zip(batch, outcomes, strict=True):
+            if waiting.ended:
+                continue
+            if isinstance(outcome, Answer):
+                waiting.parts += (outcome,)
+                if waiting.taken < len(waiting.rows):
+                    continue
+                outcome = joined(waiting.parts)
+            try:
+                waiting.end(outcome)
+            except Exception:  # the others of the batch are still to be answered
+                log.exception("an answer could not be delivered")

@@ -1,0 +1,291 @@
+"""The batcher on a real event loop, with networks of one line that note what they were asked."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.answers import Answer, Rows
+from service.batcher import NOBODY, Batcher, Caller
+from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
+
+BAD = -1.0
+PATIENCE_S = 10
+
+
+class Network:
+    """Answers each row with its own number, and cannot compute -1."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[float]] = []
+
+    def __call__(self, rows: Rows) -> Answer:
+        self.batches.append(rows[:, 0].tolist())
+        if BAD in rows:
+            raise ValueError("a bad row")
+        return Answer(rows[:, 0].astype(np.intp), rows)
+
+
+class SlowNetwork(Network):
+    """Its first batch waits until it is told to go on; it runs in a thread, as no time is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, rows: Rows) -> Answer:
+        answer = super().__call__(rows)
+        if not self.go_on.is_set():
+            self.started.set()
+            assert self.go_on.wait(PATIENCE_S)
+        return answer
+
+
+def rows(*numbers: float) -> Rows:
+    return np.array(numbers, dtype=np.float32).reshape(-1, 1)
+
+
+def batcher(network: Network, **limits: Any) -> Batcher:
+    usual = {"max_batch_size": 8, "max_batch_time_s": 0, "max_queue_size": 100}
+    return Batcher(network, None, **{**usual, **limits})
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, PATIENCE_S))
+
+
+async def busy(made: Batcher, network: SlowNetwork) -> "asyncio.Task[Answer]":
+    """A request whose batch is being computed."""
+    first = asyncio.create_task(made.submit(rows(0), NOBODY))
+    await asyncio.to_thread(network.started.wait)
+    return first
+
+
+def submitted(made: Batcher, *numbers: float, caller: Caller = NOBODY) -> "asyncio.Task[Answer]":
+    return asyncio.create_task(made.submit(rows(*numbers), caller))
+
+
+def test_requests_of_one_turn_share_a_batch_and_each_gets_its_own_rows() -> None:
+    network = Network()
+
+    async def work() -> None:
+        made = batcher(network)
+        answers = await asyncio.gather(*(made.submit(rows(n, 10 + n), NOBODY) for n in range(4)))
+        assert network.batches == [[0, 10, 1, 11, 2, 12, 3, 13]]
+        assert [answer.indices.tolist() for answer in answers] == [[n, 10 + n] for n in range(4)]
+
+    run(work())
+
+
+def test_what_queues_up_while_a_batch_runs_is_the_next_batch() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first = await busy(made, network)
+        others = [submitted(made, n) for n in (1, 2, 3)]
+        await asyncio.sleep(0)
+        network.go_on.set()
+        await asyncio.gather(first, *others)
+        assert network.batches == [[0], [1, 2, 3]]
+
+    run(work())
+
+
+def test_a_large_request_is_answered_over_several_batches_and_lets_others_in() -> None:
+    network = Network()
+
+    async def work() -> None:
+        made = batcher(network)
+        large, small = submitted(made, *range(20)), submitted(made, 99)
+        assert (await large).indices.tolist() == list(range(20))
+        assert (await small).probabilities.tolist() == [[99]]
+        assert max(map(len, network.batches)) == 8
+        assert network.batches[1][0] == 99  # before the rest of those who came first
+
+    run(work())
+
+
+def test_a_bad_row_fails_alone() -> None:
+    network = Network()
+
+    async def work() -> None:
+        made = batcher(network)
+        good, bad, other = submitted(made, 1), submitted(made, 2, BAD), submitted(made, 3)
+        assert (await good).indices.tolist() == [1]
+        assert (await other).indices.tolist() == [3]
+        with pytest.raises(ValueError, match="a bad row"):
+            await bad
+        assert (await made.submit(rows(4), NOBODY)).indices.tolist() == [4]
+
+    run(work())
+
+
+def test_a_large_request_with_a_bad_row_is_not_computed_to_its_end() -> None:
+    network = Network()
+
+    async def work() -> None:
+        made = batcher(network)
+        with pytest.raises(ValueError, match="a bad row"):
+            await made.submit(rows(BAD, *range(20)), NOBODY)
+        await made.submit(rows(5), NOBODY)
+        assert network.batches == [[BAD, *range(7)], [5]]
+
+    run(work())
+
+
+def test_a_cancelled_caller_leaves_batch_mates_answered_and_is_not_computed() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first = await busy(made, network)
+        mate, cancelled, other = submitted(made, 1), submitted(made, 2), submitted(made, 3)
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        network.go_on.set()
+        await asyncio.gather(first, mate, other)
+        assert network.batches == [[0], [1, 3]]
+        assert cancelled.cancelled()
+
+    run(work())
+
+
+def test_a_caller_cancelled_while_its_batch_is_computed_disturbs_nobody() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first, mate = submitted(made, 1), submitted(made, 2)
+        await asyncio.to_thread(network.started.wait)
+        first.cancel()
+        network.go_on.set()
+        assert (await mate).indices.tolist() == [2]
+
+    run(work())
+
+
+def test_a_caller_who_has_gone_is_dropped_before_the_batch_is_built() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first = await busy(made, network)
+        gone = submitted(made, 1, caller=Caller(has_gone=lambda: True))
+        there = submitted(made, 2)
+        await asyncio.sleep(0)
+        network.go_on.set()
+        await asyncio.gather(first, there)
+        with pytest.raises(CallerGoneError):
+            await gone
+        assert network.batches == [[0], [2]]
+
+    run(work())
+
+
+def test_a_deadline_passes_while_another_batch_runs_and_the_row_is_not_computed() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first = await busy(made, network)
+        loop = asyncio.get_running_loop()
+        with pytest.raises(DeadlineExceededError):
+            await made.submit(rows(1), Caller(deadline=loop.time() + 0.01))
+        network.go_on.set()
+        await first
+        await made.submit(rows(2), NOBODY)
+        assert network.batches == [[0], [2]]
+
+    run(work())
+
+
+def test_a_deadline_that_has_passed_is_refused() -> None:
+    network = Network()
+
+    async def work() -> None:
+        made = batcher(network)
+        with pytest.raises(DeadlineExceededError):
+            await made.submit(rows(1), Caller(deadline=asyncio.get_running_loop().time() - 1))
+
+    run(work())
+    assert network.batches == []
+
+
+def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_run() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network, max_queue_size=4)
+        first = await busy(made, network)
+        waiting = submitted(made, 1, 2, 3)
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="3 rows wait already, and at most 4 may"):
+            await made.submit(rows(4, 5), NOBODY)
+        fits = submitted(made, 6)
+        await asyncio.sleep(0)
+        network.go_on.set()
+        await asyncio.gather(first, waiting, fits)
+        assert (await made.submit(rows(4, 5), NOBODY)).indices.tolist() == [4, 5]
+
+    run(work())
+
+
+def test_an_empty_queue_takes_a_request_of_any_size() -> None:
+    async def work() -> None:
+        made = batcher(Network(), max_queue_size=4)
+        assert len((await made.submit(rows(*range(30)), NOBODY)).indices) == 30
+
+    run(work())
+
+
+def test_max_batch_time_waits_for_company_but_not_for_more_than_a_batch() -> None:
+    network = Network()
+
+    async def work() -> None:
+        made = batcher(network, max_batch_time_s=0.05)
+        first = submitted(made, 1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        second = submitted(made, 2)
+        await asyncio.gather(first, second)
+        assert network.batches == [[1, 2]]
+        made = batcher(network, max_batch_time_s=PATIENCE_S * 2)
+        await made.submit(rows(*range(8)), NOBODY)
+
+    run(work())
+
+
+def test_an_answer_that_cannot_be_delivered_leaves_the_others_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(outcome: object) -> None:
+        raise OSError("nobody listens")
+
+    async def work() -> None:
+        made = batcher(Network())
+        made.enqueue(rows(1), broken, NOBODY)
+        assert (await made.submit(rows(2), NOBODY)).indices.tolist() == [2]
+
+    run(work())
+    assert "could not be delivered" in caplog.text
+
+
+def test_quick_batches_run_on_the_event_loop_and_slow_ones_off_it() -> None:
+    threads: list[threading.Thread] = []
+
+    def noted(batch: Rows) -> Answer:
+        threads.append(threading.current_thread())
+        return Network()(batch)
+
+    async def work() -> None:
+        made = Batcher(noted, None, max_batch_size=8, max_batch_time_s=0, max_queue_size=100)
+        for _ in range(3):
+            await made.submit(rows(1), NOBODY)
+
+    run(work())
+    assert [thread is threading.main_thread() for thread in threads] == [False, True, True]
