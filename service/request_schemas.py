@@ -14,17 +14,20 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import numpy as np
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     PositiveInt,
     Tag,
     ValidationError,
+    WithJsonSchema,
     create_model,
     model_validator,
 )
 from pydantic_core import PydanticCustomError, from_json
 
+from models.preprocessing import FULL_INK
 from models.spec import Dtype, InputSpec, ModelSpec
 from service.errors import FieldError, InvalidInputError, ModelNotFoundError, ModelUnavailableError
 
@@ -34,13 +37,20 @@ MAX_ERRORS = 10  # a body with a thousand wrong rows is told of the first few
 MAX_SHOWN = 60  # characters of a wrong value that are repeated to its sender
 
 
+def whole(value: Any) -> Any:
+    """JSON's 2.0 is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class PredictRequest(BaseModel):
     """The body of a prediction; each model has its own, with `inputs` as that model takes them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str
-    version: PositiveInt | None = Field(None, description="Default: the production version.")
+    version: Annotated[PositiveInt, BeforeValidator(whole)] | None = Field(
+        None, description="Default: the production version."
+    )
     dtype: Dtype = "float32"
     inputs: list[Any]
 
@@ -208,11 +218,20 @@ def _row_type(spec: InputSpec, dtype: Dtype) -> Any:
 
 
 def _number_type(spec: InputSpec, dtype: Dtype) -> Any:
+    low, high = number_bounds(spec, dtype)
+    if dtype == "uint8":  # JSON's whole numbers, of which 5.0 is one
+        schema = {"type": "integer", "minimum": low, "maximum": high}
+        return Annotated[float, Field(ge=low, le=high, multiple_of=1), WithJsonSchema(schema)]
+    return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]
+
+
+def number_bounds(spec: InputSpec, dtype: Dtype) -> tuple[float, float]:
+    """The least and the greatest number that a model takes."""
     if dtype == "uint8":
-        return Annotated[int, Field(ge=0, le=255)]
+        return 0, FULL_INK
     low = -FLOAT32_MAX if spec.minimum is None else spec.minimum
     high = FLOAT32_MAX if spec.maximum is None else spec.maximum
-    return Annotated[float, Field(ge=low, le=high, allow_inf_nan=False)]
+    return low, high
 
 
 def _row(spec: InputSpec) -> str:
