@@ -1,7 +1,8 @@
 """What wraps every answer: its request id, and one shape for what the framework refuses itself."""
 
+import itertools
 import re
-from uuid import uuid4
+import secrets
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,17 @@ HEADER = "X-Request-ID"
 # ReDoc would fetch its maker's logo.
 PAGES_ASK_HERE_ONLY = "img-src 'self' data:; connect-src 'self'; font-src 'self' data:"
 ACCEPTABLE = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+
+THIS_PROCESS = secrets.token_hex(8)
+numbers = itertools.count()
+
+
+def request_id(given: str) -> str:
+    """The caller's own, or a new one: 32 hexadecimal digits, half of them this process's."""
+    if given and ACCEPTABLE.fullmatch(given):
+        return given
+    return f"{THIS_PROCESS}{next(numbers):016x}"
 
 
 class Envelope:
@@ -29,22 +41,21 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if ACCEPTABLE.fullmatch(given) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        name = request_id(Headers(scope=scope).get(HEADER, ""))
+        scope.setdefault("state", {})["request_id"] = name
         replaced = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal replaced
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[HEADER] = request_id
+                headers[HEADER] = name
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = PAGES_ASK_HERE_ONLY
                 if message["status"] == 413 and headers["content-type"] != problems.MEDIA_TYPE:
                     replaced = True
                     refusal = problems.body_too_large(scope["path"], self.max_body_bytes)
-                    refusal.headers[HEADER] = request_id
+                    refusal.headers[HEADER] = name
                     await refusal(scope, receive, send)
             if not replaced:
                 await send(message)

@@ -93,6 +93,11 @@ def body_too_large(path: str, limit: int) -> Response:
 
 async def on_domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PerceptdError)  # noqa: S101 - what it is registered for
+    return of(error, request.url.path)
+
+
+def of(error: PerceptdError, path: str) -> Response:
+    """What the request of this path is answered."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -101,12 +106,12 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
     invalid = error if isinstance(error, InvalidInputError) else None
     detail = str(error)
     if isinstance(error, StoreError):  # its text is the operator's: hosts, users, paths
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        log.error("%s: %s", path, error)
         detail = "the store cannot be used now; the server's log says why"
     return response(
         PROBLEMS[type(error)],
         detail,
-        request.url.path,
+        path,
         errors=invalid.errors if invalid else None,
         example=invalid.example if invalid else None,
         headers=headers,
@@ -155,6 +160,9 @@ async def on_disconnect(request: Request, error: Exception) -> Response:
 
 
 async def on_fault(request: Request, error: Exception) -> Response:
-    request_id = request.scope["state"].get("request_id")
-    log.error("%s %s failed (%s)", request.method, request.url.path, request_id, exc_info=error)
-    return response(HTTP_PROBLEMS[500], "the request broke something here", request.url.path)
+    return fault(request.url.path, request.scope["state"].get("request_id"), error)
+
+
+def fault(path: str, request_id: str | None, error: Exception) -> Response:
+    log.error("%s failed (%s)", path, request_id, exc_info=error)
+    return response(HTTP_PROBLEMS[500], "the request broke something here", path)

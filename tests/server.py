@@ -17,6 +17,7 @@ import uvicorn
 
 from service import db
 from service.app import create_app
+from service.server import config
 from service.settings import Settings
 from service.worker import Worker
 
@@ -50,8 +51,7 @@ def free_port() -> int:
 @contextmanager
 def running(settings: Settings) -> Iterator[httpx.Client]:
     """A client of a server with these settings, on a free port of loopback."""
-    config = uvicorn.Config(create_app(settings), port=0, log_level="warning")
-    server = _Server(config)
+    server = _Server(config(create_app(settings), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.commands.common import DATA_DIR, log_config, opened_store, read_settings
+from service.server import config
 from service.supervisor import Supervisor
 
 STARTUP_FAILED = 3  # as uvicorn's own exit status
@@ -39,7 +40,7 @@ def serve(**overrides: Any) -> None:
     settings = read_settings(**overrides)
     with opened_store(settings):
         pass  # a store that cannot be used ends in a sentence here, not in the server's traceback
-    config = uvicorn.Config(
+    configuration = config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -49,7 +50,7 @@ def serve(**overrides: Any) -> None:
     workers = settings.workers
     if workers is None:
         workers = 1 if find_spec("torch") else 0
-    server = Server(config)
+    server = Server(configuration)
     # uvicorn raises it once more when it has ended; the workers are to end as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Supervisor(settings, workers), suppress(KeyboardInterrupt):
