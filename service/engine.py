@@ -27,6 +27,7 @@ from service.errors import (
     PerceptdError,
     StoreError,
 )
+from service.metrics import Metrics
 from service.repository import Repository
 from service.request_schemas import RequestSchemas, example_of
 from service.runtimes import Device, Rows, Runtime, RuntimeName
@@ -77,10 +78,13 @@ class LoadedVersion:
 class Engine:
     """Every production version, and a few others that requests asked for by number."""
 
-    def __init__(self, repository: Repository, settings: Settings) -> None:
+    def __init__(
+        self, repository: Repository, settings: Settings, metrics: Metrics | None = None
+    ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._production: dict[str, LoadedVersion] = {}
         self.schemas = RequestSchemas({}, {}, settings.max_rows)
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
@@ -125,6 +129,8 @@ class Engine:
                 warm = self._pinned.get((model, number))
                 production[model] = warm or self._load(model, number)
                 log.info("%s version %d is production", model, number)
+                if current:
+                    self._metrics.swap(model)
             except StoreError:
                 raise
             except Exception as error:  # whatever a damaged checkpoint provokes must not spread
@@ -171,7 +177,9 @@ class Engine:
 
     async def answer(self, version: LoadedVersion, rows: Rows) -> Answer:
         """Run rows through a version without holding up the event loop."""
-        return await self.off_the_loop(version.answer, rows, self._settings.max_batch_size)
+        answer = await self.off_the_loop(version.answer, rows, self._settings.max_batch_size)
+        self._metrics.batch(version.model, version.version, len(rows))
+        return answer
 
     async def off_the_loop(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run what computes in a thread, as many at once as there are cores."""
