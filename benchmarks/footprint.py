@@ -84,6 +84,7 @@ def measure(runs: int) -> dict[str, list[Run]]:
                 "PERCEPTD_DATA_DIR": store,
                 "PERCEPTD_DEVICE": "cpu",
                 "PERCEPTD_WORKERS": "0",
+                "PERCEPTD_PROCESSES": "1",
             }
             variants = {
                 "floor: FastAPI, no model": (floor, {}),

@@ -91,11 +91,12 @@ def until(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
 def perceptd(
     store: Path, command: Sequence[str] = SERVE
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A server of the store that is ready, with a worker; its standard output can be read."""
+    """One process that serves a store and is ready, and a worker; its output can be read."""
     url = f"http://127.0.0.1:{PORT}"
     environment = {
         "PERCEPTD_DATA_DIR": str(store),
         "PERCEPTD_PORT": str(PORT),
+        "PERCEPTD_PROCESSES": "1",
         "PERCEPTD_ACCESS_LOG": "0",
         "PERCEPTD_LOG_LEVEL": "warning",
     }
