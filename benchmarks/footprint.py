@@ -2,9 +2,10 @@
 
     python -m benchmarks.footprint [--runs 5]
 
-perceptd on ONNX Runtime, beside perceptd with torch forced on the CPU, and beside a bare FastAPI
-route that answers a constant: the floor, which has no model at all. Each runs in turn, again and
-again, each time with a fresh store for the first start and the same store for the second.
+perceptd on ONNX Runtime with one process and with two, beside perceptd with torch forced on the
+CPU, and beside a bare FastAPI route that answers a constant: the floor, which has no model at all.
+Each runs in turn, again and again, each time with a fresh store for the first start and the same
+store for the others.
 """
 
 import argparse
@@ -90,6 +91,7 @@ def measure(runs: int) -> dict[str, list[Run]]:
                 "floor: FastAPI, no model": (floor, {}),
                 "perceptd, first start": (perceptd, onnx),
                 "perceptd": (perceptd, onnx),
+                "perceptd, 2 processes": (perceptd, {**onnx, "PERCEPTD_PROCESSES": "2"}),
                 "perceptd, torch forced": (perceptd, {**onnx, "PERCEPTD_RUNTIME": "torch"}),
             }
             for name, (command, environment) in variants.items():

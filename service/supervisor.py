@@ -71,7 +71,10 @@ class Supervisor:
 
     def wait_until_ready(self) -> int:
         """0 once all that tell are ready, or the exit status of one that cannot start."""
-        return next(filter(None, (self._starts.get() for _ in range(self._telling))), 0)
+        for _ in range(self._telling):
+            if status := self._starts.get():
+                return status
+        return 0
 
     def _keep(self, program: Program) -> None:
         pause = 0.0

@@ -49,7 +49,7 @@ def opened_store(settings: Settings) -> Iterator[Repository]:
 
 def tell_ready() -> None:
     """Tell the process that holds the other end of standard input, if it is still there."""
-    with suppress(BrokenPipeError):
+    with suppress(ConnectionError):
         os.write(STDIN, b".")
 
 

@@ -49,8 +49,6 @@ log = logging.getLogger("perceptd")
 def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     """Serve the models of the store; a new store is given the shipped ones."""
     settings = read_settings(**overrides)
-    # uvicorn raises it once more when it has ended; what runs beside it is to end as well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if descriptors:
         answer_as_a_child(settings, descriptors)
         return
@@ -63,6 +61,8 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     with listening.bound(settings.host, settings.port, processes) as groups:
         with opened_store(settings):
             pass  # one that cannot be used ends in a sentence here, not in the server's traceback
+        # uvicorn raises it once more when it has ended; what runs beside it is to end as well.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         if processes > 1:
             serve_by_children(settings, groups, [WORKER] * workers, environment)
             return
