@@ -17,12 +17,18 @@ class Served:
     """It is told its settings by options and variables; its log is all that it prints."""
 
     def __init__(self, folder: Path, *options: str, **variables: str) -> None:
+        self.folder = folder
         self.data_dir = folder / "data"
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "service", "serve", "--port", "0", *options],
-                env={**os.environ, "PERCEPTD_DATA_DIR": str(self.data_dir), **variables},
+                env={
+                    **os.environ,
+                    "PERCEPTD_DATA_DIR": str(self.data_dir),
+                    "TMPDIR": str(folder),
+                    **variables,
+                },
                 stdout=log,
                 stderr=log,
             )

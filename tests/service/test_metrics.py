@@ -116,7 +116,8 @@ def test_what_several_processes_answer_is_counted_once_and_survives_them(served:
         """On a connection each, so that every process has its share; rows as many as the turn."""
         for turn in range(1, count + 1):
             rows = [[1, -1]] * turn
-            answer = httpx.post(f"{url}/predict", json={"model": "xor", "inputs": rows})
+            body = {"model": "xor", "inputs": rows}
+            answer = httpx.post(f"{url}/predict", json=body, timeout=60)  # until one is replaced
             said[REQUESTS, str(answer.status_code), "POST", "/predict"] += 1
             said["perceptd_rows_total", "xor", "1"] += turn
             said["perceptd_batch_size_rows_sum", "xor"] += turn
