@@ -38,6 +38,7 @@ bench: $(READY)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.retraining
 	$(BIN)/python -m benchmarks.corrections
+	$(BIN)/python -m benchmarks.processes
 
 wheel: $(READY)
 	$(UV) build --wheel --out-dir dist

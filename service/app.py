@@ -18,10 +18,11 @@ from service.errors import StoreError
 from service.feedback import Feedback
 from service.intake import Intake
 from service.jobs import Jobs
+from service.metrics import Metrics
 from service.middleware import Envelope
 from service.plans import Planner
 from service.repository import Repository
-from service.routes import feedback, health, imports, jobs, models, predict
+from service.routes import feedback, health, imports, jobs, metrics, models, predict
 from service.settings import Settings
 from service.trainables import Trainables
 from service.uploads import JOBS, Uploads
@@ -38,7 +39,8 @@ def create_app(settings: Settings) -> FastAPI:
     """
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
-    engine = Engine(repository, settings)
+    figures = Metrics()
+    engine = Engine(repository, settings, figures)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.repository = repository
     app.state.engine = engine
+    app.state.metrics = figures
     app.state.jobs = Jobs(database)
     app.state.feedback = Feedback(database)
     app.state.intake = Intake(
@@ -72,14 +75,15 @@ def create_app(settings: Settings) -> FastAPI:
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = threading.Event()
-    for routes in (predict, models, imports, jobs, feedback, health):
+    for routes in (predict, models, imports, jobs, feedback, health, metrics):
         app.include_router(routes.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     problems.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Set here because only what wraps the whole stack sees every answer.
-    app.middleware_stack = Envelope(app.build_middleware_stack(), settings.max_body_bytes)
+    stack = app.build_middleware_stack()
+    app.middleware_stack = Envelope(stack, settings.max_body_bytes, figures)
     return app
 
 

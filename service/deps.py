@@ -20,6 +20,7 @@ from service.feedback import Feedback
 from service.intake import Intake
 from service.jobs import Jobs
 from service.media import JSON_TYPE
+from service.metrics import Metrics
 from service.repository import Repository
 from service.request_schemas import FeedbackRequest, PredictRequest
 from service.settings import Settings
@@ -63,6 +64,11 @@ async def get_feedback(request: Request) -> Feedback:
     return feedback
 
 
+async def get_metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 async def get_closing(request: Request) -> threading.Event:
     """Set when the server has been asked to end, so that streams end first."""
     closing: threading.Event = request.app.state.closing
@@ -75,6 +81,7 @@ RepositoryDep = Annotated[Repository, Depends(get_repository)]
 JobsDep = Annotated[Jobs, Depends(get_jobs)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
+MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[str | None, SecretStr, SecretStr | None], None]

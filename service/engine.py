@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +29,7 @@ from service.errors import (
     PerceptdError,
     StoreError,
 )
+from service.metrics import Metrics
 from service.repository import Repository
 from service.request_schemas import RequestSchemas, example_of
 from service.runtimes import Device, Runtime, RuntimeName
@@ -86,10 +86,13 @@ def compute(runtime: Runtime, head: Head, rows: Rows) -> Answer:
 class Engine:
     """Every production version, and a few others that requests asked for by number."""
 
-    def __init__(self, repository: Repository, settings: Settings) -> None:
+    def __init__(
+        self, repository: Repository, settings: Settings, metrics: Metrics | None = None
+    ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._production: dict[str, LoadedVersion] = {}
         self.schemas = RequestSchemas({}, {}, settings.max_rows)
         self.decoder = Decoder({}, settings.max_rows)
@@ -135,6 +138,8 @@ class Engine:
                 warm = self._pinned.get((model, number))
                 production[model] = warm or self._load(model, number)
                 log.info("%s version %d is production", model, number)
+                if current:
+                    self._metrics.swap(model)
             except StoreError:
                 raise
             except Exception as error:  # whatever a damaged checkpoint provokes must not spread
@@ -216,6 +221,7 @@ class Engine:
             self.runtime,
             self._settings,
             self._limiter,
+            self._metrics.batch,
         )
 
     def _not_serving(self, model: str) -> PerceptdError:
@@ -233,8 +239,11 @@ def load(
     runtime_name: RuntimeName,
     settings: Settings,
     limiter: CapacityLimiter | None = None,
+    count: Callable[[str, int, int], None] = lambda model, version, rows: None,
 ) -> LoadedVersion:
     """Load a version and have it answer its own example.
+
+    `count` is told model, version and rows of each batch.
 
     Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
     """
@@ -242,14 +251,19 @@ def load(
     spec = meta.spec
     size = settings.max_batch_size or runtimes.usual_batch_size(device, spec.input)
     runtime = runtimes.load(folder, meta, device, runtime_name, settings.threads, size)
-    run = partial(compute, runtime, spec.head)
     rows = from_numbers(spec.input, spec.example.inputs, spec.example.dtype)
-    answer = run(rows[:size])
+    answer = compute(runtime, spec.head, rows[:size])
     if not answer.finite:
         raise CheckpointError("it cannot answer its own example: its numbers overflow")
     if answer.probabilities.shape[1] != len(spec.labels):
         answers = answer.probabilities.shape[1]
         raise CheckpointError(f"it answers {answers} classes for {len(spec.labels)} labels")
+
+    def run(rows: Rows) -> Answer:
+        answer = compute(runtime, spec.head, rows)
+        count(model, version, len(rows))
+        return answer
+
     batcher = Batcher(
         run,
         limiter,

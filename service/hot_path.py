@@ -24,6 +24,7 @@ from service.encoder import with_labels, with_probabilities
 from service.engine import Engine, LoadedVersion
 from service.errors import PerceptdError, UnauthorizedError
 from service.media import JSON_TYPE, PICTURE_MODEL, RAW_TYPE
+from service.metrics import Metrics
 from service.middleware import HEADER, request_id
 
 Found = tuple[LoadedVersion, Rows]
@@ -50,6 +51,7 @@ def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 class Route(NamedTuple):
+    path: str
     media_type: bytes
     read: Callable[[Engine, bytes, bytes], Found | None]  # the query and the body
     write: Callable[[LoadedVersion, Answer], bytes]
@@ -72,9 +74,12 @@ def read_pixels(engine: Engine, query: bytes, body: bytes) -> Found | None:
 
 
 ROUTES = {
-    b"/predict": Route(JSON_BYTES, read_numbers, with_labels),
-    b"/predict_proba": Route(JSON_BYTES, read_numbers, with_probabilities),
-    b"/predict/image": Route(RAW_TYPE.encode(), read_pixels, with_probabilities),
+    route.path.encode(): route
+    for route in (
+        Route("/predict", JSON_BYTES, read_numbers, with_labels),
+        Route("/predict_proba", JSON_BYTES, read_numbers, with_probabilities),
+        Route("/predict/image", RAW_TYPE.encode(), read_pixels, with_probabilities),
+    )
 }
 
 
@@ -101,6 +106,7 @@ class HotPath(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._engine: Engine = self.service.engine
+        self._metrics: Metrics = self.service.metrics
         self._prediction: Prediction | None = None  # whose body is arriving
 
     def on_headers_complete(self) -> None:
@@ -180,7 +186,7 @@ class HotPath(HttpToolsProtocol):
             body = prediction.route.write(version, version.checked(outcome))
             status, headers = 200, JSON_HEADERS % len(body)
         except Exception as error:
-            path = prediction.url.partition(b"?")[0].decode()
+            path = prediction.route.path
             if isinstance(error, PerceptdError):
                 problem = problems.of(error, path)
             else:
@@ -191,6 +197,7 @@ class HotPath(HttpToolsProtocol):
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response, as uvicorn's own request cycle does."""
+        self._metrics.request("POST", prediction.route.path, status)
         if self.access_log:
             client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
             line = '%s - "%s %s HTTP/%s" %d'

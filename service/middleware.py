@@ -1,4 +1,4 @@
-"""What wraps every answer: its request id, and one shape for what the framework refuses itself."""
+"""What wraps every answer: its request id, its count, one shape for the framework's refusals."""
 
 import itertools
 import re
@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
+from service.metrics import Metrics
 
 HEADER = "X-Request-ID"
 # ReDoc would fetch its maker's logo.
@@ -33,9 +34,10 @@ class Envelope:
     handler sees it; here that refusal becomes the problem it is everywhere else.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,6 +50,8 @@ class Envelope:
         async def send_with_id(message: Message) -> None:
             nonlocal replaced
             if message["type"] == "http.response.start":
+                path = getattr(scope.get("route"), "path", None)
+                self.metrics.request(scope["method"], path, message["status"])
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = name
                 if headers.get("content-type", "").startswith("text/html"):

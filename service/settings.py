@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     open_predictions: bool = False
     """Allow listening on a public address without a predict token."""
 
+    processes: int | None = Field(None, ge=1, le=64)
+    """Processes that answer on the port, each with its own copy of every model. Unset: one per
+    core up to 4 on the CPU, one on an accelerator."""
+
     workers: int | None = Field(None, ge=0, le=64)
     """Worker processes that `perceptd serve` runs beside itself. Unset: one where torch is
     installed."""

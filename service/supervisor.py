@@ -1,37 +1,58 @@
-"""Worker processes beside a server: started with it, started again when they die, ended with it."""
+"""Processes beside this one: started with it, started again when they die, ended with it."""
 
 import logging
-import os
+import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from service.settings import Settings
-
-WORKER: Sequence[str] = (sys.executable, "-P", "-m", "service", "worker", "--stop-on-eof")
-PAUSE_S = 1.0  # before a worker that died is started again; doubled with each early death, up to
+PAUSE_S = 1.0  # before one that died early is started again; doubled with each time, up to
 LONGEST_PAUSE_S = 30.0
-GOOD_S = 60.0  # a worker that lived for so long did not die early
-LOOK_S = 0.2  # between looks at a worker
-END_S = 10.0  # in which a worker hands its job back
+GOOD_S = 60.0  # one that lived for so long did not die early, and is started again at once
+LOOK_S = 0.1  # between looks at a process
+END_S = 30.0  # in which a worker hands its job back, and a server answers what it has accepted
 
 log = logging.getLogger("perceptd")
 
 
-class Supervisor:
-    """Keeps a number of workers alive while its block runs.
+@dataclass(frozen=True)
+class Program:
+    """What is kept running: its name in the log, its command, the files that it inherits.
 
-    A worker listens on its standard input and ends with this process, however that ends.
+    One that `tells` writes a byte to its standard input, a socket, once it is ready.
     """
 
-    def __init__(self, settings: Settings, workers: int) -> None:
-        self._environment = {**os.environ, "PERCEPTD_DATA_DIR": str(settings.data_dir)}
+    name: str
+    command: Sequence[str]
+    descriptors: Sequence[int] = ()
+    tells: bool = False
+
+
+class Supervisor:
+    """Keeps programs running while its block runs.
+
+    Their standard input ends with this process, however that ends: they listen on it and end too.
+    `on_end` is called with the id of each process that has ended.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        environment: Mapping[str, str],
+        on_end: Callable[[int], object] = lambda pid: None,
+    ) -> None:
+        self._environment = environment
+        self._on_end = on_end
         self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._keep) for _ in range(workers)]
+        self._starts: SimpleQueue[int] = SimpleQueue()  # of each that tells: 0, or its exit status
+        self._telling = sum(program.tells for program in programs)
+        self._threads = [threading.Thread(target=self._keep, args=(one,)) for one in programs]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -48,32 +69,59 @@ class Supervisor:
         for thread in self._threads:
             thread.join()
 
-    def _keep(self) -> None:
-        pause = PAUSE_S / 2
+    def wait_until_ready(self) -> int:
+        """0 once all that tell are ready, or the exit status of one that cannot start."""
+        for _ in range(self._telling):
+            if status := self._starts.get():
+                return status
+        return 0
+
+    def _keep(self, program: Program) -> None:
+        pause = 0.0
+        starting = threading.Event()
+        if program.tells:
+            starting.set()
         while not self._ending.is_set():
             started_at = time.monotonic()
             try:
-                ended: object = self._run()
+                ended: int | OSError = self._run(program, starting)
             except OSError as error:  # no process or no memory to be had
                 ended = error
             if self._ending.is_set():
                 return
+            if starting.is_set() and isinstance(ended, int) and ended > 0:
+                log.error("a %s could not start (%d)", program.name, ended)
+                self._starts.put(ended)
+                return
             lived = time.monotonic() - started_at
-            pause = PAUSE_S if lived > GOOD_S else min(2 * pause, LONGEST_PAUSE_S)
-            log.error("a worker ended (%s); starting another in %.0f s", ended, pause)
+            pause = 0.0 if lived > GOOD_S else min(max(2 * pause, PAUSE_S), LONGEST_PAUSE_S)
+            log.error("a %s ended (%s); starting another in %.0f s", program.name, ended, pause)
             self._ending.wait(pause)
 
-    def _run(self) -> int | None:
-        """One worker, from its start to its end."""
-        process = subprocess.Popen(  # noqa: S603 - this very program
-            WORKER, stdin=subprocess.PIPE, env=self._environment, process_group=0
-        )
-        while process.poll() is None and not self._ending.wait(LOOK_S):
-            pass
-        assert process.stdin  # noqa: S101 - it is a pipe
-        process.stdin.close()
+    def _run(self, program: Program, starting: threading.Event) -> int:
+        """One process, from its start to its end."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = subprocess.Popen(  # noqa: S603 - this very program
+                    program.command,
+                    stdin=theirs.fileno(),
+                    pass_fds=program.descriptors,
+                    env=self._environment,
+                    process_group=0,
+                )
+            ours.settimeout(LOOK_S)
+            while process.poll() is None and not self._ending.is_set():
+                with suppress(TimeoutError):
+                    if not ours.recv(1):  # it ends, or does not listen any more
+                        break
+                    if starting.is_set():
+                        starting.clear()
+                        self._starts.put(0)
         try:
             return process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+        finally:
+            self._on_end(process.pid)

@@ -68,9 +68,17 @@ def running(settings: Settings) -> Iterator[httpx.Client]:
 def serving(
     data_dir: Path, port: int = 0, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server without workers as a process that can be killed, and its address."""
+    """A server without workers as a process that can be killed, and its address.
+
+    One process, unless the environment asks for more.
+    """
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    variables = {"PERCEPTD_DATA_DIR": str(data_dir), "PERCEPTD_WORKERS": "0", **(environment or {})}
+    variables = {
+        "PERCEPTD_DATA_DIR": str(data_dir),
+        "PERCEPTD_PROCESSES": "1",
+        "PERCEPTD_WORKERS": "0",
+        **(environment or {}),
+    }
     with subprocess.Popen(
         command,
         env={**os.environ, **variables},
@@ -81,7 +89,7 @@ def serving(
         assert process.stderr
         try:
             for line in process.stderr:
-                if found := re.search(r"Uvicorn running on (http://[\d.]+:\d+)", line):
+                if found := re.search(r"perceptd serves on (http://[\d.]+:\d+)", line):
                     yield process, found[1]
                     break
             else:

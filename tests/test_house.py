@@ -38,13 +38,14 @@ MAY_KNOW_THE_WEB = {
     "service.openapi",
     "service.problems",
     "service.commands.common",
-    "service.commands.serve",
     "service.routes.feedback",
     "service.routes.health",
     "service.routes.imports",
     "service.routes.jobs",
+    "service.routes.metrics",
     "service.routes.models",
     "service.routes.predict",
+    "service.server",
 }
 
 

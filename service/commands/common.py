@@ -1,8 +1,9 @@
 """What more than one command needs: settings, the store, logging."""
 
 import copy
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from service import db
 from service.repository import Repository
 from service.settings import Settings
 
+STDIN = 0
 SECRET = ("database_url", "predict_token", "admin_token")  # whose value is never repeated
 
 DATA_DIR = click.option(
@@ -43,6 +45,19 @@ def opened_store(settings: Settings) -> Iterator[Repository]:
         yield repository
     finally:
         database.dispose()
+
+
+def tell_ready() -> None:
+    """Tell the process that holds the other end of standard input, if it is still there."""
+    with suppress(ConnectionError):
+        os.write(STDIN, b".")
+
+
+def wait_for_end_of_input() -> None:
+    """Wait until standard input ends, as it does with the process that holds its other end."""
+    # Not through sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
+    while os.read(STDIN, 4096):
+        pass
 
 
 def log_config(level: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`perceptd worker`: run jobs."""
 
 import logging.config
-import os
 import signal
 import threading
 from importlib.util import find_spec
@@ -10,10 +9,14 @@ from typing import Any
 import click
 
 from service import db
-from service.commands.common import DATA_DIR, log_config, opened_store, read_settings
+from service.commands.common import (
+    DATA_DIR,
+    log_config,
+    opened_store,
+    read_settings,
+    wait_for_end_of_input,
+)
 from service.worker import Worker
-
-STDIN = 0
 
 
 @click.command()
@@ -36,7 +39,7 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
         # In a thread: the lock of the event may be the main thread's own at this moment.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     if stop_on_eof:
-        threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
     database = db.connect(settings)
     try:
         Worker(database, settings, stop).run()
@@ -44,8 +47,6 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
         database.dispose()
 
 
-def _wait_for_end(stop: threading.Event) -> None:
-    # Not through sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
-    while os.read(STDIN, 4096):
-        pass
+def _end_with_parent(stop: threading.Event) -> None:
+    wait_for_end_of_input()
     stop.set()

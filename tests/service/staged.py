@@ -61,10 +61,13 @@ def worker() -> None:
 
 
 def serve() -> None:
-    from service import supervisor
-    from service.__main__ import main
+    from importlib import import_module
 
-    supervisor.WORKER = (*SELF, "worker", "--stop-on-eof")
+    from service.__main__ import main
+    from service.supervisor import Program
+
+    command: Any = import_module("service.commands.serve")
+    command.WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
     sys.argv = ["perceptd", "serve"]
     main()
 

@@ -62,6 +62,7 @@ class Site:
             **os.environ,
             "PERCEPTD_DATA_DIR": str(self.settings.data_dir),
             "PERCEPTD_PORT": str(self.port),
+            "PERCEPTD_PROCESSES": "1",
             "PERCEPTD_LEASE_S": str(LEASE_S),
             "STAGE": stage,
             "STAGE_DIR": str(self.folder),

@@ -1,56 +1,71 @@
-"""`perceptd serve` and the worker beside it, as real processes that get real signals."""
+"""Programs that are kept running; then `perceptd serve` and its worker, with real signals."""
 
 import os
-import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.server import free_port
+from service import supervisor
+from service.supervisor import Program, Supervisor
+from tests.service.served import Served
 from tests.service.test_faults import eventually, is_gone
 
-TAKES_JOBS = re.compile(r"worker [^ :]*:(\d+):\w+ takes jobs")
+LISTENS = "import os; os.read(0, 1)"
+TELLS = "import os; os.write(0, b'.'); os.read(0, 1)"
+# Notes its process id in a file; fails each time after the first.
+ONLY_ONCE = """
+import os, sys
+first = not os.path.exists("pids")
+with open("pids", "a") as pids:
+    print(os.getpid(), file=pids)
+if not first:
+    sys.exit(3)
+os.write(0, b".")
+os.read(0, 1)
+"""
 
 
-class Served:
-    """A running `perceptd serve` with one worker, and what it says."""
+def program(script: str, *, tells: bool = True) -> Program:
+    return Program("script", (sys.executable, "-c", script), tells=tells)
 
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service", "serve"],
-                env={
-                    **os.environ,
-                    "PERCEPTD_DATA_DIR": str(folder / "data"),
-                    "PERCEPTD_PORT": str(free_port()),
-                    "PERCEPTD_WORKERS": "1",
-                },
-                stdout=log,
-                stderr=log,
-            )
 
-    def worker(self, number: int) -> int:
-        """The process id of its first, second, ... worker, once that takes jobs."""
-        eventually(lambda: len(self.workers()) >= number)
-        return self.workers()[number - 1]
+def test_all_that_tell_are_waited_for() -> None:
+    ended: list[int] = []
+    programs = [program(TELLS), program(LISTENS, tells=False), program(TELLS)]
+    with Supervisor(programs, os.environ, ended.append) as kept:
+        assert kept.wait_until_ready() == 0
+    assert len(set(ended)) == 3
+    assert all(is_gone(pid) for pid in ended)
 
-    def workers(self) -> list[int]:
-        return [int(pid) for pid in TAKES_JOBS.findall(self.log.read_text())]
+
+def test_one_that_cannot_start_is_not_started_again() -> None:
+    with Supervisor([program("raise SystemExit(3)"), program(TELLS)], os.environ) as kept:
+        assert kept.wait_until_ready() == 3
+
+
+def test_one_that_cannot_start_later_is_tried_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervisor, "PAUSE_S", 0.01)
+
+    def started() -> list[int]:
+        return list(map(int, Path("pids").read_text().split()))
+
+    with Supervisor([program(ONLY_ONCE)], os.environ) as kept:
+        assert kept.wait_until_ready() == 0
+        os.kill(started()[0], signal.SIGKILL)
+        eventually(lambda: len(started()) >= 4)
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path)
+    served = Served(tmp_path, PERCEPTD_PROCESSES="1", PERCEPTD_WORKERS="1")
     yield served
-    served.process.kill()
-    served.process.wait()
-    for worker in served.workers():
-        eventually(lambda worker=worker: is_gone(worker))  # type: ignore[misc]
+    served.end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -62,6 +62,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int, str]]:
             **os.environ,
             "PERCEPTD_DATA_DIR": str(tmp_path),
             "PERCEPTD_PORT": str(port),
+            "PERCEPTD_PROCESSES": "1",
             "PERCEPTD_WORKERS": "0",
             "PERCEPTD_ACCESS_LOG": "0",
         },

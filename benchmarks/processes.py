@@ -1,0 +1,117 @@
+"""How much more two processes answer than one, on the same two cores.
+
+    python -m benchmarks.processes [--rounds 5] [--seconds 5]
+
+The requests are those of the serving benchmark: W2 is one image for the CNN as 784 JSON numbers,
+over 64 connections; W3 is 64 images in one request, over 16. `--processes 1` and `--processes 2`
+take turns, round after round.
+
+Server and load generator share two cores. wrk has one thread, so beside one process it may have a
+core to itself, and beside two it takes its time from both of them: the ratio is a little below what
+a load from elsewhere would see.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import Call, Load, load, require_wrk
+from benchmarks.machine import describe
+from benchmarks.servers import PORT, SERVE, is_ready, running, until
+from models.mnist import drawn_seven
+
+RESULTS = Path(__file__).parent / "results" / "processes.md"
+URL = f"http://127.0.0.1:{PORT}"
+PROCESSES = (1, 2)
+CORES = 2
+WARM_UP_S = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """So many images of one request, asked for over so many connections."""
+
+    name: str
+    images: int
+    connections: int
+
+    @property
+    def call(self) -> Call:
+        pixels = [round(value / 255, 4) for row in drawn_seven() for value in row]
+        body = {"model": "mnist-cnn", "inputs": [pixels] * self.images}
+        return Call("/predict_proba", json.dumps(body).encode())
+
+
+WORKS = (Work("W2", 1, 64), Work("W3", 64, 16))
+Found = dict[tuple[Work, int], list[Load]]
+
+
+def measure(rounds: int, seconds: int) -> Found:
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as store:
+        environment = {
+            "PERCEPTD_DATA_DIR": store,
+            "PERCEPTD_PORT": str(PORT),
+            "PERCEPTD_DEVICE": "cpu",
+            "PERCEPTD_WORKERS": "0",
+            "PERCEPTD_ACCESS_LOG": "0",
+            "PERCEPTD_LOG_LEVEL": "warning",
+        }
+        for _ in range(rounds):
+            for processes in PROCESSES:
+                command = [*SERVE, "--processes", str(processes)]
+                with running(command, environment) as process:
+                    until(process, lambda: is_ready(URL))
+                    for work in WORKS:
+                        load(URL, work.call, work.connections, WARM_UP_S)
+                        result = load(URL, work.call, work.connections, seconds)
+                        print(f"  {work.name}, {processes}: {result}", flush=True)
+                        found.setdefault((work, processes), []).append(result)
+    return found
+
+
+def table(found: Found) -> str:
+    lines = [
+        "| request for the CNN | connections | processes | answers per second, median (min to max) "
+        "| p50 ms | p99 ms | answers, of one process | errors |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for (work, processes), loads in sorted(found.items(), key=lambda item: item[0][0].name):
+        rates = [one.per_second for one in loads]
+        ratio = median_rate(loads) / median_rate(found[work, 1])
+        images = f"{work.images} image" + ("s" if work.images > 1 else "")
+        lines.append(
+            f"| {work.name}: {images} as JSON numbers | {work.connections} | {processes} "
+            f"| {median_rate(loads):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
+            f"| {statistics.median(one.p50_ms for one in loads):.2f} "
+            f"| {statistics.median(one.p99_ms for one in loads):.2f} "
+            f"| {ratio:.2f} | {sum(one.errors for one in loads)} |"
+        )
+    return "\n".join(lines)
+
+
+def median_rate(loads: Sequence[Load]) -> float:
+    return statistics.median(one.per_second for one in loads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    options = parser.parse_args()
+    require_wrk()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # for all that it starts
+    found = measure(options.rounds, options.seconds)
+    facts = f"medians of {options.rounds} rounds of {options.seconds} s each, in turn"
+    text = f"{describe('onnxruntime', 'fastapi', 'uvicorn')}; {facts}.\n\n{table(found)}\n"
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
