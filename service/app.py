@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service import auth, db, openapi, problems
+from service.compression import Decompression
 from service.engine import Engine
 from service.errors import StoreError
 from service.feedback import Feedback
@@ -79,7 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Set here because only what wraps the whole stack sees every answer.
-    app.middleware_stack = Envelope(app.build_middleware_stack(), settings.max_body_bytes)
+    limit = settings.max_body_bytes
+    app.middleware_stack = Envelope(Decompression(app.build_middleware_stack(), limit), limit)
     return app
 
 
