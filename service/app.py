@@ -22,7 +22,17 @@ from service.jobs import Jobs
 from service.middleware import Envelope
 from service.plans import Planner
 from service.repository import Repository
-from service.routes import feedback, health, imports, jobs, models, predict
+from service.routes import (
+    feedback,
+    health,
+    imports,
+    infer_v2,
+    jobs,
+    metadata_v2,
+    models,
+    predict,
+    repository_v2,
+)
 from service.settings import Settings
 from service.trainables import Trainables
 from service.uploads import JOBS, Uploads
@@ -73,7 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = threading.Event()
-    for routes in (predict, models, imports, jobs, feedback, health):
+    native = (predict, models, imports, jobs, feedback, health)
+    for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     problems.install(app)

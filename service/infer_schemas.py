@@ -9,7 +9,7 @@ from service.schemas import example
 INPUT = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
 LABEL = {"name": "label", "datatype": "BYTES", "shape": [-1]}
 PROBABILITIES = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}
-INDEX_ENTRY = {"name": "dnn", "version": "1", "state": "READY", "reason": ""}
+INDEX_ENTRY: dict[str, Any] = {"name": "dnn", "version": "1", "state": "READY", "reason": ""}
 
 
 class ErrorBody(BaseModel):

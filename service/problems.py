@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -45,27 +44,35 @@ def install(app: FastAPI) -> None:
 
 def documented(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
     """How a native route's errors look in the OpenAPI document."""
-    return _documented(errors, lambda problem: _problem_body(problem, problem.title, "/"))
+    entries: dict[int | str, dict[str, Any]] = {}
+    for problem in (PROBLEMS[error] for error in errors):
+        _document(entries, problem, _problem_body(problem, problem.title, "/"))
+    return entries
 
 
 def documented_v2(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
     """How the errors of a route of the Open Inference Protocol look there."""
-    return _documented(errors, lambda problem: ErrorBody(error=problem.title))
-
-
-def _documented(
-    errors: tuple[type[PerceptdError], ...], body_of: Callable[[Problem], ProblemBody | ErrorBody]
-) -> dict[int | str, dict[str, Any]]:
     entries: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
-        problem = PROBLEMS[error]
-        body = body_of(problem)
-        entry = entries.setdefault(status_of(problem, body), {"description": problem.title})
-        schema = {"$ref": f"#/components/schemas/{type(body).__name__}"}
-        content = entry.setdefault("content", {media_type_of(body): {"schema": schema}})
-        examples = content[media_type_of(body)].setdefault("examples", {})
-        examples[problem.code] = {"value": body.model_dump(exclude_none=True)}
+    for problem in (PROBLEMS[error] for error in errors):
+        _document(entries, problem, ErrorBody(error=problem.title))
+    fault = HTTP_PROBLEMS[500]
+    # Said of all others too, or FastAPI would add a 422 that is never answered here.
+    _document(entries, fault, ErrorBody(error=fault.title), status="default")
     return entries
+
+
+def _document(
+    entries: dict[int | str, dict[str, Any]],
+    problem: Problem,
+    body: ProblemBody | ErrorBody,
+    status: str | None = None,
+) -> None:
+    """Add one error to the entries of an operation; errors of one status share theirs."""
+    entry = entries.setdefault(status or status_of(problem, body), {"description": problem.title})
+    schema = {"$ref": f"#/components/schemas/{type(body).__name__}"}
+    content = entry.setdefault("content", {media_type_of(body): {"schema": schema}})
+    examples = content[media_type_of(body)].setdefault("examples", {})
+    examples[problem.code] = {"value": body.model_dump(exclude_none=True)}
 
 
 def response(

@@ -78,6 +78,19 @@ class Repository:
         with reading as connection:
             return aliases.production(connection)
 
+    def production_of(self, model: str) -> int:
+        """What `production` of one model points to.
+
+        Raises `ModelNotFoundError`, and `ConflictError` where it points to nothing.
+        """
+        with db.reading(self._engine) as connection:
+            if not _versions(connection, model):
+                raise _no_model(model)
+            version = aliases.production(connection).get(model)
+        if version is None:
+            raise ConflictError(f"{model} has no version in production: promote one")
+        return version
+
     def serving(self) -> Serving:
         """What servers load, and what they do not although it is production."""
         with db.reading(self._engine) as connection:
@@ -197,13 +210,8 @@ class Repository:
                 aliases.point(connection, model, alias, version)
 
     def unload(self, model: str) -> None:
-        """Have no server load a model until it is loaded again or a version is promoted.
-
-        Raises `ModelNotFoundError`.
-        """
+        """Have no server load a model until it is loaded again or a version is promoted."""
         with db.writing(self._engine) as connection:
-            if not _versions(connection, model):
-                raise _no_model(model)
             aliases.unload(connection, model)
 
     def load(self, model: str) -> None:

@@ -104,6 +104,11 @@ class RequestSchemas:
         return [made for (kind, _, _), made in self._classes.items() if kind is base]
 
     @property
+    def specs(self) -> Mapping[str, ModelSpec]:
+        """What each serving model takes and answers."""
+        return self._specs
+
+    @property
     def picture_models(self) -> list[str]:
         return [name for name, spec in self._specs.items() if spec.input.picture]
 

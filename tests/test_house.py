@@ -33,6 +33,7 @@ TORCH_FREE = {
 WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {
     "service.app",
+    "service.compression",
     "service.deps",
     "service.middleware",
     "service.openapi",
@@ -42,9 +43,12 @@ MAY_KNOW_THE_WEB = {
     "service.routes.feedback",
     "service.routes.health",
     "service.routes.imports",
+    "service.routes.infer_v2",
     "service.routes.jobs",
+    "service.routes.metadata_v2",
     "service.routes.models",
     "service.routes.predict",
+    "service.routes.repository_v2",
 }
 
 
