@@ -140,7 +140,8 @@ class Engine:
         # What a request is checked by comes last: what it then asks for is there.
         self._production, self._failures, self._wanted = production, failures, wanted
         self.schemas = schemas
-        self._let_go(wanted.unloaded)
+        if wanted.unloaded:
+            self._let_go(wanted.unloaded)
 
     async def find(self, model: str, version: int | None = None) -> LoadedVersion:
         """The production version, or the one of that number, loaded if it is not yet.

@@ -92,7 +92,7 @@ def write(inference: Inference, version: LoadedVersion, answer: Answer) -> Reply
 def _values(output: Output, labels: Sequence[str], answer: Answer) -> tuple[list[int], Values]:
     """A tensor's shape, and its elements row by row."""
     if output.name == LABEL:
-        return [len(answer.indices)], [labels[index] for index in answer.indices]
+        return [len(answer.indices)], [labels[index] for index in answer.indices.tolist()]
     if output.classes is None:
         return list(answer.probabilities.shape), answer.probabilities.ravel()
     ranked = classifications(answer.probabilities, labels, output.classes)
