@@ -26,13 +26,16 @@ class Serving(NamedTuple):
 
 
 def production(connection: Connection) -> dict[str, int]:
-    """What `production` points to, of each model that has it."""
-    return _pointing(connection, PRODUCTION)
+    """What `production` points to, of each model that has it, unloaded or not."""
+    pointing = select(aliases.c.model, aliases.c.version).where(aliases.c.alias == PRODUCTION)
+    return {row.model: row.version for row in connection.execute(pointing)}
 
 
 def serving(connection: Connection) -> Serving:
-    unloaded = frozenset(_pointing(connection, UNLOADED))
-    there = production(connection)
+    both = select(aliases).where(aliases.c.alias.in_((PRODUCTION, UNLOADED)))
+    rows = connection.execute(both).all()  # at once: nothing changes between the two
+    unloaded = frozenset(row.model for row in rows if row.alias == UNLOADED)
+    there = {row.model: row.version for row in rows if row.alias == PRODUCTION}
     return Serving({name: there[name] for name in there if name not in unloaded}, unloaded)
 
 
@@ -64,14 +67,6 @@ def point(connection: Connection, model: str, alias: str, version: int) -> None:
     moved = connection.execute(update(aliases).where(_is(model, alias)).values(change))
     if moved.rowcount == 0:
         connection.execute(insert(aliases).values(model=model, alias=alias, **change))
-
-
-def _pointing(connection: Connection, alias: str) -> dict[str, int]:
-    """The version that an alias points to, by model."""
-    rows = connection.execute(
-        select(aliases.c.model, aliases.c.version).where(aliases.c.alias == alias)
-    )
-    return {row.model: row.version for row in rows}
 
 
 def _is(model: str, alias: str) -> ColumnElement[bool]:
