@@ -84,7 +84,7 @@ def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
         values = rows.reshape(len(rows), *spec.shape).astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError("finite numbers", "NaN or an infinity")
-    low, high = float(values.min()), float(values.max())
+    low, high = float(rows.min()), float(rows.max())  # before they were rounded
     if (spec.minimum is not None and low < spec.minimum) or (
         spec.maximum is not None and high > spec.maximum
     ):

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service import auth, db, openapi, problems
+from service.compression import Decompression
 from service.engine import Engine
 from service.errors import StoreError
 from service.feedback import Feedback
@@ -22,7 +23,18 @@ from service.metrics import Metrics
 from service.middleware import Envelope
 from service.plans import Planner
 from service.repository import Repository
-from service.routes import feedback, health, imports, jobs, metrics, models, predict
+from service.routes import (
+    feedback,
+    health,
+    imports,
+    infer_v2,
+    jobs,
+    metadata_v2,
+    metrics,
+    models,
+    predict,
+    repository_v2,
+)
 from service.settings import Settings
 from service.trainables import Trainables
 from service.uploads import JOBS, Uploads
@@ -75,15 +87,17 @@ def create_app(settings: Settings) -> FastAPI:
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = threading.Event()
-    for routes in (predict, models, imports, jobs, feedback, health, metrics):
+    native = (predict, models, imports, jobs, feedback, health, metrics)
+    for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     problems.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Set here because only what wraps the whole stack sees every answer.
-    stack = app.build_middleware_stack()
-    app.middleware_stack = Envelope(stack, settings.max_body_bytes, figures)
+    limit = settings.max_body_bytes
+    unpacked = Decompression(app.build_middleware_stack(), limit)
+    app.middleware_stack = Envelope(unpacked, limit, figures)
     return app
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from service import db
+from service.aliases import PRODUCTION
 from service.arguments import CHECKPOINT, Arguments
 from service.claims import CancelledError, Claims, LostJobError
 from service.errors import DiskError, PerceptdError, StoreError
@@ -25,7 +26,7 @@ from service.jobs import Job, Jobs
 from service.judging import Decision, Judge
 from service.plans import TrainPlan, plan_of
 from service.process import Budget
-from service.repository import PRODUCTION, Repository
+from service.repository import Repository
 from service.settings import Settings
 from service.uploads import JOBS
 from service.watch import (

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from service.aliases import PRODUCTION
 from service.errors import InvalidInputError, ServerAwayError, ServerError
 from service.job_schemas import JobDetail, JobPublic, JobsPublic
 from service.jobs import ENDED, Event, Status
-from service.repository import PRODUCTION
 from service.schemas import ProblemBody, VersionPublic, VersionsPublic
 from service.settings import is_loopback
 

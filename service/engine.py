@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from models.checkpoint import CheckpointError, Meta
 from models.preprocessing import from_numbers
 from models.spec import Head, ModelSpec, decide
 from service import runtimes
+from service.aliases import Serving
 from service.answers import Answer, Rows
 from service.batcher import NOBODY, Batcher, Caller
 from service.decoder import Decoder
@@ -28,6 +29,7 @@ from service.errors import (
     ModelUnavailableError,
     PerceptdError,
     StoreError,
+    unloaded_error,
 )
 from service.metrics import Metrics
 from service.repository import Repository
@@ -98,7 +100,7 @@ class Engine:
         self.decoder = Decoder({}, settings.max_rows)
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._failures: dict[str, str] = {}
-        self._wanted: dict[str, int] = {}
+        self._wanted = Serving({}, frozenset())
         self._retry_at = 0.0
         self._loading = threading.Lock()
         self._refreshing = threading.Lock()
@@ -123,13 +125,13 @@ class Engine:
             self._refresh()
 
     def _refresh(self) -> None:
-        wanted = self._repository.production()
+        wanted = self._repository.serving()
         now = time.monotonic()
         if wanted == self._wanted and not (self._failures and now > self._retry_at):
             return
         self._retry_at = now + RETRY_SECONDS
         production, failures = {}, {}
-        for model, number in sorted(wanted.items()):
+        for model, number in sorted(wanted.versions.items()):
             current = self._production.get(model)
             if current and current.version == number:
                 production[model] = current
@@ -149,10 +151,12 @@ class Engine:
                     production[model] = current
         specs = {model: loaded.spec for model, loaded in production.items()}
         absent = {model: why for model, why in failures.items() if model not in production}
-        schemas = RequestSchemas(specs, absent, self._settings.max_rows)
+        schemas = RequestSchemas(specs, absent, self._settings.max_rows, wanted.unloaded)
         # What a request is checked by comes last: what it then asks for is there.
         self._production, self._failures, self._wanted = production, failures, wanted
         self.schemas, self.decoder = schemas, Decoder(specs, self._settings.max_rows)
+        if wanted.unloaded:
+            self._let_go(wanted.unloaded)
 
     def serving(self, model: str, version: int | None = None) -> LoadedVersion | None:
         """The production version, or the one of that number, if it is loaded."""
@@ -176,6 +180,19 @@ class Engine:
                 self._pinned.move_to_end((model, version))
             return pinned
         return await to_thread.run_sync(self._pin, model, version)
+
+    def why_not_loaded(self, model: str, version: int) -> str:
+        """Why a version does not answer at once; empty where it does."""
+        serving = self._production.get(model)
+        if (serving and serving.version == version) or (model, version) in self._pinned:
+            return ""
+        if model in self._wanted.unloaded:
+            return "the model is unloaded"
+        if model in self._failures and self._wanted.versions.get(model) == version:
+            return self._failures[model]
+        if model in self._wanted.versions:
+            return "not loaded: it loads when a request asks for it by its number"
+        return "not loaded: no version of the model is in production"
 
     def warm(self, model: str, version: int) -> None:
         """Load a version that is to become production, so that the switch to it is instant.
@@ -212,6 +229,12 @@ class Engine:
                 self._pinned.popitem(last=False)
             return self._pinned[key]
 
+    def _let_go(self, unloaded: Collection[str]) -> None:
+        """Keep no version of a model that is unloaded."""
+        with self._loading:
+            for key in [key for key in self._pinned if key[0] in unloaded]:
+                del self._pinned[key]
+
     def _load(self, model: str, version: int) -> LoadedVersion:
         return load(
             self._repository,
@@ -227,6 +250,8 @@ class Engine:
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):
             return ModelUnavailableError(f"{model}: {reason}")
+        if model in self._wanted.unloaded:
+            return unloaded_error(model)
         serving = ", ".join(self._production) or "none"
         return ModelNotFoundError(f"no model is called {model!r}; serving: {serving}")
 

@@ -42,6 +42,12 @@ class InvalidInputError(PerceptdError):
 class ModelNotFoundError(PerceptdError): ...
 
 
+def unloaded_error(model: str) -> ModelNotFoundError:
+    """An error for a model that is there, but was unloaded."""
+    loads = f"POST /v2/repository/models/{model}/load loads it"
+    return ModelNotFoundError(f"{model} is unloaded and answers nothing; {loads}")
+
+
 class VersionNotFoundError(PerceptdError): ...
 
 
@@ -60,7 +66,11 @@ class UnauthorizedError(PerceptdError): ...
 class ForbiddenError(PerceptdError): ...
 
 
-class BodyTooLargeError(PerceptdError): ...
+class BodyTooLargeError(PerceptdError):
+    @classmethod
+    def over(cls, limit: int) -> Self:
+        """An error for a body of more bytes than that."""
+        return cls(f"a body may have up to {limit:,} bytes")
 
 
 class UnsupportedMediaTypeError(PerceptdError): ...

@@ -56,7 +56,7 @@ class Envelope:
                 headers[HEADER] = name
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = PAGES_ASK_HERE_ONLY
-                if message["status"] == 413 and headers["content-type"] != problems.MEDIA_TYPE:
+                if message["status"] == 413 and headers["content-type"].startswith("text/plain"):
                     replaced = True
                     refusal = problems.body_too_large(scope["path"], self.max_body_bytes)
                     refusal.headers[HEADER] = name

@@ -4,9 +4,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from msgspec import Struct
+from msgspec.json import schema_components
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service import inference
+from service.infer_requests import IndexRequest, InferRequest, LoadRequest
+from service.infer_schemas import ErrorBody
 from service.job_schemas import ImportCreate
 from service.media import FORM_TYPE, JSON_TYPE, PICTURE_TYPES, RAW_TYPE
 from service.request_schemas import FeedbackRequest, PredictRequest, RequestSchemas
@@ -17,6 +22,12 @@ NUMBER_PATHS = ("/predict", "/predict_proba")
 FEEDBACK_PATHS = ("/feedback",)
 PICTURE_PATH = "/predict/image"
 UPLOAD_PATH = "/models/{model}/versions"
+INFER_PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+LOADING_PATHS: dict[str, tuple[type[Struct], dict[str, Any]]] = {
+    "/v2/repository/index": (IndexRequest, {"ready": True}),
+    "/v2/repository/models/{model}/load": (LoadRequest, {}),
+    "/v2/repository/models/{model}/unload": (LoadRequest, {}),
+}
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -31,7 +42,7 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
         routes=app.routes,
     )
     predictions, feedback = schemas.classes(PredictRequest), schemas.classes(FeedbackRequest)
-    bodies: list[type[BaseModel]] = [*predictions, *feedback, ProblemBody]
+    bodies: list[type[BaseModel]] = [*predictions, *feedback, ProblemBody, ErrorBody]
     references, definitions = models_json_schema(
         [(body, "validation") for body in bodies], ref_template=REF
     )
@@ -42,7 +53,7 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
     ):
         one_of = [references[body, "validation"] for body in classes]
         for path in paths:
-            body = _number_body(one_of, schemas.examples(kind))
+            body = _json_body(one_of, schemas.examples(kind))
             content["paths"][path]["post"]["requestBody"] = body
     content["paths"][UPLOAD_PATH]["post"]["requestBody"] = _upload_body(content)
     operation = content["paths"][PICTURE_PATH]["post"]
@@ -50,10 +61,27 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
     for parameter in operation["parameters"]:
         if parameter["name"] == "model":
             parameter["schema"]["enum"] = schemas.picture_models
+    _describe_protocol(content, schemas)
     return content
 
 
-def _number_body(one_of: list[Any], examples: dict[str, Any]) -> dict[str, Any]:
+def _describe_protocol(content: dict[str, Any], schemas: RequestSchemas) -> None:
+    """The bodies of the Open Inference Protocol, and examples of it that each model takes."""
+    kinds = (InferRequest, IndexRequest, LoadRequest)
+    references, definitions = schema_components(kinds, ref_template=REF.format(model="{name}"))
+    content["components"]["schemas"].update(definitions)
+    schema_of = dict(zip(kinds, references, strict=True))
+    examples = {name: inference.example_of(spec) for name, spec in schemas.specs.items()}
+    for path in INFER_PATHS:
+        body = _json_body([schema_of[InferRequest]], examples)
+        body["content"][RAW_TYPE] = {"schema": BINARY}
+        content["paths"][path]["post"]["requestBody"] = body
+    for path, (kind, example) in LOADING_PATHS.items():
+        body = _json_body([schema_of[kind]], {"example": example})
+        content["paths"][path]["post"]["requestBody"] = {**body, "required": False}
+
+
+def _json_body(one_of: list[Any], examples: dict[str, Any]) -> dict[str, Any]:
     nothing: dict[str, Any] = {"not": {}}
     schema = {"oneOf": one_of} if one_of else nothing
     named = {name: {"summary": name, "value": value} for name, value in examples.items()}

@@ -17,6 +17,7 @@ from jsonschema.validators import extend
 from pydantic import BaseModel
 
 from models.trainable import Trainable
+from service.aliases import PRODUCTION
 from service.errors import (
     ConflictError,
     FieldError,
@@ -27,7 +28,7 @@ from service.feedback import Feedback
 from service.gate import Gate, GateChoice
 from service.job_schemas import ImportCreate, JobCreate
 from service.jobs import Job
-from service.repository import PRODUCTION, Repository, Version, check_name
+from service.repository import Repository, Version, check_name
 from service.request_schemas import shown
 from service.settings import Settings
 from service.trainables import Trainables

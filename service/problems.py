@@ -1,4 +1,4 @@
-"""Errors -> `application/problem+json` (RFC 9457), all of one shape."""
+"""Errors -> `application/problem+json` (RFC 9457), or as the Open Inference Protocol says."""
 
 import json
 import logging
@@ -22,18 +22,19 @@ from service.errors import (
     StoreError,
     UnauthorizedError,
 )
-from service.media import FORM_TYPE
+from service.infer_schemas import ErrorBody
+from service.media import FORM_TYPE, JSON_TYPE
 from service.schemas import ProblemBody
 from service.validation import told
 
 log = logging.getLogger("perceptd")
 
 MEDIA_TYPE = "application/problem+json"
-SCHEMA = {"$ref": "#/components/schemas/ProblemBody"}
+PROTOCOL = "/v2"  # below it, errors are as the Open Inference Protocol has them
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the app as a problem."""
+    """Answer every error of the app in the shape that its address has."""
     app.add_exception_handler(PerceptdError, on_domain_error)
     app.add_exception_handler(RequestValidationError, on_invalid_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
@@ -42,23 +43,36 @@ def install(app: FastAPI) -> None:
 
 
 def documented(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
-    """How a route's errors look in the OpenAPI document."""
+    """How a native route's errors look in the OpenAPI document."""
     entries: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
-        problem = PROBLEMS[error]
-        entry = entries.setdefault(problem.status, {"description": problem.title})
-        content = entry.setdefault("content", {MEDIA_TYPE: {"schema": SCHEMA, "examples": {}}})
-        content[MEDIA_TYPE]["examples"][problem.code] = {
-            "value": {
-                "type": "about:blank",
-                "title": problem.title,
-                "status": problem.status,
-                "detail": problem.title,
-                "instance": "/",
-                "code": problem.code,
-            }
-        }
+    for problem in (PROBLEMS[error] for error in errors):
+        _document(entries, problem, _problem_body(problem, problem.title, "/"))
     return entries
+
+
+def documented_v2(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
+    """How the errors of a route of the Open Inference Protocol look there."""
+    entries: dict[int | str, dict[str, Any]] = {}
+    for problem in (PROBLEMS[error] for error in errors):
+        _document(entries, problem, ErrorBody(error=problem.title))
+    fault = HTTP_PROBLEMS[500]
+    # Said of all others too, or FastAPI would add a 422 that is never answered here.
+    _document(entries, fault, ErrorBody(error=fault.title), status="default")
+    return entries
+
+
+def _document(
+    entries: dict[int | str, dict[str, Any]],
+    problem: Problem,
+    body: ProblemBody | ErrorBody,
+    status: str | None = None,
+) -> None:
+    """Add one error to the entries of an operation; errors of one status share theirs."""
+    entry = entries.setdefault(status or status_of(problem, body), {"description": problem.title})
+    schema = {"$ref": f"#/components/schemas/{type(body).__name__}"}
+    content = entry.setdefault("content", {media_type_of(body): {"schema": schema}})
+    examples = content[media_type_of(body)].setdefault("examples", {})
+    examples[problem.code] = {"value": body.model_dump(exclude_none=True)}
 
 
 def response(
@@ -70,7 +84,38 @@ def response(
     example: object = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    body = ProblemBody(
+    """An error in the shape that its address has: the one place that decides it."""
+    body: ProblemBody | ErrorBody
+    if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
+        body = ErrorBody(error=detail)
+    else:
+        body = _problem_body(problem, detail, path, errors, example)
+    return Response(
+        json.dumps(body.model_dump(exclude_none=True)),  # ASCII: half a character has no UTF-8
+        status_code=status_of(problem, body),
+        headers=headers,
+        media_type=media_type_of(body),
+    )
+
+
+def status_of(problem: Problem, body: ProblemBody | ErrorBody) -> int:
+    """The problem's own, but invalid input is 400 in the Open Inference Protocol."""
+    invalid = problem.status == HTTPStatus.UNPROCESSABLE_ENTITY
+    return HTTPStatus.BAD_REQUEST if invalid and isinstance(body, ErrorBody) else problem.status
+
+
+def media_type_of(body: ProblemBody | ErrorBody) -> str:
+    return JSON_TYPE if isinstance(body, ErrorBody) else MEDIA_TYPE
+
+
+def _problem_body(
+    problem: Problem,
+    detail: str,
+    path: str,
+    errors: list[FieldError] | None = None,
+    example: object = None,
+) -> ProblemBody:
+    return ProblemBody(
         title=problem.title,
         status=problem.status,
         detail=detail,
@@ -79,16 +124,10 @@ def response(
         errors=errors,
         example=example,
     )
-    return Response(
-        json.dumps(body.model_dump(exclude_none=True)),  # ASCII: half a character has no UTF-8
-        status_code=problem.status,
-        headers=headers,
-        media_type=MEDIA_TYPE,
-    )
 
 
 def body_too_large(path: str, limit: int) -> Response:
-    return response(PROBLEMS[BodyTooLargeError], f"a body may have up to {limit:,} bytes", path)
+    return response(PROBLEMS[BodyTooLargeError], str(BodyTooLargeError.over(limit)), path)
 
 
 async def on_domain_error(request: Request, error: Exception) -> Response:
@@ -140,6 +179,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return Response(status_code=error.status_code)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return body_too_large(request.url.path, request.app.max_body_size)
+    if isinstance(error.__cause__, PerceptdError):  # what FastAPI met while it read a body
+        return await on_domain_error(request, error.__cause__)
     if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that cannot be taken apart
         if request.headers.get("content-type", "").startswith(FORM_TYPE):
             wrong = FieldError(loc=["body"], expected="a whole multipart form", got=error.detail)

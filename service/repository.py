@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select
 
 from models import checkpoint
 from models.checkpoint import Meta
-from service import db, tables
+from service import aliases, db, tables
+from service.aliases import PRODUCTION, RESERVED, Serving
 from service.errors import (
     ConflictError,
     ModelNotFoundError,
@@ -25,8 +26,6 @@ from service.errors import (
 )
 
 PRETRAINED = Path(checkpoint.__file__).parent / "pretrained"
-PRODUCTION = "production"
-PREVIOUS = "previous"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MAX_NUMBER = 2**31 - 1  # an INTEGER of PostgreSQL
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 63"
@@ -74,13 +73,37 @@ class Repository:
         return self._data_dir / "checkpoints" / model / str(version)
 
     def production(self, within: Connection | None = None) -> dict[str, int]:
-        """The version that each model serves."""
-        query = select(tables.aliases.c.model, tables.aliases.c.version).where(
-            tables.aliases.c.alias == PRODUCTION
-        )
+        """What `production` points to, of each model that has it, unloaded or not."""
         reading = nullcontext(within) if within is not None else db.reading(self._engine)
         with reading as connection:
-            return {row.model: row.version for row in connection.execute(query)}
+            return aliases.production(connection)
+
+    def production_of(self, model: str) -> int:
+        """What `production` of one model points to.
+
+        Raises `ModelNotFoundError`, and `ConflictError` where it points to nothing.
+        """
+        with db.reading(self._engine) as connection:
+            if not _versions(connection, model):
+                raise _no_model(model)
+            version = aliases.production(connection).get(model)
+        if version is None:
+            raise ConflictError(f"{model} has no version in production: promote one")
+        return version
+
+    def serving(self) -> Serving:
+        """What servers load, and what they do not although it is production."""
+        with db.reading(self._engine) as connection:
+            return aliases.serving(connection)
+
+    def numbers(self, model: str | None = None) -> list[tuple[str, int]]:
+        """Name and number of every version, of one model or of all, in order."""
+        named = select(tables.versions.c.model, tables.versions.c.version)
+        if model is not None:
+            named = named.where(tables.versions.c.model == model)
+        with db.reading(self._engine) as connection:
+            rows = connection.execute(named.order_by(*named.selected_columns))
+            return [(row.model, row.version) for row in rows]
 
     def versions(self, model: str) -> list[Version]:
         """Every version of a model, newest first. Raises `ModelNotFoundError`."""
@@ -160,7 +183,7 @@ class Repository:
             )
             served = any(PRODUCTION in version.aliases for version in known)
             if promote or (first_serves and not served):
-                _promote(connection, model, number)
+                aliases.promote(connection, model, number)
             target = self.folder(model, number)
             shutil.rmtree(target, ignore_errors=True)
             checkpoint.remove_unfinished(target)
@@ -169,23 +192,32 @@ class Repository:
         return model, number
 
     def point(self, model: str, alias: str, version: int, within: Connection | None = None) -> None:
-        """Point an alias to a version; `production` leaves `previous` where it came from.
+        """Point an alias to a version; `production` leaves `previous` where it came from, and
+        serves even where the model was unloaded.
 
         Raises `ModelNotFoundError`, `VersionNotFoundError`, and `ConflictError` for an alias that
         cannot be set.
         """
-        if alias == PREVIOUS:
-            raise ConflictError(
-                f"{PREVIOUS} follows {PRODUCTION} and cannot be set: point {PRODUCTION} instead"
-            )
+        if reason := RESERVED.get(alias):
+            raise ConflictError(f"{alias} cannot be set: {reason}")
         if not NAME.fullmatch(alias):
             raise ConflictError(f"{alias!r} is no name for an alias: {NAME_RULE}")
         with self._writing(within) as connection:
             _version(connection, model, version)
             if alias == PRODUCTION:
-                _promote(connection, model, version)
+                aliases.promote(connection, model, version)
             else:
-                _point(connection, model, alias, version)
+                aliases.point(connection, model, alias, version)
+
+    def unload(self, model: str) -> None:
+        """Have no server load a model until it is loaded again or a version is promoted."""
+        with db.writing(self._engine) as connection:
+            aliases.unload(connection, model)
+
+    def load(self, model: str) -> None:
+        """Take back an `unload`. Nothing changes where there was none."""
+        with db.writing(self._engine) as connection:
+            aliases.load(connection, model)
 
     def verified_folder(self, model: str, version: int) -> tuple[Path, Meta]:
         """A version's folder and meta, after a check that the files are those registered.
@@ -266,26 +298,6 @@ def _versions(connection: Connection, model: str, number: int | None = None) -> 
         )
         for row in connection.execute(newest_first)
     ]
-
-
-def _promote(connection: Connection, model: str, version: int) -> None:
-    current = connection.scalar(
-        select(tables.aliases.c.version).where(
-            tables.aliases.c.model == model, tables.aliases.c.alias == PRODUCTION
-        )
-    )
-    if current == version:
-        return
-    if current is not None:
-        _point(connection, model, PREVIOUS, current)
-    _point(connection, model, PRODUCTION, version)
-
-
-def _point(connection: Connection, model: str, alias: str, version: int) -> None:
-    change = {"version": version, "updated_at": datetime.now(UTC)}
-    one = (tables.aliases.c.model == model) & (tables.aliases.c.alias == alias)
-    if connection.execute(update(tables.aliases).where(one).values(change)).rowcount == 0:
-        connection.execute(insert(tables.aliases).values(model=model, alias=alias, **change))
 
 
 def _check_fits(newest: Version, meta: Meta) -> None:

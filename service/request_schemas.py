@@ -6,7 +6,7 @@ describes it in the OpenAPI document.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -29,7 +29,13 @@ from pydantic_core import PydanticCustomError, from_json
 
 from models.preprocessing import FULL_INK
 from models.spec import Dtype, InputSpec, ModelSpec
-from service.errors import FieldError, InvalidInputError, ModelNotFoundError, ModelUnavailableError
+from service.errors import (
+    FieldError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    unloaded_error,
+)
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NOTHING = object()  # stands for a field that is absent
@@ -83,14 +89,19 @@ Request = TypeVar("Request", PredictRequest, FeedbackRequest)
 class RequestSchemas:
     """The request schemas of each serving model, by kind of request, model and dtype.
 
-    `failures` says why a model that should serve does not.
+    `failures` says why a model that should serve does not; `unloaded` are those that should not.
     """
 
     def __init__(
-        self, specs: Mapping[str, ModelSpec], failures: Mapping[str, str], max_rows: int
+        self,
+        specs: Mapping[str, ModelSpec],
+        failures: Mapping[str, str],
+        max_rows: int,
+        unloaded: Collection[str] = (),
     ) -> None:
         self._specs = dict(specs)
         self._failures = dict(failures)
+        self._unloaded = unloaded
         self._classes: dict[tuple[type[BaseModel], str, Dtype], type[Any]] = {
             (base, name, dtype): request_class(base, name, spec, dtype, max_rows)
             for base in KINDS
@@ -101,6 +112,11 @@ class RequestSchemas:
     def classes(self, base: type[Request]) -> list[type[Request]]:
         """The schemas of one kind of request."""
         return [made for (kind, _, _), made in self._classes.items() if kind is base]
+
+    @property
+    def specs(self) -> Mapping[str, ModelSpec]:
+        """What each serving model takes and answers."""
+        return self._specs
 
     @property
     def picture_models(self) -> list[str]:
@@ -128,6 +144,8 @@ class RequestSchemas:
             raise wrong.at(None, ["model"], f"one of {', '.join(self._specs)}", shown(name))
         if reason := self._failures.get(name):
             raise ModelUnavailableError(f"{name}: {reason}")
+        if name in self._unloaded:
+            raise unloaded_error(name)
         if name not in self._specs:
             known = ", ".join(self._specs) or "none"
             raise ModelNotFoundError(f"no model is called {shown(name)}; serving: {known}")

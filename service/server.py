@@ -15,8 +15,8 @@ from service.hot_path import HotPath
 from service.listening import Listeners
 from service.settings import Settings
 
-# Longer than clients keep an idle connection (httpx 5 s, proxies 60): a server that closes first may
-# do so while a request is on its way.
+# Longer than clients keep an idle connection (httpx 5 s, proxies 60): a server that closes first
+# may do so while a request is on its way.
 KEEP_ALIVE_S = 75
 
 

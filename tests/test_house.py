@@ -33,7 +33,9 @@ TORCH_FREE = {
 WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {
     "service.app",
+    "service.compression",
     "service.deps",
+    "service.hot_path",
     "service.middleware",
     "service.openapi",
     "service.problems",
@@ -41,10 +43,13 @@ MAY_KNOW_THE_WEB = {
     "service.routes.feedback",
     "service.routes.health",
     "service.routes.imports",
+    "service.routes.infer_v2",
     "service.routes.jobs",
+    "service.routes.metadata_v2",
     "service.routes.metrics",
     "service.routes.models",
     "service.routes.predict",
+    "service.routes.repository_v2",
     "service.server",
 }
 

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from models.terminal import SET
+from service.aliases import PREVIOUS, PRODUCTION
 from service.client import Client
 from service.commands.asking import AS_JSON, DATASET, FOLLOW, GATE, asks_server, tell
 from service.commands.common import DATA_DIR, opened_store, read_settings
 from service.commands.jobs import show_queued
-from service.repository import PREVIOUS, PRODUCTION
 from service.schemas import VersionPublic
 
 

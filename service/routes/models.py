@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
+from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
     RepositoryDep,
@@ -26,7 +27,7 @@ from service.errors import (
     VersionNotFoundError,
 )
 from service.problems import documented
-from service.repository import PRODUCTION, Version
+from service.repository import Version
 from service.request_schemas import example_of
 from service.schemas import (
     AliasPut,

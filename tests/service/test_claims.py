@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import Engine, update
 
 from service import db, tables
+from service.aliases import PRODUCTION
 from service.claims import CancelledError, Claims, LostJobError
 from service.errors import ConflictError
 from service.jobs import HELD, Event, Job, Jobs
-from service.repository import PRETRAINED, PRODUCTION, Repository
+from service.repository import PRETRAINED, Repository
 from service.settings import Settings
 
 pytestmark = pytest.mark.database

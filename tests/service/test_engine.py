@@ -16,6 +16,7 @@ from models import registry
 from models.checkpoint import GRAPH, META, WEIGHTS
 from models.preprocessing import from_numbers
 from service import runtimes
+from service.aliases import PRODUCTION
 from service.commands.common import opened_store
 from service.engine import Engine
 from service.errors import (
@@ -24,7 +25,7 @@ from service.errors import (
     ModelUnavailableError,
     VersionNotFoundError,
 )
-from service.repository import PRETRAINED, PRODUCTION, Repository
+from service.repository import PRETRAINED, Repository
 from service.runtimes import OnnxRuntime, TorchRuntime
 from service.settings import Settings
 

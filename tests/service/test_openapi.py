@@ -11,6 +11,8 @@ from jsonschema import Draft202012Validator
 from tests.service.test_predict import BAD_BODIES
 from tests.service.test_routes_jobs import WRONG, Change, Place
 
+INFER, INFER_VERSION = "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"
+
 
 @pytest.fixture(scope="module")
 def document(client: httpx.Client) -> Any:
@@ -33,7 +35,7 @@ def test_the_document_is_openapi_3_1(document: Any) -> None:
     assert set(references) <= document["components"]["schemas"].keys()
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict_proba"])
+@pytest.mark.parametrize("path", ["/predict", "/predict_proba", INFER, INFER_VERSION])
 def test_each_model_has_an_example_that_works(
     client: httpx.Client, document: Any, path: str
 ) -> None:
@@ -41,9 +43,9 @@ def test_each_model_has_an_example_that_works(
     accepts = validator(document, body["schema"])
     models = {model["name"] for model in client.get("/models").json()["models"]}
     assert body["examples"].keys() == models
-    for example in body["examples"].values():
+    for model, example in body["examples"].items():
         accepts.validate(example["value"])
-        response = client.post(path, json=example["value"])
+        response = client.post(path.format(model=model, version=1), json=example["value"])
         assert response.status_code == 200
         answer = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
         validator(document, answer["schema"]).validate(response.json())
@@ -68,15 +70,24 @@ def test_every_model_has_a_schema_of_its_own(document: Any) -> None:
     assert (flat["minItems"], nested["maxItems"], nested["items"]["maxItems"]) == (784, 28, 28)
 
 
+def shape_of_errors(path: str) -> tuple[str, str]:
+    if path.startswith("/v2"):
+        return "application/json", "ErrorBody"
+    return "application/problem+json", "ProblemBody"
+
+
 def test_every_route_has_a_summary_and_errors_of_one_shape(document: Any) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert operation["description"], path
             for status, response in operation["responses"].items():
                 if not status.startswith("2"):
-                    content = response["content"]["application/problem+json"]
-                    assert content["schema"] == {"$ref": "#/components/schemas/ProblemBody"}
+                    kind, schema = shape_of_errors(path)
+                    content = response["content"][kind]
+                    assert content["schema"] == {"$ref": f"#/components/schemas/{schema}"}
                     assert content["examples"]
+                    for example in content["examples"].values():
+                        validator(document, content["schema"]).validate(example["value"])
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
@@ -108,7 +119,7 @@ def test_every_body_has_an_example_that_fits_its_schema(document: Any) -> None:
             examples = [one["value"] for one in content.get("examples", {}).values()]
             for example in examples or schema["examples"]:
                 validator(document, schema).validate(example)
-    assert bodies == 5
+    assert bodies == 10
 
 
 def test_what_waits_for_a_job_says_where_it_is_found(document: Any) -> None:

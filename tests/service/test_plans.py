@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from models import registry, trainable
 from models.trainable import Trainable
 from service import db
+from service.aliases import PRODUCTION
 from service.claims import Claims
 from service.errors import ConflictError, InvalidInputError, ModelNotFoundError
 from service.feedback import Feedback
@@ -19,7 +20,7 @@ from service.gate import Gate
 from service.job_schemas import ImportCreate, JobCreate
 from service.jobs import Jobs
 from service.plans import DATASETS, ImportPlan, Planner, TrainPlan, plan_of
-from service.repository import PRETRAINED, PRODUCTION, Repository
+from service.repository import PRETRAINED, Repository
 from service.settings import Settings
 from service.trainables import Trainables
 

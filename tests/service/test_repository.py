@@ -10,9 +10,10 @@ from sqlalchemy import text
 
 from models.checkpoint import CheckpointError
 from service import db
+from service.aliases import PRODUCTION
 from service.commands.common import opened_store
 from service.errors import ConflictError, ModelNotFoundError, StoreError, VersionNotFoundError
-from service.repository import PRETRAINED, PRODUCTION, Repository, shipped
+from service.repository import PRETRAINED, Repository, shipped
 from service.settings import Settings
 
 pytestmark = pytest.mark.database
