@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import describe
 from benchmarks.odd_digits import underlined
-from benchmarks.retraining import SERVE, server
+from benchmarks.servers import perceptd
 from service import auth
 from service.settings import Settings
 
@@ -111,7 +111,7 @@ def table(result: Result) -> str:
 
 def main() -> None:
     raw = Path(os.environ.get("PERCEPTD_MNIST_DIR", "data")) / "MNIST" / "raw"
-    with TemporaryDirectory() as folder, server(Path(folder), SERVE) as (url, _):
+    with TemporaryDirectory() as folder, perceptd(Path(folder)) as (url, _):
         token = auth.admin_token(Settings(data_dir=Path(folder))).get_secret_value()
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:

@@ -8,7 +8,6 @@ again, each time with a fresh store for the first start and the same store for t
 """
 
 import argparse
-import os
 import socket
 import statistics
 import subprocess
@@ -17,24 +16,21 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from benchmarks.machine import describe
+from benchmarks.servers import SERVE, resident_mb, running, until
 from models.mnist import drawn_seven
 
 RESULTS = Path(__file__).parent / "results" / "footprint.md"
-BODY = {"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()]}
-FLOOR = """
-import sys
-import uvicorn
-from fastapi import FastAPI
-app = FastAPI()
-@app.post("/predict")
-async def predict(body: dict) -> dict:
-    return {"label": "7"}
-uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
-"""
+PATH = "/predict_proba"
+BODY: dict[str, Any] = {
+    "model": "mnist-cnn",
+    "dtype": "uint8",
+    "inputs": [[pixel for row in drawn_seven() for pixel in row]],
+}
 
 
 @dataclass(frozen=True)
@@ -51,41 +47,24 @@ def measured(command: list[str], environment: dict[str, str]) -> Run:
     port = free_port()
     full = [part.replace("PORT", str(port)) for part in command]
     began = time.monotonic()
-    process = subprocess.Popen(
-        full,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            while not answers(client):
-                if process.poll() is not None:
-                    raise SystemExit(f"{command} ended with {process.returncode}")
-                time.sleep(0.005)
-            seconds = time.monotonic() - began
-            first = resident_mb(process.pid)
-            many = {**BODY, "inputs": [drawn_seven()] * 1000}
-            for _ in range(20):
-                client.post("/predict", json=many).raise_for_status()
-            return Run(seconds, first, resident_mb(process.pid))
-    finally:
-        process.terminate()
-        process.wait()
+    with (
+        running(full, environment, errors=subprocess.DEVNULL) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        until(process, lambda: answers(client))
+        seconds = time.monotonic() - began
+        first = resident_mb(process.pid)
+        many = {**BODY, "inputs": BODY["inputs"] * 1000}
+        for _ in range(20):
+            client.post(PATH, json=many).raise_for_status()
+        return Run(seconds, first, resident_mb(process.pid))
 
 
 def answers(client: httpx.Client) -> bool:
     try:
-        return client.post("/predict", json=BODY).status_code == 200
+        return client.post(PATH, json=BODY).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def resident_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1000
-    raise SystemExit("no resident memory to be read: this benchmark needs Linux")
 
 
 def free_port() -> int:
@@ -97,7 +76,8 @@ def free_port() -> int:
 
 def measure(runs: int) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
-    perceptd = [sys.executable, "-m", "service", "serve", "--port", "PORT"]
+    floor = [sys.executable, "-m", "benchmarks.floor", "--port", "PORT"]
+    perceptd = [*SERVE, "--port", "PORT"]
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as store:
             onnx = {
@@ -106,7 +86,7 @@ def measure(runs: int) -> dict[str, list[Run]]:
                 "PERCEPTD_WORKERS": "0",
             }
             variants = {
-                "floor: FastAPI, no model": ([sys.executable, "-c", FLOOR, "PORT"], {}),
+                "floor: FastAPI, no model": (floor, {}),
                 "perceptd, first start": (perceptd, onnx),
                 "perceptd": (perceptd, onnx),
                 "perceptd, torch forced": (perceptd, {**onnx, "PERCEPTD_RUNTIME": "torch"}),

@@ -15,112 +15,26 @@ MNIST is read from PERCEPTD_MNIST_DIR.
 import argparse
 import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from benchmarks.load import Call, Load, load, require_wrk
 from benchmarks.machine import describe
+from benchmarks.servers import perceptd
 from models.mnist import drawn_seven
 from service import auth
 from service.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "retraining.md"
 CONNECTIONS = (1, 16)
-SERVE = [sys.executable, "-m", "service", "serve"]
-PATIENCE_S = 300
-LUA = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = [==[BODY]==]
-function done(summary, latency)
-  io.write(string.format("RESULT %d %d %d %f %f\\n", summary.requests, summary.duration,
-    summary.errors.connect + summary.errors.read + summary.errors.status + summary.errors.timeout,
-    latency:percentile(50), latency:percentile(99)))
-end
-"""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What wrk saw: answers per second, milliseconds, requests without a good answer."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
-
-
-def load(url: str, connections: int, seconds: int) -> Load:
-    pixels = [round(value / 255, 4) for row in drawn_seven() for value in row]
-    body = json.dumps({"model": "mnist-cnn", "inputs": [pixels]})
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA.replace("BODY", body))
-        script.flush()
-        answer = subprocess.run(
-            [
-                "wrk",
-                "--threads=1",
-                f"--connections={connections}",
-                f"--duration={seconds}s",
-                f"--script={script.name}",
-                f"{url}/predict",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", answer)
-    assert found, answer
-    requests, microseconds, errors = map(int, found.groups()[:3])
-    p50, p99 = (float(value) / 1000 for value in found.groups()[3:])
-    return Load(requests / microseconds * 1e6, p50, p99, errors)
-
-
-@contextmanager
-def server(store: Path, command: list[str]) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A server that is ready, with a worker unless it is told otherwise."""
-    port = 8790
-    process = subprocess.Popen(
-        command,
-        env={
-            **os.environ,
-            "PERCEPTD_DATA_DIR": str(store),
-            "PERCEPTD_PORT": str(port),
-            "PERCEPTD_ACCESS_LOG": "0",
-            "PERCEPTD_LOG_LEVEL": "warning",
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not is_ready(url):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not ready within {PATIENCE_S} s")
-            time.sleep(0.1)
-        yield url, process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready").is_success
-    except httpx.TransportError:
-        return False
 
 
 @contextmanager
@@ -145,23 +59,26 @@ def epoch_seconds(client: httpx.Client, number: int) -> str:
 
 def measure(rounds: int, seconds: int) -> dict[tuple[str, int], list[Load]]:
     found: dict[tuple[str, int], list[Load]] = {}
+    pixels = [round(value / 255, 4) for row in drawn_seven() for value in row]
+    call = Call("/predict", json.dumps({"model": "mnist-cnn", "inputs": [pixels]}).encode())
 
     def take(name: str, url: str) -> None:
         for connections in CONNECTIONS:
-            result = load(url, connections, seconds)
+            result = load(url, call, connections, seconds)
             print(f"  {name}, {connections}: {result}", flush=True)
             found.setdefault((name, connections), []).append(result)
 
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
         for _ in range(rounds):
-            with server(store, SERVE) as (url, _process):
+            with perceptd(store) as (url, _process):
                 token = auth.admin_token(Settings(data_dir=store)).get_secret_value()
                 time.sleep(5)  # the worker has said what it can train, and rests
                 take("alone", url)
                 with job(url, token):
                     take("job", url)
-            with server(store, [sys.executable, "-m", __spec__.name, "--thread"]) as (url, process):
+            thread = [sys.executable, "-m", __spec__.name, "--thread"]
+            with perceptd(store, thread) as (url, process):
                 assert process.stdout
                 process.stdout.readline()  # of the first epoch
                 take("thread", url)
@@ -234,8 +151,7 @@ def main() -> None:
     if options.thread:
         serve_and_train()
         return
-    if not shutil.which("wrk"):
-        raise SystemExit("wrk is not installed: apt-get install wrk")
+    require_wrk()
     found = measure(options.rounds, options.seconds)
     facts = f"medians of {options.rounds} rounds of {options.seconds} s each, in turn"
     text = f"{describe('torch', 'onnxruntime', 'fastapi')}; {facts}.\n\n{table(found)}\n"
