@@ -14,7 +14,7 @@ import httpx
 
 SERVE = [sys.executable, "-m", "service", "serve"]
 PORT = 8790
-PATIENCE_S = 300.0  # until a server is ready
+PATIENCE_S = 120.0  # until a server is ready
 END_S = 10.0  # until one that was asked to end is killed
 
 
@@ -28,18 +28,20 @@ def running(
     environment: Mapping[str, str],
     *,
     core: int | None = None,
+    folder: Path | None = None,
     output: int | IO[str] = subprocess.DEVNULL,
     errors: int | IO[str] | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process while the block runs; after it, neither the process nor a descendant is left.
 
-    `core` is the one processor that the whole tree may use. The process has a group of its own, so
-    that Ctrl-C reaches this program alone, which then ends it.
+    `core` is the one processor that the whole tree may use, `folder` where it runs. The process
+    has a group of its own, so that Ctrl-C reaches this program alone, which then ends it.
     """
     pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
     process = subprocess.Popen(
         [*pinned, *command],
         env={**os.environ, **environment},
+        cwd=folder,
         stdout=output,
         stderr=errors,
         text=True,
