@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,23 @@ from benchmarks.works import PRETRAINED, Answer, Work
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".peers"
-FLOOR_PORT = 8801
-PORT = 8802  # 8803 to 8806 are for what a peer opens besides
+FLOOR_PORT = 8841
+PORT = 8842  # 8843 to 8846 are for what a peer opens besides
 RAW = "application/octet-stream"
+
+
+def predictions(answer: Any) -> list[Answer]:
+    return [
+        Answer(row["label"], list(row["probabilities"].values())) for row in answer["predictions"]
+    ]
 
 
 @dataclass(frozen=True)
 class Server:
     """`environment` is what it is started with for a work: where it differs, so does the process.
 
-    `answers` is None for a server whose answer is a constant. `title` has places for the versions
-    of `packages`. `peer` names its folder in
+    `answers` is None for a server whose answer is a constant. `title` has places for the
+    versions of packages. `peer` names its folder in
     `benchmarks/peers/` and in `.peers/`, where it has an environment of its own.
     """
 
@@ -39,8 +45,7 @@ class Server:
     command: tuple[str, ...]
     environment: Callable[[Work], dict[str, str]]
     call: Callable[[Work], Call]
-    answers: Callable[[Any], list[Answer]] | None
-    packages: tuple[str, ...]
+    answers: Callable[[Any], list[Answer]] | None = predictions
     peer: str | None = None
     needs: str | None = None
     port: int = PORT
@@ -62,16 +67,16 @@ class Server:
     def titled(self) -> str:
         """`title` with the versions of the packages that make it what it is."""
         path = [str(site) for site in environment_of(self.peer).glob("lib/*/site-packages")]
-        found = {one.name.lower(): one.version for one in distributions(path=path or sys.path)}
-        return self.title.format(*(found[package] for package in self.packages))
+        found = {one.name.lower(): one.version for one in distributions(path=path)}
+        return self.title.format_map(found)
 
 
 def environment_of(peer: str | None) -> Path:
     return ENVIRONMENTS / peer if peer else Path(sys.prefix)
 
 
-def in_environment(peer: str, *command: str) -> tuple[str, ...]:
-    return (str(environment_of(peer) / "bin" / command[0]), *command[1:])
+def in_environment(peer: str, program: str = "python") -> str:
+    return str(environment_of(peer) / "bin" / program)
 
 
 def posted(json_path: str, raw_path: str) -> Callable[[Work], Call]:
@@ -93,12 +98,6 @@ def as_v2(work: Work) -> Call:
     return Call("/v2/models/classifier/infer", json.dumps({"inputs": [tensor]}).encode())
 
 
-def predictions(answer: Any) -> list[Answer]:
-    return [
-        Answer(row["label"], list(row["probabilities"].values())) for row in answer["predictions"]
-    ]
-
-
 def v2_outputs(answer: Any) -> list[Answer]:
     if "predictions" in answer:  # a route of its own, outside the protocol
         return predictions(answer)
@@ -109,7 +108,7 @@ def v2_outputs(answer: Any) -> list[Answer]:
     return [Answer(label, row) for label, row in zip(outputs["label"]["data"], rows, strict=True)]
 
 
-def of_perceptd(work: Work) -> dict[str, str]:
+def of_perceptd(_: Work) -> dict[str, str]:
     return {
         "PERCEPTD_DATA_DIR": "store",
         "PERCEPTD_PORT": str(PORT),
@@ -120,43 +119,142 @@ def of_perceptd(work: Work) -> dict[str, str]:
     }
 
 
-def of_peer(work: Work, **more: str) -> dict[str, str]:
-    return {
-        "CHECKPOINT": str(PRETRAINED / work.model),
-        "PORT": str(PORT),
-        "RUNTIME": "torch",
-        **more,
-    }
+def of_peer(runtime: str = "torch", **more: str) -> Callable[[Work], dict[str, str]]:
+    """The environment of a peer that serves the work's model; `more` is the peer's own."""
+
+    def environment(work: Work) -> dict[str, str]:
+        folder = str(PRETRAINED / work.model)
+        return {"CHECKPOINT": folder, "PORT": str(PORT), "RUNTIME": runtime, **more}
+
+    return environment
+
+
+def of_litserve(runtime: str = "torch", **more: str) -> Callable[[Work], dict[str, str]]:
+    """One process per route: LitServe starts a copy of the model for each."""
+
+    def environment(work: Work) -> dict[str, str]:
+        return {**of_peer(runtime, **more)(work), "INPUT": "raw" if work.raw else "json"}
+
+    return environment
 
 
 AS_PERCEPTD = posted("/predict_proba", "/predict/image?model=mnist-cnn")
+AS_PLAIN = posted("/predict", "/image")
+
 FLOOR = Server(
     name="floor",
-    title="floor: FastAPI {}, no model",
+    title="floor: FastAPI {fastapi}, no model",
     command=(sys.executable, "-m", "benchmarks.floor", "--port", str(FLOOR_PORT)),
     environment=lambda _: {},
     call=AS_PERCEPTD,
     answers=None,
-    packages=("fastapi",),
     port=FLOOR_PORT,
 )
+PERCEPTD = Server(
+    name="perceptd",
+    title="**perceptd {perceptd}**",
+    command=tuple(SERVE),
+    environment=of_perceptd,
+    call=AS_PERCEPTD,
+)
+FASTAPI = Server(
+    name="fastapi",
+    title="FastAPI {fastapi} as in tutorials, torch",
+    command=(sys.executable, str(SOURCES / "fastapi" / "server.py")),
+    environment=of_peer(),
+    call=AS_PLAIN,
+)
+LITSERVE = Server(
+    name="litserve",
+    title="LitServe {litserve}, torch",
+    peer="litserve",
+    command=(in_environment("litserve"), str(SOURCES / "litserve" / "server.py")),
+    environment=of_litserve(),
+    call=posted("/predict", "/predict"),
+)
+BENTOML_SETTINGS = {"BENTOML_DO_NOT_TRACK": "true"}
+BENTOML = Server(
+    name="bentoml",
+    title="BentoML {bentoml}, torch",
+    peer="bentoml",
+    command=(
+        *(in_environment("bentoml", "bentoml"), "serve", "server:Classifier"),
+        *("--working-dir", str(SOURCES / "bentoml")),
+        *("--host", "127.0.0.1", "--port", str(PORT)),
+    ),
+    environment=of_peer(**BENTOML_SETTINGS),
+    call=AS_PLAIN,
+)
+MLSERVER_SETTINGS = {
+    "MLSERVER_HOST": "127.0.0.1",
+    "MLSERVER_HTTP_PORT": str(PORT),
+    "MLSERVER_GRPC_PORT": str(PORT + 1),
+    "MLSERVER_METRICS_PORT": str(PORT + 2),
+    "MLSERVER_PARALLEL_WORKERS": "0",
+    "MLSERVER_DEBUG": "false",
+}
+MLSERVER = Server(
+    name="mlserver",
+    title="MLServer {mlserver}, torch",
+    peer="mlserver",
+    command=(in_environment("mlserver", "mlserver"), "start", str(SOURCES / "mlserver")),
+    environment=of_peer(**MLSERVER_SETTINGS),
+    call=as_v2,
+    answers=v2_outputs,
+)
+RAY = Server(
+    name="ray",
+    title="Ray Serve {ray}, torch",
+    peer="ray",
+    command=(in_environment("ray"), str(SOURCES / "ray" / "server.py")),
+    environment=of_peer(RAY_USAGE_STATS_ENABLED="0", RAY_SERVE_THROUGHPUT_OPTIMIZED="1"),
+    call=AS_PLAIN,
+)
+TORCHSERVE = Server(
+    name="torchserve",
+    title="TorchServe {torchserve}, torch",
+    peer="torchserve",
+    needs="java",
+    command=(
+        *(in_environment("torchserve", "torchserve"), "--start", "--foreground"),
+        *("--disable-token-auth", "--no-config-snapshots"),
+        *("--model-store", str(ENVIRONMENTS / "torchserve"), "--models", "classifier.mar"),
+        *("--ts-config", str(SOURCES / "torchserve" / "config.properties")),
+        *("--log-config", str(SOURCES / "torchserve" / "log4j2.xml")),
+    ),
+    environment=of_peer(),
+    call=posted("/predictions/classifier", "/predictions/classifier"),
+)
 SERVERS = (
-    Server(
-        name="perceptd",
-        title="**perceptd {}**",
-        command=tuple(SERVE),
-        environment=of_perceptd,
-        call=AS_PERCEPTD,
-        answers=predictions,
-        packages=("perceptd",),
+    PERCEPTD,
+    FASTAPI,
+    LITSERVE,
+    replace(
+        LITSERVE,
+        name="litserve-batching",
+        title="LitServe {litserve}, torch, batching",
+        environment=of_litserve(BATCHING="1"),
     ),
-    Server(
-        name="fastapi",
-        title="FastAPI {} as in tutorials, torch",
-        command=(sys.executable, str(SOURCES / "fastapi" / "server.py")),
-        environment=of_peer,
-        call=posted("/predict", "/image"),
-        answers=predictions,
-        packages=("fastapi",),
+    replace(
+        LITSERVE,
+        name="litserve-onnx",
+        title="LitServe {litserve}, ONNX Runtime {onnxruntime}",
+        environment=of_litserve("onnx"),
     ),
+    BENTOML,
+    replace(
+        BENTOML,
+        name="bentoml-onnx",
+        title="BentoML {bentoml}, ONNX Runtime {onnxruntime}",
+        environment=of_peer("onnx", **BENTOML_SETTINGS),
+    ),
+    MLSERVER,
+    replace(
+        MLSERVER,
+        name="mlserver-onnx",
+        title="MLServer {mlserver}, ONNX Runtime {onnxruntime}",
+        environment=of_peer("onnx", **MLSERVER_SETTINGS),
+    ),
+    RAY,
+    TORCHSERVE,
 )

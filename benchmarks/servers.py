@@ -1,6 +1,7 @@
 """The servers that the benchmarks start: pinned, waited for, weighed, and ended for certain."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def end(process: "subprocess.Popen[str]") -> None:
     for member in members:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(member, signal.SIGKILL)
+        select.select([member], [], [])  # until it has ended and its ports are free
         os.close(member)
     process.wait()
 
@@ -76,6 +78,23 @@ def tree(pid: int) -> Iterator[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
                 yield from tree(int(child))
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process tree that is given no time while the block runs."""
+    members = list(tree(pid))
+    send(members, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(members, signal.SIGCONT)
+
+
+def send(members: Sequence[int], number: signal.Signals) -> None:
+    for member in members:
+        with suppress(ProcessLookupError):
+            os.kill(member, number)
 
 
 def until(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:

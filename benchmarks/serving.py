@@ -32,7 +32,7 @@ from benchmarks.figures import Figures, Pair, Start
 from benchmarks.lineup import FLOOR, ROOT, SERVERS, Server
 from benchmarks.load import Load, load, require_wrk
 from benchmarks.machine import describe
-from benchmarks.servers import ServerError, resident_mb, running, until
+from benchmarks.servers import ServerError, frozen, resident_mb, running, until
 from benchmarks.works import Work, all_works, difference
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,15 +73,12 @@ def turn(server: Server, plan: Plan, figures: Figures) -> None:
             for work in works:
                 loaded(server, work, plan.connections[0], WARM_UP_S)
                 for connections in plan.connections:
-                    pair = Pair(
-                        server.name,
-                        work.name,
-                        connections,
-                        floor=loaded(FLOOR, work, connections, plan.seconds),
-                        load=loaded(server, work, connections, plan.seconds),
-                    )
+                    with frozen(pid):  # some are busy while nobody asks them
+                        floor = loaded(FLOOR, work, connections, plan.seconds)
+                    found = loaded(server, work, connections, plan.seconds)
+                    pair = Pair(server.name, work.name, connections, found, floor)
                     figures.pairs.append(pair)
-                    print(f"  {server.name} {work.name} {connections}: {pair.load}", flush=True)
+                    print(f"  {server.name} {work.name} {connections}: {found}", flush=True)
                 if work.name == MEASURED_START:
                     figures.starts.append(Start(server.name, seconds, resident_mb(pid)))
 
@@ -113,6 +110,8 @@ def started(server: Server, work: Work, core: int) -> Iterator[tuple[int, float]
         environment = {
             **ONE_THREAD,
             "HOME": folder,
+            "TMPDIR": folder,
+            "RAY_TMPDIR": folder,
             "PYTHONPATH": str(ROOT),
             **server.environment(work),
         }
