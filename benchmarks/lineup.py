@@ -35,9 +35,9 @@ def predictions(answer: Any) -> list[Answer]:
 class Server:
     """`environment` is what it is started with for a work: where it differs, so does the process.
 
-    `answers` is None for a server whose answer is a constant. `title` has places for the
-    versions of packages. `peer` names its folder in
-    `benchmarks/peers/` and in `.peers/`, where it has an environment of its own.
+    `title` has places for versions of packages. `answers` is None for a server whose answer is a
+    constant. `peer` names its folder in `benchmarks/peers/` and in `.peers/`, where it has an
+    environment of its own.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Server:
         """What has to be installed before it can be started; None where all is there."""
         if self.needs and not shutil.which(self.needs):
             return f"{self.needs} is not installed"
-        if self.peer and not environment_of(self.peer).exists():
+        if self.peer and not (environment_of(self.peer) / ".ready").exists():
             return f"{environment_of(self.peer)} is not there: make bench-peers"
         return None
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from benchmarks.peers import shipped
 
 
-@serve.deployment
+@serve.deployment(max_ongoing_requests=100)
 class Classifier:
     def __init__(self):
         self.model = shipped.load()
