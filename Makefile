@@ -9,7 +9,10 @@ TORCH_BACKEND ?=
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
 
-.PHONY: run test lint format lock checkpoints wheel bench clean
+# Other model servers that `python -m benchmarks.serving` measures beside perceptd.
+PEERS := litserve bentoml mlserver ray torchserve
+
+.PHONY: run test lint format lock checkpoints wheel bench bench-peers clean
 
 run: $(READY)
 	$(BIN)/perceptd serve
@@ -33,18 +36,32 @@ checkpoints: $(READY)
 	$(BIN)/python -m training describe > models/pretrained/trainable.json
 
 # MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
-bench: $(READY)
+bench: $(READY) bench-peers
 	$(BIN)/python -m benchmarks.footprint
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.retraining
 	$(BIN)/python -m benchmarks.corrections
 	$(BIN)/python -m benchmarks.processes
+	$(BIN)/python -m benchmarks.serving
+
+# Each has an environment of its own in .peers, torch among it. One at a time: make .peers/ray/.ready
+bench-peers: $(PEERS:%=.peers/%/.ready) .peers/torchserve/classifier.mar
+	@command -v java > /dev/null || echo 'TorchServe needs java: apt-get install openjdk-17-jre-headless'
+
+.peers/%/.ready: benchmarks/peers/%/requirements.txt | $(READY)
+	$(UV) venv --quiet --clear --python $(BIN)/python .peers/$*
+	$(UV) pip install --quiet --compile-bytecode --python .peers/$*/bin/python --requirements $<
+	touch $@
+
+.peers/torchserve/classifier.mar: benchmarks/peers/torchserve/handler.py .peers/torchserve/.ready
+	.peers/torchserve/bin/torch-model-archiver --force --model-name classifier --version 1.0 --handler $< --export-path $(@D)
 
 wheel: $(READY)
 	$(UV) build --wheel --out-dir dist
 
 lock: $(READY)
 	$(UV) pip compile pyproject.toml --all-extras --universal --no-emit-index-url --quiet --output-file requirements.lock
+	for peer in $(PEERS); do (cd benchmarks/peers/$$peer && $(abspath $(UV)) pip compile requirements.in --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.txt) || exit 1; done
 
 $(READY): pyproject.toml requirements.lock
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
@@ -53,4 +70,4 @@ $(READY): pyproject.toml requirements.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .peers build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
 """The servers that the benchmarks start: pinned, waited for, weighed, and ended for certain."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import httpx
 
 SERVE = [sys.executable, "-m", "service", "serve"]
 PORT = 8790
-PATIENCE_S = 300.0  # until a server is ready
+PATIENCE_S = 120.0  # until a server is ready
 END_S = 10.0  # until one that was asked to end is killed
 
 
@@ -28,18 +29,20 @@ def running(
     environment: Mapping[str, str],
     *,
     core: int | None = None,
+    folder: Path | None = None,
     output: int | IO[str] = subprocess.DEVNULL,
     errors: int | IO[str] | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process while the block runs; after it, neither the process nor a descendant is left.
 
-    `core` is the one processor that the whole tree may use. The process has a group of its own, so
-    that Ctrl-C reaches this program alone, which then ends it.
+    `core` is the one processor that the whole tree may use, `folder` where it runs. The process
+    has a group of its own, so that Ctrl-C reaches this program alone, which then ends it.
     """
     pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
     process = subprocess.Popen(
         [*pinned, *command],
         env={**os.environ, **environment},
+        cwd=folder,
         stdout=output,
         stderr=errors,
         text=True,
@@ -63,6 +66,7 @@ def end(process: "subprocess.Popen[str]") -> None:
     for member in members:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(member, signal.SIGKILL)
+        select.select([member], [], [])  # until it has ended and its ports are free
         os.close(member)
     process.wait()
 
@@ -74,6 +78,23 @@ def tree(pid: int) -> Iterator[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
                 yield from tree(int(child))
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process tree that is given no time while the block runs."""
+    members = list(tree(pid))
+    send(members, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(members, signal.SIGCONT)
+
+
+def send(members: Sequence[int], number: signal.Signals) -> None:
+    for member in members:
+        with suppress(ProcessLookupError):
+            os.kill(member, number)
 
 
 def until(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:

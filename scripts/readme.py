@@ -74,6 +74,7 @@ def filled(text: str) -> str:
         "keys": keys_table(),
         "footprint": results("footprint"),
         "training": results("training"),
+        "serving": results("serving"),
         "retraining": results("retraining"),
         "corrections": results("corrections"),
     }

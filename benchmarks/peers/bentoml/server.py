@@ -1,0 +1,22 @@
+"""BentoML: a service class whose methods are its routes.
+
+They are coroutines because on one core the threads that others run in cost more than they give.
+"""
+
+import bentoml
+
+from benchmarks.peers import shipped
+
+
+@bentoml.service(workers=1, logging={"access": {"enabled": False}}, metrics={"enabled": False})
+class Classifier:
+    def __init__(self):
+        self.model = shipped.load()
+
+    @bentoml.api(route="/predict")
+    async def predict(self, model: str, inputs: list[list[float]]) -> dict:
+        return shipped.answer(self.model(self.model.numbers(inputs)))
+
+    @bentoml.api(route="/image")
+    async def image(self, picture: bytes, /) -> dict:
+        return shipped.answer(self.model(self.model.picture(picture)))
