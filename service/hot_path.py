@@ -108,6 +108,8 @@ class HotPath(HttpToolsProtocol):
         self._engine: Engine = self.service.engine
         self._metrics: Metrics = self.service.metrics
         self._prediction: Prediction | None = None  # whose body is arriving
+        self._usual_headers: list[tuple[bytes, bytes]] = []
+        self._usual = b""
 
     def on_headers_complete(self) -> None:
         route = ROUTES.get(self.url.partition(b"?")[0])
@@ -203,8 +205,10 @@ class HotPath(HttpToolsProtocol):
             line = '%s - "%s %s HTTP/%s" %d'
             self.access_logger.info(line, client, "POST", prediction.url.decode(), "1.1", status)
         end = b"\r\n" if prediction.keep_alive else b"connection: close\r\n\r\n"
-        usual = lines(self.server_state.default_headers)
-        self.transport.write(b"".join((STATUS_LINE[status], usual, headers, end, body)))
+        if self.server_state.default_headers is not self._usual_headers:  # new ones each second
+            self._usual_headers = self.server_state.default_headers
+            self._usual = lines(self._usual_headers)
+        self.transport.write(b"".join((STATUS_LINE[status], self._usual, headers, end, body)))
         prediction.response_complete = True
         if not prediction.keep_alive:
             self.transport.close()

@@ -50,9 +50,10 @@ class OnnxRuntime:
     def __init__(self, folder: Path, meta: Meta, threads: int) -> None:
         self._session = open_graph(folder / GRAPH, threads)
         self._input = meta.spec.input.name
+        self._outputs = [self._session.get_outputs()[0].name]
 
     def run(self, rows: Rows) -> Probabilities:
-        answer: Probabilities = self._session.run(None, {self._input: rows})[0]
+        answer: Probabilities = self._session.run(self._outputs, {self._input: rows})[0]
         return answer
 
 
