@@ -39,7 +39,7 @@ class _Input(NamedTuple):
 
     spec: InputSpec
     bounds: dict[Any, tuple[float, float]]  # by dtype
-    rows: dict[int, Shape]  # the forms of a row, by how many arrays each is made of
+    rows: dict[Shape, int]  # the forms of a row, and of how many arrays each is made
 
 
 class Decoder:
@@ -56,11 +56,11 @@ class Decoder:
         if self._parser is None or len(body) > MAX_BYTES or not body.startswith(b"{"):
             return None
         try:
-            return self._read(self._parser.parse(body), body.count(b"["))
+            return self._read(self._parser.parse(body), body)
         except REFUSALS:
             return None
 
-    def _read(self, content: Any, brackets: int) -> Decoded | None:
+    def _read(self, content: Any, body: bytes) -> Decoded | None:
         model, rows, dtype, version = content["model"], content["inputs"], "float32", None
         if len(content) > 2:  # no field but these two
             fields = list(content.keys())
@@ -74,10 +74,10 @@ class Decoder:
         count = len(rows)
         if not 1 <= count <= self._max_rows:
             return None
+        shape = next((form for form in takes.rows if _has(rows[0], form)), None)
         # Arrays deeper in a row than they should be are seen in the number of brackets: in a valid
         # body no text has any.
-        shape = takes.rows.get((brackets - 1) // count)
-        if shape is None or brackets != 1 + count * _arrays_in(shape):
+        if shape is None or not _occurs(b"[", 1 + count * takes.rows[shape], body):
             return None
         for row in rows:
             if not _has(row, shape):
@@ -97,7 +97,7 @@ def _input(spec: InputSpec) -> _Input:
     return _Input(
         spec,
         {dtype: number_bounds(spec, dtype) for dtype in dtypes_of(spec)},
-        {_arrays_in(shape): shape for shape in shapes},
+        {shape: _arrays_in(shape) for shape in shapes},
     )
 
 
@@ -110,3 +110,12 @@ def _has(row: Any, shape: Shape) -> bool:
     if not isinstance(row, simdjson.Array) or len(row) != shape[0]:
         return False
     return len(shape) == 1 or all(_has(inner, shape[1:]) for inner in row)
+
+
+def _occurs(sign: bytes, times: int, body: bytes) -> bool:
+    """Whether `sign` occurs so many times; `count` is slower where it is rare."""
+    place = -1
+    for _ in range(times):
+        if (place := body.find(sign, place + 1)) < 0:
+            return False
+    return body.find(sign, place + 1) < 0

@@ -5,82 +5,35 @@ several times as many (`benchmarks/profile.py` shows them). So uvicorn's protoco
 whether a request is plainly a prediction: then it is read, put into a batch and answered without
 them. Whatever is unusual or wrong goes the ordinary way, from its first byte: what is accepted,
 refused and documented is decided in `service.routes.predict` alone.
+
+Clients repeat themselves: a head that came before, byte by byte, is not taken apart again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+from fastapi import FastAPI
 from starlette.datastructures import State
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from models.preprocessing import from_bytes
 from service import auth, problems
-from service.answers import Answer, Rows
 from service.batcher import Caller, Outcome
-from service.callers import TIMEOUT_HEADER
-from service.encoder import with_labels, with_probabilities
 from service.engine import Engine, LoadedVersion
 from service.errors import PerceptdError, UnauthorizedError
-from service.media import JSON_TYPE, PICTURE_MODEL, RAW_TYPE
+from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
 
-Found = tuple[LoadedVersion, Rows]
-Headers = dict[bytes, bytes]
-
-JSON_BYTES = JSON_TYPE.encode()
-ID = HEADER.lower().encode()
+MAX_HEADS = 1024
+END_OF_HEAD = b"\r\n\r\n"
+ID_HEADER = HEADER.encode() + b": %b\r\n"
 JSON_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
-FORWARDED = b"x-forwarded-for"
-UNUSUAL = frozenset(
-    name.encode()
-    for name in (
-        "content-encoding",
-        "transfer-encoding",
-        "expect",
-        "upgrade",
-        TIMEOUT_HEADER.lower(),
-    )
-)
 
 
-def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
-
-
-class Route(NamedTuple):
-    path: str
-    media_type: bytes
-    read: Callable[[Engine, bytes, bytes], Found | None]  # the query and the body
-    write: Callable[[LoadedVersion, Answer], bytes]
-
-
-def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
-    decoded = engine.decoder.decode(body)
-    version = decoded and engine.serving(decoded.model, decoded.version)
-    return (version, decoded.rows) if decoded and version else None
-
-
-def read_pixels(engine: Engine, query: bytes, body: bytes) -> Found | None:
-    name, is_named, model = query.partition(b"=")
-    if name != (b"model" if is_named else b""):
-        return None
-    version = engine.serving(model.decode("latin-1") if is_named else PICTURE_MODEL)
-    if version is None or not version.spec.input.picture or len(body) != version.spec.input.size:
-        return None
-    return version, from_bytes(version.spec.input, body)
-
-
-ROUTES = {
-    route.path.encode(): route
-    for route in (
-        Route("/predict", JSON_BYTES, read_numbers, with_labels),
-        Route("/predict_proba", JSON_BYTES, read_numbers, with_probabilities),
-        Route("/predict/image", RAW_TYPE.encode(), read_pixels, with_probabilities),
-    )
-}
+def protocol(app: FastAPI) -> type["HotPath"]:
+    """uvicorn's protocol for the connections to an app of `create_app`."""
+    return type("HotPath", (HotPath,), {"service": app.state, "heads": {}})
 
 
 class Prediction:
@@ -88,128 +41,155 @@ class Prediction:
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
 
-    def __init__(self, route: Route, url: bytes, headers: Headers) -> None:
-        self.route = route
-        self.url = url
-        self.headers = headers
-        self.body: list[bytes] = []
+    def __init__(self, head: Head) -> None:
+        self.head = head
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
 
 
 class HotPath(HttpToolsProtocol):
-    """A connection to the application whose state `service` is."""
+    """One connection."""
 
     service: State
+    heads: dict[bytes, Head]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._engine: Engine = self.service.engine
         self._metrics: Metrics = self.service.metrics
-        self._prediction: Prediction | None = None  # whose body is arriving
-        self._usual_headers: list[tuple[bytes, bytes]] = []
+        self._is_between = True  # requests: what arrives now begins with a head
+        self._new_head: bytes | None = None  # to be remembered if it is plain
+        self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
+        self._usual_headers: Headers = []
         self._usual = b""
 
+    def data_received(self, data: bytes) -> None:
+        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+        if self._is_between and end >= len(END_OF_HEAD):
+            head = self.heads.get(data[:end])
+            if head and len(data) == end + head.length and self._is_free(head):
+                self._unset_keepalive_if_required()
+                if self._answer(head, data[end:]):
+                    return
+            self._new_head = data[:end]
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._is_between = False
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
-        route = ROUTES.get(self.url.partition(b"?")[0])
-        if route is None or not self._is_plain(headers := dict(self.headers), route):
-            super().on_headers_complete()
+        head = self._plain_head()
+        if head and self._new_head:
+            if len(self.heads) >= MAX_HEADS:
+                self.heads.clear()
+            self.heads[self._new_head] = head
+        self._new_head = None
+        if head and self._is_free(head):
+            self._arriving = (head, [])
         else:
-            self._prediction = Prediction(route, self.url, headers)
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._prediction:
-            self._prediction.body.append(body)
+        if self._arriving:
+            self._arriving[1].append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        prediction, self._prediction = self._prediction, None
-        if prediction is None:
-            super().on_message_complete()
-            return
-        body = b"".join(prediction.body)
-        query = prediction.url.partition(b"?")[2]
-        found = prediction.route.read(self._engine, query, body)
-        if found is None:
+        self._is_between = True
+        arrived, self._arriving = self._arriving, None
+        if arrived:
+            head, parts = arrived
+            body = b"".join(parts)
+            if self._answer(head, body):
+                return
             super().on_headers_complete()
             super().on_body(body)
-            super().on_message_complete()
-            return
+        super().on_message_complete()
+
+    def _plain_head(self) -> Head | None:
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return None
+        head = plain_head(self.url, self.headers) if parser.should_keep_alive() else None
+        if head is None or head.length > self.service.settings.max_body_bytes:
+            return None
+        if head.forwarded and self.access_log:  # uvicorn knows which proxies to believe
+            return None
+        return head
+
+    def _is_free(self, head: Head) -> bool:
+        """Whether a prediction may be answered now: none before it waits, and it is allowed."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        if self.flow.write_paused:
+            return False
+        return self.service.settings.predict_token is None or self._is_allowed(head)
+
+    def _is_allowed(self, head: Head) -> bool:
+        scheme, _, token = head.authorization.partition(b" ")
+        if scheme != b"Bearer":
+            return False
+        known = self.service.admin_token, self.service.settings.predict_token
+        try:
+            auth.check_predict(token.decode("latin-1"), *known)
+        except UnauthorizedError:
+            return False
+        return True
+
+    def _answer(self, head: Head, body: bytes) -> bool:
+        """Have a prediction answered; False where it has to go the ordinary way."""
+        found = head.route.read(self._engine, head.query, body)
+        if found is None:
+            return False
         version, rows = found
+        prediction = Prediction(head)
         self.cycle = prediction  # type: ignore[assignment]
         deliver = partial(self._deliver, prediction, version)
         try:
             version.batcher.enqueue(rows, deliver, Caller(has_gone=self.transport.is_closing))
         except PerceptdError as error:
             deliver(error)
-
-    def _is_plain(self, headers: Headers, route: Route) -> bool:
-        """Whether a request asks for nothing but a prediction, and may have one now."""
-        length = headers.get(b"content-length")
-        settings = self.service.settings
-        return (
-            headers.get(b"content-type") == route.media_type
-            and length is not None
-            and int(length) <= settings.max_body_bytes
-            and UNUSUAL.isdisjoint(headers)
-            and self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and (self.cycle is None or self.cycle.response_complete)  # none before it waits
-            and not self.flow.write_paused
-            and not (self.access_log and FORWARDED in headers)  # uvicorn knows whom to believe
-            and (settings.predict_token is None or self._is_allowed(headers))
-        )
-
-    def _is_allowed(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme != b"Bearer":
-            return False
-        try:
-            auth.check_predict(
-                token.decode("latin-1"),
-                self.service.admin_token,
-                self.service.settings.predict_token,
-            )
-        except UnauthorizedError:
-            return False
         return True
 
     def _deliver(self, prediction: Prediction, version: LoadedVersion, outcome: Outcome) -> None:
-        """Answer, unless the caller has gone."""
         if self.transport.is_closing():
             return
-        name = request_id(prediction.headers.get(ID, b"").decode("latin-1"))
+        route = prediction.head.route
+        name = request_id(prediction.head.request_id)
         try:
             if isinstance(outcome, Exception):
                 raise outcome
-            body = prediction.route.write(version, version.checked(outcome))
+            body = route.write(version, version.checked(outcome))
             status, headers = 200, JSON_HEADERS % len(body)
         except Exception as error:
-            path = prediction.route.path
             if isinstance(error, PerceptdError):
-                problem = problems.of(error, path)
+                problem = problems.of(error, route.path)
             else:
-                problem = problems.fault(path, name, error)
+                problem = problems.fault(route.path, name, error)
             status, headers = problem.status_code, lines(problem.raw_headers)
             body = bytes(problem.body)
-        self._send(prediction, status, headers + b"x-request-id: %b\r\n" % name.encode(), body)
+        self._metrics.request("POST", route.path, status)
+        self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response, as uvicorn's own request cycle does."""
-        self._metrics.request("POST", prediction.route.path, status)
         if self.access_log:
             client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-            line = '%s - "%s %s HTTP/%s" %d'
-            self.access_logger.info(line, client, "POST", prediction.url.decode(), "1.1", status)
-        end = b"\r\n" if prediction.keep_alive else b"connection: close\r\n\r\n"
+            url = prediction.head.url.decode()
+            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, "POST", url, "1.1", status)
         if self.server_state.default_headers is not self._usual_headers:  # new ones each second
             self._usual_headers = self.server_state.default_headers
             self._usual = lines(self._usual_headers)
+        end = b"\r\n" if prediction.keep_alive else b"connection: close\r\n\r\n"
         self.transport.write(b"".join((STATUS_LINE[status], self._usual, headers, end, body)))
         prediction.response_complete = True
         if not prediction.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+
+def lines(headers: Headers) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.commands.common import log_config
-from service.hot_path import HotPath
+from service.hot_path import protocol
 from service.listening import Listeners
 from service.settings import Settings
 
@@ -56,5 +56,5 @@ def config(app: FastAPI, **options: Any) -> uvicorn.Config:
 
     Any other ASGI server serves it as well, predictions slower.
     """
-    protocol = type("HotPath", (HotPath,), {"service": app.state})
-    return uvicorn.Config(app, http=protocol, timeout_keep_alive=KEEP_ALIVE_S, **options)
+    http = protocol(app)
+    return uvicorn.Config(app, http=http, timeout_keep_alive=KEEP_ALIVE_S, **options)

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
 
     max_batch_size: int | None = Field(None, ge=1, le=65536)
     """Rows that one forward pass takes at most; a larger request is answered over several. Unset:
-    on the CPU 16 pictures, or as many rows as have the numbers of these; 256 on an accelerator."""
+    on the CPU 64 pictures, or as many rows as have the numbers of these; 256 on an accelerator."""
 
     max_batch_time_ms: float = Field(0, ge=0, le=1000)
     """Milliseconds that a request waits for company while its model is idle. 0: a batch is what

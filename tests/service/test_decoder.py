@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from numpy.testing import assert_array_equal
@@ -134,12 +134,14 @@ def refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
+@settings(deadline=None)
 @given(bodies())
 def test_whatever_it_takes_pydantic_reads_alike(body: bytes) -> None:
     agree(body)
     assert agree(json.dumps(example_of("dnn", SPECS["dnn"])).encode())  # and it reads on
 
 
+@settings(deadline=None)
 @given(bodies())
 def test_pydantic_and_the_published_schema_take_the_same_bodies(body: bytes) -> None:
     try:
@@ -149,6 +151,7 @@ def test_pydantic_and_the_published_schema_take_the_same_bodies(body: bytes) -> 
     assert (parsed(body) is not None) == PUBLISHED.is_valid(content), body
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_it_takes_every_right_body_as_clients_write_them(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(SPECS)))

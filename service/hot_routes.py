@@ -1,0 +1,96 @@
+"""The requests that `service.hot_path` answers: how they are known, read and answered."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from models.preprocessing import from_bytes
+from service.answers import Answer, Rows
+from service.callers import TIMEOUT_HEADER
+from service.encoder import with_labels, with_probabilities
+from service.engine import Engine, LoadedVersion
+from service.media import JSON_TYPE, PICTURE_MODEL, RAW_TYPE
+from service.middleware import HEADER
+
+Found = tuple[LoadedVersion, Rows]
+Headers = Iterable[tuple[bytes, bytes]]
+
+ID = HEADER.lower().encode()
+# What asks for more than a prediction.
+UNUSUAL = frozenset(
+    name.encode()
+    for name in (
+        "content-encoding",
+        "transfer-encoding",
+        "expect",
+        "upgrade",
+        TIMEOUT_HEADER.lower(),
+    )
+)
+
+
+class Route(NamedTuple):
+    path: str
+    media_type: str
+    read: Callable[[Engine, bytes, bytes], Found | None]  # the query and the body
+    write: Callable[[LoadedVersion, Answer], bytes]
+
+
+class Head(NamedTuple):
+    """What comes before the body of a plain prediction."""
+
+    route: Route
+    url: bytes
+    query: bytes
+    length: int  # of the body
+    request_id: str  # the caller's own, or empty
+    authorization: bytes
+    forwarded: bool
+
+
+def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
+    decoded = engine.decoder.decode(body)
+    version = decoded and engine.serving(decoded.model, decoded.version)
+    return (version, decoded.rows) if decoded and version else None
+
+
+def read_pixels(engine: Engine, query: bytes, body: bytes) -> Found | None:
+    name, is_named, model = query.partition(b"=")
+    if name != (b"model" if is_named else b""):
+        return None
+    version = engine.serving(model.decode("latin-1") if is_named else PICTURE_MODEL)
+    if version is None or not version.spec.input.picture or len(body) != version.spec.input.size:
+        return None
+    return version, from_bytes(version.spec.input, body)
+
+
+ROUTES = {
+    route.path.encode(): route
+    for route in (
+        Route("/predict", JSON_TYPE, read_numbers, with_labels),
+        Route("/predict_proba", JSON_TYPE, read_numbers, with_probabilities),
+        Route("/predict/image", RAW_TYPE, read_pixels, with_probabilities),
+    )
+}
+
+
+def plain_head(url: bytes, headers: Headers) -> Head | None:
+    """The head of a POST, if it asks for nothing but a prediction."""
+    path, _, query = url.partition(b"?")
+    route = ROUTES.get(path)
+    if route is None:
+        return None
+    given = dict(headers)
+    length = given.get(b"content-length")
+    if length is None or not UNUSUAL.isdisjoint(given):
+        return None
+    if given.get(b"content-type") != route.media_type.encode():
+        return None
+    return Head(
+        route,
+        url,
+        query,
+        int(length),
+        given.get(ID, b"").decode("latin-1"),
+        given.get(b"authorization", b""),
+        b"x-forwarded-for" in given,
+    )
