@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service import auth, problems
 from service.batcher import Caller, Outcome
+from service.busy_poll import BusyPoll
 from service.engine import Engine, LoadedVersion
 from service.errors import PerceptdError, UnauthorizedError
 from service.hot_routes import Head, Headers, plain_head
@@ -33,7 +34,9 @@ JSON_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
 
 def protocol(app: FastAPI) -> type["HotPath"]:
     """uvicorn's protocol for the connections to an app of `create_app`."""
-    return type("HotPath", (HotPath,), {"service": app.state, "heads": {}})
+    busy_poll = BusyPoll(app.state.settings.busy_poll_us / 1e6)
+    shared = {"service": app.state, "heads": {}, "busy_poll": busy_poll}
+    return type("HotPath", (HotPath,), shared)
 
 
 class Prediction:
@@ -53,6 +56,7 @@ class HotPath(HttpToolsProtocol):
 
     service: State
     heads: dict[bytes, Head]
+    busy_poll: BusyPoll
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -189,6 +193,7 @@ class HotPath(HttpToolsProtocol):
         if not prediction.keep_alive:
             self.transport.close()
         self.on_response_complete()
+        self.busy_poll.extend(self.loop)
 
 
 def lines(headers: Headers) -> bytes:

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     max_picture_pixels: int = Field(16_000_000, ge=784)
     """Pixels that one uploaded picture may have."""
 
+    busy_poll_us: int = Field(100, ge=0, le=100_000)
+    """Microseconds after an answer in which a process looks for the next request instead of
+    sleeping: a client that asks one after the other is answered sooner. 0 saves the time."""
+
     max_pinned_versions: int = Field(4, ge=1, le=1000)
     """Versions besides production kept loaded because requests ask for them by number."""
 
