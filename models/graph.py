@@ -1,6 +1,7 @@
 """An exported graph, opened in ONNX Runtime."""
 
 import os
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import onnxruntime
 
 ERRORS_ONLY = 3  # onnxruntime's severity
 
+_sharing = threading.Lock()  # two that load at once
+
 
 def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     """A session on the CPU. It may be run from several threads at once."""
-    share_memory()
+    with _sharing:
+        share_memory()
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads

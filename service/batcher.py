@@ -21,6 +21,7 @@ from service.answers import Answer, Rows, joined
 from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 
 INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
+FORGETTING = 1.05  # by which the least time of a row grows with each batch
 
 log = logging.getLogger("perceptd")
 
@@ -51,13 +52,28 @@ class Waiting:
     deliver: Deliver
     caller: Caller
     since: int  # how many batches had been run when it came
-    taken: int = 0
+    taken: int = 0  # rows that are in a batch, or were
+    missing: int = 0  # rows without an answer
     parts: tuple[Answer, ...] = ()
     ended: bool = False
 
+    def __post_init__(self) -> None:
+        self.missing = len(self.rows)
+
     def end(self, outcome: Outcome) -> None:
+        """Whatever comes of it, the others of the batch are still to be answered."""
         self.ended = True
-        self.deliver(outcome)
+        try:
+            self.deliver(outcome)
+        except Exception:
+            log.exception("an answer could not be delivered")
+
+    def has_gone(self) -> bool:
+        try:
+            return self.caller.has_gone()
+        except Exception:
+            log.exception("a caller cannot be asked whether it is still there")
+            return False
 
 
 _Batch = list[tuple[Waiting, Rows]]
@@ -91,7 +107,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._batches = 0
-        self._row_s = math.inf  # the least that a row has taken
+        self._row_s = math.inf  # the least that a row has taken of late
 
     async def submit(self, rows: Rows, caller: Caller) -> Answer:
         """Answer all rows, (N, ...) with N >= 1.
@@ -99,7 +115,12 @@ class Batcher:
         Raises `QueueFullError`, `DeadlineExceededError`, `CallerGoneError`, and what `run` raises.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        waiting = self.enqueue(rows, future.set_result, caller)
+
+        def deliver(outcome: Outcome) -> None:
+            if not future.done():  # cancelled, and its task not yet woken to say so
+                future.set_result(outcome)
+
+        waiting = self.enqueue(rows, deliver, caller)
         try:
             async with asyncio.timeout_at(caller.deadline):
                 outcome = await future
@@ -129,18 +150,21 @@ class Batcher:
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run what waits: in the next turn, or once `max_batch_time` has passed."""
-        if self._queued_rows < self._max_batch_size and self._max_batch_time_s:
-            self._timer = self._timer or loop.call_later(self._max_batch_time_s, self._next)
+        if self._max_batch_time_s and self._queued_rows < self._max_batch_size:
+            if not self._timer:
+                self._timer = loop.call_later(self._max_batch_time_s, self._start, loop)
             return
+        self._start(loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         self._busy = True
         loop.call_soon(self._next)
 
     def _next(self) -> None:
         """Run the next batch."""
-        self._busy = True
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
         loop = asyncio.get_running_loop()
         batch = self._take(loop.time())
         if sum(len(piece) for _, piece in batch) * self._row_s > INLINE_S:
@@ -154,6 +178,9 @@ class Batcher:
     async def _off_the_loop(self, batch: _Batch) -> None:
         try:
             outcomes = await to_thread.run_sync(self._compute, batch, limiter=self._limiter)
+        except Exception as error:  # no thread to be had
+            outcomes = [error] * len(batch)
+        try:
             self._deliver(batch, outcomes)
         finally:
             self._done(asyncio.get_running_loop())
@@ -186,8 +213,8 @@ class Batcher:
         deadline = waiting.caller.deadline
         if not waiting.ended and deadline is not None and deadline <= now:
             waiting.end(DeadlineExceededError())
-        # Who came in this very turn is not asked: that would cost more than it could save.
-        if not waiting.ended and waiting.since != self._batches and waiting.caller.has_gone():
+        # Who waited for no other batch is not asked: that would cost more than it could save.
+        if not waiting.ended and waiting.since != self._batches and waiting.has_gone():
             waiting.end(CallerGoneError())
         return not waiting.ended
 
@@ -196,15 +223,16 @@ class Batcher:
         pieces = [piece for _, piece in batch]
         if not pieces:
             return []
-        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        since = time.perf_counter()
         try:
+            rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            since = time.perf_counter()
             answer = self._run(rows)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [outcome for alone in batch for outcome in self._compute([alone])]
-        self._row_s = min(self._row_s, (time.perf_counter() - since) / len(rows))
+        taken = (time.perf_counter() - since) / len(rows)
+        self._row_s = min(self._row_s * FORGETTING, taken)
         ends = list(accumulate(map(len, pieces)))
         return [answer.part(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
 
@@ -214,10 +242,8 @@ class Batcher:
                 continue
             if isinstance(outcome, Answer):
                 waiting.parts += (outcome,)
-                if waiting.taken < len(waiting.rows):
+                waiting.missing -= len(outcome.indices)
+                if waiting.missing:
                     continue
                 outcome = joined(waiting.parts)
-            try:
-                waiting.end(outcome)
-            except Exception:  # the others of the batch are still to be answered
-                log.exception("an answer could not be delivered")
+            waiting.end(outcome)

@@ -45,8 +45,9 @@ class Decompression:
             return
         if coding in (*GZIP, DEFLATE):
             receive = Unpacked(receive, coding, self.max_body_bytes)
-            headers = [pair for pair in scope["headers"] if pair[0] not in DESCRIBES_WHAT_CAME]
-            scope = {**scope, "headers": headers}
+            # In the scope itself: those outside learn from it which route was taken.
+            kept = [pair for pair in scope["headers"] if pair[0] not in DESCRIBES_WHAT_CAME]
+            scope["headers"] = kept
         await self.app(scope, receive, send)
 
 

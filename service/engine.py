@@ -164,22 +164,21 @@ class Engine:
         serving = self._production.get(model)
         if serving and version in (None, serving.version):
             return serving
-        return self._pinned.get((model, version)) if version else None
+        if pinned := self._pinned.get((model, version)) if version else None:
+            with suppress(KeyError):  # let go meanwhile
+                self._pinned.move_to_end((pinned.model, pinned.version))
+        return pinned
 
     async def find(self, model: str, version: int | None = None) -> LoadedVersion:
         """The production version, or the one of that number, loaded if it is not yet.
 
         Raises `ModelNotFoundError`, `VersionNotFoundError`, `ModelUnavailableError`.
         """
+        if loaded := self.serving(model, version):  # no wait for another that is loading
+            return loaded
         serving = self._production.get(model)
-        if serving and version in (None, serving.version):
-            return serving
         if version is None or (serving is None and model not in self._failures):
             raise self._not_serving(model)
-        if pinned := self._pinned.get((model, version)):  # no wait for another that is loading
-            with suppress(KeyError):  # let go meanwhile
-                self._pinned.move_to_end((model, version))
-            return pinned
         return await to_thread.run_sync(self._pin, model, version)
 
     def why_not_loaded(self, model: str, version: int) -> str:

@@ -10,6 +10,7 @@ Clients repeat themselves: a head that came before, byte by byte, is not taken a
 """
 
 import asyncio
+import logging
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service import auth, problems
 from service.batcher import Caller, Outcome
 from service.busy_poll import BusyPoll
+from service.decoder import MAX_BYTES
 from service.engine import Engine, LoadedVersion
 from service.errors import PerceptdError, UnauthorizedError
 from service.hot_routes import Head, Headers, plain_head
@@ -27,9 +29,13 @@ from service.metrics import Metrics
 from service.middleware import HEADER, request_id
 
 MAX_HEADS = 1024
+MAX_HEAD_BYTES = 2048
+POST = b"POST "
 END_OF_HEAD = b"\r\n\r\n"
 ID_HEADER = HEADER.encode() + b": %b\r\n"
 JSON_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
+
+log = logging.getLogger("perceptd")
 
 
 def protocol(app: FastAPI) -> type["HotPath"]:
@@ -63,37 +69,46 @@ class HotPath(HttpToolsProtocol):
         self._engine: Engine = self.service.engine
         self._metrics: Metrics = self.service.metrics
         self._is_between = True  # requests: what arrives now begins with a head
-        self._new_head: bytes | None = None  # to be remembered if it is plain
+        self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
+        self._is_refused = False  # what arrives now was looked at, and is for the router
+        self._is_ending = False  # the server: no request is to follow
         self._usual_headers: Headers = []
         self._usual = b""
 
     def data_received(self, data: bytes) -> None:
-        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
-        if self._is_between and end >= len(END_OF_HEAD):
+        self._new_head, self._is_refused = None, False
+        if self._is_between and data.startswith(POST):  # the parser would skip empty lines before
+            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             head = self.heads.get(data[:end])
             if head and len(data) == end + head.length and self._is_free(head):
                 self._unset_keepalive_if_required()
                 if self._answer(head, data[end:]):
                     return
-            self._new_head = data[:end]
+                self._is_refused = True
+            elif len(END_OF_HEAD) <= end <= MAX_HEAD_BYTES:
+                self._new_head = data[:end]
         super().data_received(data)
+
+    def shutdown(self) -> None:
+        """Answer a prediction whose body is still arriving, as any other, and close then."""
+        self._is_ending = True
+        if self._arriving is None:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         self._is_between = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        head = self._plain_head()
-        if head and self._new_head:
-            if len(self.heads) >= MAX_HEADS:
-                self.heads.clear()
-            self.heads[self._new_head] = head
-        self._new_head = None
+        head = None if self._is_refused else self._plain_head()
+        self._is_refused = False
         if head and self._is_free(head):
+            self._remember(head)
             self._arriving = (head, [])
         else:
             super().on_headers_complete()
+        self._new_head = None
 
     def on_body(self, body: bytes) -> None:
         if self._arriving:
@@ -110,15 +125,22 @@ class HotPath(HttpToolsProtocol):
             if self._answer(head, body):
                 return
             super().on_headers_complete()
+            self.cycle.keep_alive &= not self._is_ending
             super().on_body(body)
         super().on_message_complete()
+
+    def _remember(self, head: Head) -> None:
+        if self._new_head is not None:
+            if len(self.heads) >= MAX_HEADS:
+                self.heads.clear()
+            self.heads[self._new_head] = head
 
     def _plain_head(self) -> Head | None:
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         head = plain_head(self.url, self.headers) if parser.should_keep_alive() else None
-        if head is None or head.length > self.service.settings.max_body_bytes:
+        if head is None or head.length > min(self.service.settings.max_body_bytes, MAX_BYTES):
             return None
         if head.forwarded and self.access_log:  # uvicorn knows which proxies to believe
             return None
@@ -145,11 +167,16 @@ class HotPath(HttpToolsProtocol):
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
-        found = head.route.read(self._engine, head.query, body)
+        try:
+            found = head.route.read(self._engine, head.query, body)
+        except Exception:  # the parser would blame the caller for it
+            log.exception("%s could not be read here", head.route.path)
+            return False
         if found is None:
             return False
         version, rows = found
         prediction = Prediction(head)
+        prediction.keep_alive = not self._is_ending
         self.cycle = prediction  # type: ignore[assignment]
         deliver = partial(self._deliver, prediction, version)
         try:

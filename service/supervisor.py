@@ -55,8 +55,12 @@ class Supervisor:
         self._threads = [threading.Thread(target=self._keep, args=(one,)) for one in programs]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # a signal, or no thread to be had: what was started is to end
+            self._ending.set()
+            raise
         return self
 
     def __exit__(

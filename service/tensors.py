@@ -86,17 +86,20 @@ def _from_bytes(tensor: InputTensor, content: memoryview) -> NDArray[Any]:
 
 def _from_json(tensor: InputTensor, data: Raw) -> NDArray[Any]:
     """Numbers nested as the shape says, or flat; as float64, so that none is rounded unchecked."""
+    wanted = math.prod(tensor.shape)
+    expected = f"{wanted} numbers, flat or nested as {tensor.shape}"
+    if (count := bytes(data).count(b",") + 1) > wanted:  # before an object is made of each
+        raise _wrong(expected, f"{count}", tensor.name, "data")
     opening = OPENING.match(data)
     depth = min(opening[0].count(b"["), len(tensor.shape)) if opening else 0
     numbers = parse(_numbers(depth or 1), data, "inputs", tensor.name, "data")
     try:
         values = np.array(numbers, dtype=np.float64)
         came = f"numbers of shape {list(values.shape)}"
-        fits = values.shape in ((math.prod(tensor.shape),), tuple(tensor.shape))
+        fits = values.shape in ((wanted,), tuple(tensor.shape))
     except ValueError:
         came, fits = "arrays of different lengths", False
     if not fits:
-        expected = f"{math.prod(tensor.shape)} numbers, flat or nested as {tensor.shape}"
         raise _wrong(expected, came, tensor.name, "data")
     if tensor.datatype == UINT8:
         outside = (values < 0) | (values > FULL_INK) | (values != np.floor(values))

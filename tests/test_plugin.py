@@ -86,7 +86,7 @@ from service.runtimes import OnnxRuntime, TorchRuntime
 folder = Path("spiral")
 meta = checkpoint.read(folder)
 rows = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
-torch = TorchRuntime(folder, meta, "cpu", 1).run(rows)
+torch = TorchRuntime(folder, meta, "cpu", 1, len(rows)).run(rows)
 np.testing.assert_allclose(torch, OnnxRuntime(folder, meta, 1).run(rows), atol=1e-5)
 """
     (tmp_path / "compare.py").write_text(script)

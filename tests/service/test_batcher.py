@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -289,3 +290,84 @@ def test_quick_batches_run_on_the_event_loop_and_slow_ones_off_it() -> None:
 
     run(work())
     assert [thread is threading.main_thread() for thread in threads] == [False, True, True]
+
+
+def test_deadlines_that_pass_under_load_leave_everybody_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A caller is cancelled one turn of the loop before it can say so."""
+
+    def slow(batch: Rows) -> Answer:
+        time.sleep(0.004)  # the network computes
+        return Network()(batch)
+
+    async def work(seed: int) -> None:
+        made = Batcher(slow, None, max_batch_size=2, max_batch_time_s=0, max_queue_size=1000)
+        loop, random = asyncio.get_running_loop(), np.random.default_rng(seed)
+        callers = [
+            Caller(loop.time() + random.uniform(0.005, 0.06)) if n % 2 else NOBODY
+            for n in range(40)
+        ]
+        outcomes = await asyncio.gather(
+            *(made.submit(rows(n), caller) for n, caller in enumerate(callers)),
+            return_exceptions=True,
+        )
+        for n, outcome in enumerate(outcomes):
+            if isinstance(outcome, Answer):
+                assert outcome.indices.tolist() == [n]
+            else:
+                assert isinstance(outcome, DeadlineExceededError)
+                assert callers[n].deadline is not None
+        assert (await made.submit(rows(7), NOBODY)).indices.tolist() == [7]
+
+    for seed in range(5):
+        run(work(seed))
+    assert caplog.records == []
+
+
+def test_a_full_batch_in_the_moment_in_which_the_time_is_up_is_answered_whole() -> None:
+    async def work() -> None:
+        made = batcher(Network(), max_batch_time_s=0.01)
+        first = submitted(made, 100)
+        await asyncio.sleep(0)
+        time.sleep(0.02)  # noqa: ASYNC251 - the timer is due, and fires in the turn of what follows
+        large = submitted(made, *range(14))
+        assert (await large).indices.tolist() == list(range(14))
+        assert (await first).indices.tolist() == [100]
+
+    for _ in range(20):
+        run(work())
+
+
+def test_without_a_thread_for_it_a_batch_fails_and_the_next_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def none_left(*args: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        made = batcher(Network())
+        with monkeypatch.context() as patched:
+            patched.setattr("service.batcher.to_thread.run_sync", none_left)
+            with pytest.raises(RuntimeError, match="new thread"):
+                await made.submit(rows(1), NOBODY)
+        assert (await made.submit(rows(2), NOBODY)).indices.tolist() == [2]
+
+    run(work())
+
+
+def test_a_caller_who_cannot_be_asked_is_taken_to_be_there() -> None:
+    def broken() -> bool:
+        raise OSError("no such connection")
+
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first = await busy(made, network)
+        second = submitted(made, 1, caller=Caller(has_gone=broken))
+        await asyncio.sleep(0)
+        network.go_on.set()
+        await asyncio.gather(first, second)
+
+    run(work())

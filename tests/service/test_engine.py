@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,30 @@ def test_both_runtimes_answer_alike(model: str) -> None:
     for rows in (1, 7, 64):
         inputs = random.uniform(0, 1, (rows, *meta.spec.input.shape)).astype(np.float32)
         np.testing.assert_allclose(onnx.run(inputs), torch.run(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64), (65, 100), (100, 100)]
+)
+def test_batches_are_filled_up_to_a_few_sizes(rows: int, size: int) -> None:
+    assert runtimes.filled_up(rows, 100) == size
+
+
+def test_a_batch_that_is_filled_up_answers_its_own_rows() -> None:
+    """As on CUDA, but for the memory, which only CUDA can pin."""
+    import torch
+
+    from models import checkpoint
+
+    meta = checkpoint.read(DNN)
+    runtime = TorchRuntime(DNN, meta, "cpu", threads=1, max_batch_size=8)
+    random = np.random.default_rng(1)
+    batches = [random.uniform(-1, 1, (rows, 2)).astype(np.float32) for rows in (8, 3, 1, 5)]
+    expected = [runtime.run(batch) for batch in batches]
+    runtime._pinned = torch.zeros((8, 2))
+    runtime._in_use = threading.Lock()
+    for batch, right in zip(batches, expected, strict=True):
+        np.testing.assert_allclose(runtime.run(batch), right, atol=1e-6)
 
 
 def test_what_becomes_production_is_switched_to(engine: Engine, repository: Repository) -> None:

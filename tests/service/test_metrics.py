@@ -1,3 +1,4 @@
+import gzip
 import os
 import signal
 from collections import Counter
@@ -42,22 +43,24 @@ def test_every_answer_is_counted_by_its_route(
     client.post("/predict", json={"model": "dnn", "inputs": [[0, 0]] * 3})
     client.post("/predict", json={"model": "dnn", "inputs": [[0]]})
     client.post("/predict", json={"model": "dnn", "inputs": [[0, 0]] * 1000})  # refused unread
+    packed = gzip.compress(b'{"model": "dnn", "inputs": [[0, 0]]}')
+    client.post("/predict", content=packed, headers={"Content-Encoding": "gzip"})
     client.get("/models/dnn/versions/1")
     client.get("/models/xor/versions/1")
     client.put("/models/dnn", json={})
     counted = asked(client)
     assert {key: count for key, count in counted.items() if key[0] == REQUESTS} == {
-        (REQUESTS, "200", "POST", "/predict"): 1,
+        (REQUESTS, "200", "POST", "/predict"): 2,
         (REQUESTS, "422", "POST", "/predict"): 1,
         (REQUESTS, "413", "POST", "/predict"): 1,
         (REQUESTS, "200", "GET", "/models/{model}/versions/{version}"): 2,
         (REQUESTS, "405", "PUT", "/models/{model}"): 1,
     }
-    assert counted["perceptd_rows_total", "dnn", "1"] == 3
-    assert counted["perceptd_batch_size_rows_count", "dnn"] == 1
-    assert counted["perceptd_batch_size_rows_sum", "dnn"] == 3
-    assert counted["perceptd_batch_size_rows_bucket", "2.0", "dnn"] == 0
-    assert counted["perceptd_batch_size_rows_bucket", "4.0", "dnn"] == 1
+    assert counted["perceptd_rows_total", "dnn", "1"] == 4
+    assert counted["perceptd_batch_size_rows_count", "dnn"] == 2
+    assert counted["perceptd_batch_size_rows_sum", "dnn"] == 4
+    assert counted["perceptd_batch_size_rows_bucket", "2.0", "dnn"] == 1
+    assert counted["perceptd_batch_size_rows_bucket", "4.0", "dnn"] == 2
 
 
 def test_labels_stay_few_whatever_is_asked(

@@ -115,7 +115,7 @@ WRONG: dict[str, tuple[InputSpec, dict[str, Any], bytes, str, str]] = {
     "a number": (PLANE, {**ONE, "data": 5}, b"", "data", "an array, got a whole number"),
     "an object": (PLANE, {**ONE, "data": {}}, b"", "data", "an array, got an object"),
     "too few": (PLANE, {**ONE, "data": [1]}, b"", "data", "2 numbers, flat or nested as [1, 2]"),
-    "too many": (PLANE, {**ONE, "data": [[1, 2], [3, 4]]}, b"", "data", "shape [2, 2]"),
+    "too many": (PLANE, {**ONE, "data": [[1, 2], [3, 4]]}, b"", "data", "got 4"),
     "nested as another shape": (PLANE, {**ONE, "data": [[1], [2]]}, b"", "data", "shape [2, 1]"),
     "ragged": (PLANE, {"shape": [2, 2], "data": [[1], [2, 3]]}, b"", "data", "different lengths"),
     "too deep": (PLANE, {**ONE, "data": [[[1, 2]]]}, b"", "data.0.0", "a number, got an array"),
