@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Call
-from benchmarks.servers import SERVE
+from benchmarks.servers import SERVE, alone
 from benchmarks.works import PRETRAINED, Answer, Work
 
 ROOT = Path(__file__).parent.parent
@@ -109,14 +109,7 @@ def v2_outputs(answer: Any) -> list[Answer]:
 
 
 def of_perceptd(_: Work) -> dict[str, str]:
-    return {
-        "PERCEPTD_DATA_DIR": "store",
-        "PERCEPTD_PORT": str(PORT),
-        "PERCEPTD_PROCESSES": "1",
-        "PERCEPTD_WORKERS": "0",
-        "PERCEPTD_ACCESS_LOG": "0",
-        "PERCEPTD_LOG_LEVEL": "warning",
-    }
+    return alone(Path("store"), PORT)
 
 
 def of_peer(runtime: str = "torch", **more: str) -> Callable[[Work], dict[str, str]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.load import Call, Load, load, require_wrk
 from benchmarks.machine import describe
-from benchmarks.servers import PORT, SERVE, is_ready, running, until
+from benchmarks.servers import PORT, SERVE, alone, is_ready, running, until
 from models.mnist import drawn_seven
 
 RESULTS = Path(__file__).parent / "results" / "processes.md"
@@ -54,14 +54,7 @@ Found = dict[tuple[Work, int], list[Load]]
 def measure(rounds: int, seconds: int) -> Found:
     found: Found = {}
     with tempfile.TemporaryDirectory() as store:
-        environment = {
-            "PERCEPTD_DATA_DIR": store,
-            "PERCEPTD_PORT": str(PORT),
-            "PERCEPTD_DEVICE": "cpu",
-            "PERCEPTD_WORKERS": "0",
-            "PERCEPTD_ACCESS_LOG": "0",
-            "PERCEPTD_LOG_LEVEL": "warning",
-        }
+        environment = alone(Path(store))
         for _ in range(rounds):
             for processes in PROCESSES:
                 command = [*SERVE, "--processes", str(processes)]

@@ -108,19 +108,26 @@ def until(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def alone(store: Path, port: int = PORT) -> dict[str, str]:
+    """The environment of a perceptd that is one process and writes nothing per request."""
+    return {
+        "PERCEPTD_DATA_DIR": str(store),
+        "PERCEPTD_PORT": str(port),
+        "PERCEPTD_DEVICE": "cpu",
+        "PERCEPTD_PROCESSES": "1",
+        "PERCEPTD_WORKERS": "0",
+        "PERCEPTD_ACCESS_LOG": "0",
+        "PERCEPTD_LOG_LEVEL": "warning",
+    }
+
+
 @contextmanager
 def perceptd(
     store: Path, command: Sequence[str] = SERVE
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """One process that serves a store and is ready, and a worker; its output can be read."""
     url = f"http://127.0.0.1:{PORT}"
-    environment = {
-        "PERCEPTD_DATA_DIR": str(store),
-        "PERCEPTD_PORT": str(PORT),
-        "PERCEPTD_PROCESSES": "1",
-        "PERCEPTD_ACCESS_LOG": "0",
-        "PERCEPTD_LOG_LEVEL": "warning",
-    }
+    environment = {**alone(store), "PERCEPTD_WORKERS": "1"}
     with running(command, environment, output=subprocess.PIPE) as process:
         until(process, lambda: is_ready(url))
         yield url, process

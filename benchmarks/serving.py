@@ -2,7 +2,8 @@
 
     python -m benchmarks.serving [--servers floor,perceptd] [--works W1,W2]
                                  [--connections 1,16,64] [--rounds 3] [--seconds 3]
-    python -m benchmarks.serving --table-only    # the tables anew, from the kept figures
+                                 [--name serving]    # of the files in benchmarks/results
+    python -m benchmarks.serving --table-only        # the tables anew, from the kept figures
 
 A server with all its processes has one core, the load generator has another. Each load on a server
 comes right after the same load on the floor, which runs all the time and is idle between its turns,
@@ -37,7 +38,6 @@ from benchmarks.servers import ServerError, frozen, resident_mb, running, until
 from benchmarks.works import Work, all_works, difference
 
 RESULTS = Path(__file__).parent / "results"
-FIGURES = RESULTS / "serving.json"
 WARM_UP_S = 1
 MEASURED_START = "W2"  # the work whose first answer ends a start
 FAILURES = (ServerError, httpx.HTTPError, CalledProcessError)
@@ -172,10 +172,10 @@ def asked(server: Server, work: Work) -> httpx.Response:
     )
 
 
-def write(figures: Figures) -> None:
+def write(figures: Figures, name: str) -> None:
     short = f"{figures.facts}\n\n{serving_tables.short(figures)}\n"
-    (RESULTS / "serving.md").write_text(short)
-    (RESULTS / "serving-details.md").write_text(serving_tables.detailed(figures))
+    (RESULTS / f"{name}.md").write_text(short)
+    (RESULTS / f"{name}-details.md").write_text(serving_tables.detailed(figures))
     print(short)
 
 
@@ -210,10 +210,12 @@ def main() -> None:
     parser.add_argument("--connections", default="1,16,64", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of each load")
+    parser.add_argument("--name", default="serving", help="of the files with the results")
     parser.add_argument("--table-only", action="store_true", help="write the tables anew")
     options = parser.parse_args()
+    kept = RESULTS / f"{options.name}.json"
     if options.table_only:
-        write(Figures.read(FIGURES))
+        write(Figures.read(kept), options.name)
         return
 
     require_wrk()
@@ -242,8 +244,8 @@ def main() -> None:
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", flush=True)
         one_round(servers, plan, figures)
-        figures.save(FIGURES)
-    write(figures)
+        figures.save(kept)
+    write(figures, options.name)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,10 @@ def filled(text: str) -> str:
         "footprint": results("footprint"),
         "training": results("training"),
         "serving": results("serving"),
+        "serving-long": results("serving-long"),
+        "profile": results("profile"),
+        "processes": results("processes"),
+        "endurance": results("endurance"),
         "retraining": results("retraining"),
         "corrections": results("corrections"),
     }
