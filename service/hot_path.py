@@ -177,7 +177,7 @@ class HotPath(HttpToolsProtocol):
         version, rows = found
         prediction = Prediction(head)
         prediction.keep_alive = not self._is_ending
-        self.cycle = prediction  # type: ignore[assignment]
+        self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         deliver = partial(self._deliver, prediction, version)
         try:
             version.batcher.enqueue(rows, deliver, Caller(has_gone=self.transport.is_closing))
