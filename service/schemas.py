@@ -44,6 +44,7 @@ MODEL_EXAMPLE: dict[str, Any] = {
     "metrics": METRICS,
     "device": "cpu",
     "runtime": "onnx",
+    "max_rows": 1024,
 }
 
 
@@ -124,6 +125,7 @@ class ModelPublic(BaseModel):
     metrics: dict[str, dict[str, float]]
     device: str
     runtime: str
+    max_rows: int = Field(description="Rows that one request may carry.")
 
 
 class ModelsPublic(BaseModel):

@@ -9,6 +9,7 @@ from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
     RepositoryDep,
+    SettingsDep,
     require_admin_token,
     require_json,
     require_predict_token,
@@ -37,6 +38,7 @@ from service.schemas import (
     VersionPublic,
     VersionsPublic,
 )
+from service.settings import Settings
 
 router = APIRouter(
     tags=["models"],
@@ -60,7 +62,7 @@ PLOT_HEADERS = {
 }
 
 
-def model_public(loaded: LoadedVersion) -> ModelPublic:
+def model_public(loaded: LoadedVersion, settings: Settings) -> ModelPublic:
     spec = loaded.spec
     return ModelPublic(
         name=loaded.model,
@@ -73,6 +75,7 @@ def model_public(loaded: LoadedVersion) -> ModelPublic:
         metrics=loaded.meta.metrics,
         device=loaded.runtime.device,
         runtime=loaded.runtime.name,
+        max_rows=settings.max_rows,
     )
 
 
@@ -91,18 +94,18 @@ def version_facts(version: Version) -> dict[str, Any]:
 
 
 @router.get("/models")
-async def list_models(engine: EngineDep) -> ModelsPublic:
+async def list_models(engine: EngineDep, settings: SettingsDep) -> ModelsPublic:
     """What serves, with the input of each model and a body that works."""
     return ModelsPublic(
-        models=[model_public(loaded) for loaded in engine.production.values()],
+        models=[model_public(loaded, settings) for loaded in engine.production.values()],
         failures=engine.failures,
     )
 
 
 @router.get("/models/{model}", responses=of_a_model)
-async def get_model(model: ModelName, engine: EngineDep) -> ModelPublic:
+async def get_model(model: ModelName, engine: EngineDep, settings: SettingsDep) -> ModelPublic:
     """One model that serves."""
-    return model_public(await engine.find(model))
+    return model_public(await engine.find(model), settings)
 
 
 @router.get("/models/{model}/versions", responses=of_a_version)
