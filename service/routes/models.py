@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
+    PlannerDep,
     RepositoryDep,
     SettingsDep,
     require_admin_token,
@@ -27,6 +28,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
+from service.job_schemas import TrainableModel
 from service.problems import documented
 from service.repository import Version
 from service.request_schemas import example_of
@@ -106,6 +108,15 @@ async def list_models(engine: EngineDep, settings: SettingsDep) -> ModelsPublic:
 async def get_model(model: ModelName, engine: EngineDep, settings: SettingsDep) -> ModelPublic:
     """One model that serves."""
     return model_public(await engine.find(model), settings)
+
+
+@router.get(
+    "/models/{model}/trainable",
+    responses=documented(ModelNotFoundError, ConflictError, InvalidInputError, StoreError),
+)
+def get_trainable(model: ModelName, planner: PlannerDep) -> TrainableModel:
+    """What `POST /jobs` may set for a model, and what it starts from."""
+    return planner.trainable(model)
 
 
 @router.get("/models/{model}/versions", responses=of_a_version)
