@@ -1,6 +1,6 @@
 /** The models of the plane: where each version draws its boundary, and what it says of a point. */
 
-import { get, Problem } from "./api.js";
+import { get } from "./api.js";
 import { choice, field, h, offer, speak } from "./dom.js";
 import { grid } from "./field.js";
 import { number, onLanguage, percent, t } from "./language.js";
@@ -30,12 +30,29 @@ class PlaneView {
     this.sides = h("div", { class: "planes" });
     this.list = h("tbody");
     this.head = h("tr");
-    this.predictions = h(
-      "section",
-      { class: "panel stack", hidden: true },
-      h("div", { class: "row spread" }, h("h2", { t: "plane.predictions" }), this.#clearButton()),
-      h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen", t: "plane.predictions" }), h("thead", {}, this.head), this.list)),
+    const table = h(
+      "table",
+      {},
+      h("caption", { class: "unseen", t: "plane.predictions" }),
+      h("thead", {}, this.head),
+      this.list,
     );
+    this.unasked = h("p", { class: "muted", t: "plane.unasked" });
+    this.answered = h("div", { class: "scroll" }, table);
+    this.clear = h("button", {
+      class: "button slim",
+      type: "button",
+      t: "plane.clear",
+      on: { click: () => this.#forget() },
+    });
+    const predictions = h(
+      "section",
+      { class: "panel stack" },
+      h("div", { class: "row spread" }, h("h2", { t: "plane.predictions" }), this.clear),
+      this.unasked,
+      this.answered,
+    );
+    this.planed = h("div", { class: "planed" }, this.sides, predictions);
     this.empty = h("p", { class: "panel", t: "plane.none", hidden: true });
     this.chosen = h(
       "div",
@@ -50,8 +67,7 @@ class PlaneView {
       h("div", { class: "lead" }, h("h1", { t: "plane.title" }), h("p", { t: "plane.lead" })),
       this.empty,
       this.chosen,
-      this.sides,
-      this.predictions,
+      this.planed,
     );
     onModels(guarded(() => this.element.isConnected && this.show(...this.#address())));
     onLanguage(() => {
@@ -68,7 +84,7 @@ class PlaneView {
     const models = inThePlane();
     const model = models.find((one) => one.name === name) ?? models[0];
     this.empty.hidden = !!model;
-    this.chosen.hidden = !model;
+    this.chosen.hidden = this.planed.hidden = !model;
     if (!model) return;
     if (model.name !== this.model?.name) this.#asked = [];
     this.model = model;
@@ -105,7 +121,7 @@ class PlaneView {
       return new Side(model, facts, { ...frames[at], ...extent }, probe);
     });
     this.sides.replaceChildren(...this.#sides.map((side) => side.element));
-    this.sides.classList.toggle("two", this.#sides.length > 1);
+    this.planed.classList.toggle("two", this.#sides.length > 1);
     this.#showPredictions();
     await Promise.all(this.#sides.map((side) => side.fill(rows)));
   }
@@ -133,7 +149,8 @@ class PlaneView {
   }
 
   #showPredictions() {
-    this.predictions.hidden = !this.#asked.length;
+    this.unasked.hidden = this.#asked.length > 0;
+    this.answered.hidden = this.clear.hidden = !this.#asked.length;
     const versions = this.#sides.map(({ version }) => version);
     this.head.replaceChildren(
       ...["x1", "x2"].map((name) => h("th", { scope: "col", class: "number" }, name)),
@@ -157,12 +174,9 @@ class PlaneView {
     );
   }
 
-  #clearButton() {
-    const clear = () => {
-      this.#asked = [];
-      this.#showPredictions();
-    };
-    return h("button", { class: "button slim", type: "button", t: "plane.clear", on: { click: clear } });
+  #forget() {
+    this.#asked = [];
+    this.#showPredictions();
   }
 }
 
@@ -219,12 +233,9 @@ function titleOf({ version, aliases, metrics }) {
 
 /** The training points of a version; an older one has kept none. */
 async function pointsOf(name, version) {
-  try {
-    return await get(`models/${name}/versions/${version}/plots/boundary.json`, { quiet: true });
-  } catch (error) {
-    if (error instanceof Problem && error.status === 404) return NOWHERE;
-    throw error;
-  }
+  const { plots } = await get(`models/${name}/versions/${version}`, { quiet: true });
+  const kept = plots.find((path) => path.endsWith("/boundary.json"));
+  return kept ? get(kept.slice(1), { quiet: true }) : NOWHERE;
 }
 
 const around = (ranges) => [
