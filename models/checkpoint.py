@@ -30,7 +30,8 @@ META = "meta.json"
 PLOTS = ("loss", "boundary", "predictions")
 PLOT_FORMATS = ("svg", "png")
 FILES = re.compile(
-    rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"
+    rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|plots/boundary\.json"
+    rf"|plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"
 )
 
 

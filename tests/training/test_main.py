@@ -326,6 +326,7 @@ def test_imported_weights_become_a_checkpoint_with_metrics(tmp_path: Path) -> No
     weights = checkpoint.read_weights(tmp_path / "out")
     assert_array_equal(weights["linear.weight"], [[5, -5]])
     assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} == {
+        "boundary.json",
         "boundary.png",
         "boundary.svg",
     }
