@@ -81,9 +81,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = figures
     app.state.jobs = Jobs(database)
     app.state.feedback = Feedback(database)
+    app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)
     app.state.intake = Intake(
         app.state.jobs,
-        Planner(repository, app.state.feedback, Trainables(database), settings),
+        app.state.planner,
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = threading.Event()

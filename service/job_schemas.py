@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, PositiveInt, Tag
 
 from models.checkpoint import CurvePoint
-from models.trainable import BatchSize, Epochs, LearningRate, Seed
+from models.trainable import BatchSize, Epochs, LearningRate, Seed, Trainable
 from service.gate import Gate, Verdict
 from service.jobs import Kind, Promotion, Status
 from service.schemas import example
@@ -69,6 +69,32 @@ class JobCreate(BaseModel):
     include_feedback: bool = Field(False, description="Train on the corrected labels as well.")
     gate: GateField = Field(Gate(), description="What the result must do to become production.")
     max_runtime_s: Runtime | None = Field(None, description="Seconds, over all attempts.")
+
+
+class TrainableModel(Trainable):
+    """What a job may set for a model."""
+
+    model_config = example(
+        model="dnn",
+        architecture="dnn",
+        config={
+            "type": "object",
+            "properties": {"hidden": {"type": "integer", "minimum": 1, "maximum": 4096}},
+            "additionalProperties": False,
+        },
+        recipes={"fast": {"dataset": "circles", "learning_rate": 0.2, "epochs": 150, "seed": 1}},
+        datasets=["blobs", "circles", "xor", "mine.csv"],
+        metrics={"loss": False, "accuracy": True},
+        current={"hidden": 4},
+        feedback=218,
+    )
+
+    model: str
+    datasets: list[str] = Field(
+        description="Data sets that fit it by name, and the files in `datasets` of the store."
+    )
+    current: dict[str, Any] = Field(description="The settings of the production version.")
+    feedback: int = Field(description="Rows with corrected labels that are kept.")
 
 
 class ImportCreate(BaseModel):

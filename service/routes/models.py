@@ -8,7 +8,9 @@ from fastapi.responses import Response
 from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
+    PlannerDep,
     RepositoryDep,
+    SettingsDep,
     require_admin_token,
     require_json,
     require_predict_token,
@@ -26,6 +28,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
+from service.job_schemas import TrainableModel
 from service.problems import documented
 from service.repository import Version
 from service.request_schemas import example_of
@@ -37,6 +40,7 @@ from service.schemas import (
     VersionPublic,
     VersionsPublic,
 )
+from service.settings import Settings
 
 router = APIRouter(
     tags=["models"],
@@ -60,7 +64,7 @@ PLOT_HEADERS = {
 }
 
 
-def model_public(loaded: LoadedVersion) -> ModelPublic:
+def model_public(loaded: LoadedVersion, settings: Settings) -> ModelPublic:
     spec = loaded.spec
     return ModelPublic(
         name=loaded.model,
@@ -73,6 +77,7 @@ def model_public(loaded: LoadedVersion) -> ModelPublic:
         metrics=loaded.meta.metrics,
         device=loaded.runtime.device,
         runtime=loaded.runtime.name,
+        max_rows=settings.max_rows,
     )
 
 
@@ -91,18 +96,27 @@ def version_facts(version: Version) -> dict[str, Any]:
 
 
 @router.get("/models")
-async def list_models(engine: EngineDep) -> ModelsPublic:
+async def list_models(engine: EngineDep, settings: SettingsDep) -> ModelsPublic:
     """What serves, with the input of each model and a body that works."""
     return ModelsPublic(
-        models=[model_public(loaded) for loaded in engine.production.values()],
+        models=[model_public(loaded, settings) for loaded in engine.production.values()],
         failures=engine.failures,
     )
 
 
 @router.get("/models/{model}", responses=of_a_model)
-async def get_model(model: ModelName, engine: EngineDep) -> ModelPublic:
+async def get_model(model: ModelName, engine: EngineDep, settings: SettingsDep) -> ModelPublic:
     """One model that serves."""
-    return model_public(await engine.find(model))
+    return model_public(await engine.find(model), settings)
+
+
+@router.get(
+    "/models/{model}/trainable",
+    responses=documented(ModelNotFoundError, ConflictError, InvalidInputError, StoreError),
+)
+def get_trainable(model: ModelName, planner: PlannerDep) -> TrainableModel:
+    """What `POST /jobs` may set for a model, and what it starts from."""
+    return planner.trainable(model)
 
 
 @router.get("/models/{model}/versions", responses=of_a_version)

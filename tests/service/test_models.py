@@ -26,6 +26,18 @@ def test_every_model_says_what_it_takes_and_how_good_it_is(client: httpx.Client)
         assert model == client.get(f"/models/{model['name']}").json()
         assert (model["version"], model["device"], model["runtime"]) == (1, "cpu", "onnx")
         assert 0.9 < model["metrics"]["test"]["accuracy"] <= 1
+        assert model["max_rows"] == 1024
+
+
+def test_a_request_may_carry_as_many_rows_as_the_model_says(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    client = serve(Settings(data_dir=tmp_path, max_rows=3))
+    most = client.get("/models/dnn").json()["max_rows"]
+    assert most == client.get("/models").json()["models"][0]["max_rows"] == 3
+    for rows, status in ((most, 200), (most + 1, 422)):
+        body = {"model": "dnn", "inputs": [[0, 0]] * rows}
+        assert client.post("/predict", json=body).status_code == status
 
 
 @pytest.mark.parametrize("model", registry.BUILT_IN)
