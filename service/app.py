@@ -9,10 +9,9 @@ from importlib.metadata import version
 
 from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from service import auth, db, openapi, problems
+from service import auth, db, openapi, page, problems
 from service.compression import Decompression
 from service.engine import Engine
 from service.errors import StoreError
@@ -91,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     native = (predict, models, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)
-    app.add_api_route("/", to_docs, include_in_schema=False)
+    app.router.routes.extend(page.routes())
     problems.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
@@ -116,7 +115,3 @@ async def follow(engine: Engine) -> None:
             away = True
         except Exception:  # one fault must not end the following of all promotions to come
             log.exception("still serving what is loaded")
-
-
-async def to_docs() -> RedirectResponse:
-    return RedirectResponse("docs")

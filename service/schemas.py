@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from models.checkpoint import CurvePoint, DatasetRef
 from models.spec import InputSpec
@@ -174,7 +174,27 @@ class VersionDetail(VersionPublic):
     libraries: dict[str, str]
     git_commit: str | None
     parent_sha256: str | None = Field(description="SHA-256 of the weights it began with.")
-    plots: list[str] = Field(description="Paths of the pictures made when it was trained.")
+    plots: list[str] = Field(
+        description="Paths of the pictures made when it was trained, and of one's points as JSON."
+    )
+
+
+class BoundaryData(BaseModel):
+    """What the picture of a decision boundary shows: rows of the training data, and how far."""
+
+    model_config = example(
+        x=[-1.5, 1.5],
+        y=[-1.5, 1.5],
+        points=[[0.31, -0.78], [1.02, 0.11]],
+        targets=[0, 1],
+    )
+
+    x: tuple[float, float] = Field(description="Where the picture begins and ends.")
+    y: tuple[float, float]
+    points: list[tuple[float, float]] = Field(max_length=500)
+    targets: list[NonNegativeInt] = Field(
+        max_length=500, description="Of each point, the position of its label in `labels`."
+    )
 
 
 class VersionsPublic(BaseModel):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
+from models.checkpoint import BOUNDARY_DATA
 from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
@@ -23,17 +24,20 @@ from service.errors import (
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
+    PlotNotFoundError,
     StoreError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
 from service.job_schemas import TrainableModel
+from service.media import JSON_TYPE
 from service.problems import documented
 from service.repository import Version
 from service.request_schemas import example_of
 from service.schemas import (
     AliasPut,
+    BoundaryData,
     ModelPublic,
     ModelsPublic,
     VersionDetail,
@@ -49,6 +53,9 @@ router = APIRouter(
 )
 of_a_model = documented(ModelNotFoundError, InvalidInputError, ModelUnavailableError)
 of_a_version = documented(ModelNotFoundError, VersionNotFoundError, InvalidInputError, StoreError)
+of_a_plot = documented(
+    ModelNotFoundError, VersionNotFoundError, PlotNotFoundError, InvalidInputError, StoreError
+)
 
 ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
 VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
@@ -153,9 +160,20 @@ def get_version(
 
 
 @router.get(
+    "/models/{model}/versions/{version}/plots/boundary.json",
+    response_model=BoundaryData,
+    responses=of_a_plot,
+)
+def get_boundary(model: ModelName, version: VersionNumber, repository: RepositoryDep) -> Response:
+    """The training points that the picture of a version's decision boundary shows, as data."""
+    content = repository.plot(model, version, BOUNDARY_DATA)
+    return Response(content, media_type=JSON_TYPE, headers=PLOT_HEADERS)
+
+
+@router.get(
     "/models/{model}/versions/{version}/plots/{plot}.{extension}",
     response_class=Response,
-    responses={**of_a_version, 200: {"content": {kind: {} for kind in PLOT_TYPES.values()}}},
+    responses={**of_a_plot, 200: {"content": {kind: {} for kind in PLOT_TYPES.values()}}},
 )
 def get_plot(
     model: ModelName,

@@ -56,7 +56,7 @@ class DrawView {
     });
     const tools = h(
       "div",
-      { class: "row" },
+      { class: "sheet-tools" },
       tool("draw.undo", UNDO, () => this.sketch.undo()),
       tool("draw.clear", CLEAR, () => this.sketch.clear()),
       tool("draw.upload", UPLOAD, () => file.click()),

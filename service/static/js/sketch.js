@@ -32,8 +32,9 @@ export class Sketch {
     onTheme(() => this.#paintSoon());
   }
 
+  /** Whether there is nothing on the sheet yet that could be read: a dot is no digit. */
   get isEmpty() {
-    return !this.#strokes.length && !this.#picture;
+    return !this.#picture && !this.#strokes.some(isMore);
   }
 
   undo() {
@@ -193,6 +194,12 @@ export class Sketch {
       context.stroke();
     }
   }
+}
+
+/** Whether a stroke is more than the pen set down. */
+function isMore(stroke) {
+  const [[x, y]] = stroke;
+  return stroke.some(([toX, toY]) => Math.hypot(toX - x, toY - y) > WIDTH);
 }
 
 /** A picture, whole, in the middle. */
