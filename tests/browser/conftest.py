@@ -1,0 +1,73 @@
+"""A real Chromium, and a real server with a worker for it to visit."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.browser.site import Site
+from tests.browser.visitor import Visitor
+from tests.service.admin import ADMIN
+from tests.service.served import Served
+
+CHROMIUM = "PERCEPTD_TEST_BROWSER"
+PATIENCE_MS = 30_000  # the machine may be busy
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    if not (path := os.environ.get(CHROMIUM)):
+        pytest.skip(f"{CHROMIUM} names no Chromium")
+    with sync_playwright() as playwright:
+        # Chromium does not put itself into a sandbox as root, nor in most containers.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serving(folder: Path, **variables: str) -> Iterator[Site]:
+    """A server of one process, with a worker unless the variables say otherwise."""
+    folder.mkdir(exist_ok=True)
+    served = Served(
+        folder,
+        **{
+            "PERCEPTD_PROCESSES": "1",
+            "PERCEPTD_WORKERS": "1",
+            "PERCEPTD_ADMIN_TOKEN": ADMIN,
+            **variables,
+        },
+    )
+    try:
+        with closing(Site(served.url, served.data_dir)) as site:
+            yield site
+    finally:
+        served.end()
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The module's own server: what one test leaves there, the next may find."""
+    with serving(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Site) -> Iterator[Visitor]:
+    """Open pages of the site; whatever a test does there, the page must not fail or ask others."""
+    visitor = Visitor(browser, site.url, PATIENCE_MS)
+    yield visitor
+    visitor.leave()
+    assert visitor.failures() == []
+    assert visitor.foreign() == []
