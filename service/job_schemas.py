@@ -2,9 +2,18 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, PositiveInt, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from models.checkpoint import CurvePoint
 from models.trainable import BatchSize, Epochs, LearningRate, Seed, Trainable
@@ -12,6 +21,8 @@ from service.gate import Gate, Verdict
 from service.jobs import Kind, Promotion, Status
 from service.schemas import example
 
+MAX_POINTS = 500  # of a plane that is told
+MAX_SIZE = 64  # points per axis of a boundary that is told
 MAX_RUNTIME_S = 31_536_000
 Runtime = Annotated[float, Field(gt=0, le=MAX_RUNTIME_S, allow_inf_nan=False)]
 
@@ -118,6 +129,45 @@ class JobProgress(BaseModel):
     test_accuracy: FiniteFloat
     seconds: FiniteFloat = Field(description="Since it began, over all attempts.")
     seconds_left: FiniteFloat = Field(description="An estimate.")
+
+
+Pair = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+
+
+class JobPlane(BaseModel):
+    """The plane of a 2-D model with two labels: what is shown of it, and training rows on it."""
+
+    x: Pair = Field(description="From where to where it is shown.")
+    y: Pair
+    points: list[Pair] = Field(max_length=MAX_POINTS)
+    targets: list[Literal[0, 1]] = Field(description="The index of each point's label.")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not (self.x[0] < self.x[1] and self.y[0] < self.y[1]):
+            raise ValueError("the plane has no extent")
+        if len(self.points) != len(self.targets):
+            raise ValueError(f"{len(self.points)} points, {len(self.targets)} targets")
+        return self
+
+
+class JobBoundary(BaseModel):
+    """How a model divides the plane after an epoch, on a square grid that fills it.
+
+    Row by row from low to high y, each from low to high x, the corners included.
+    """
+
+    epoch: Epochs
+    size: int = Field(ge=2, le=MAX_SIZE, description="Points per axis.")
+    probabilities: list[Annotated[int, Field(ge=0, le=255)]] = Field(
+        max_length=MAX_SIZE**2, description="Of the second label, in 255ths."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.probabilities) != self.size**2:
+            raise ValueError(f"{len(self.probabilities)} probabilities, not {self.size**2}")
+        return self
 
 
 class Reproduction(BaseModel):

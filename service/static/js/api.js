@@ -46,22 +46,24 @@ export async function ask(request) {
   const sent = body === undefined || request.type ? body : JSON.stringify(body);
   if (admin && !authorization()) await token(admin);
   for (;;) {
+    const given = authorization();
     const began = performance.now();
     const answer = await fetch(path, {
       method,
       body: sent,
       signal,
-      headers: { ...headers, ...(type && { "Content-Type": type }), ...authorization() },
+      headers: { ...headers, ...(type && { "Content-Type": type }), ...given },
       cache: "no-store",
     });
-    const secured = admin || answer.status === 401 || answer.status === 403 || !!authorization();
+    const secured = admin || answer.status === 401 || answer.status === 403 || !!given;
     const ms = performance.now() - began;
     const told = { method, path, body: sent, type, headers, secured, status: answer.status, ms };
     if (!quiet) for (const listener of listeners) listener(told);
     if (answer.ok) return answer;
     const problem = new Problem(answer.status, await said(answer));
     if (answer.status !== 401 && answer.status !== 403) throw problem;
-    await token(admin, problem);
+    const isOld = given?.Authorization !== authorization()?.Authorization; // another has asked since
+    if (!isOld) await token(admin, problem);
   }
 }
 

@@ -45,6 +45,9 @@ export function t(key, values = {}) {
   return texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
+/** Whether there is a text of a key: a plug-in brings names that the page has no words for. */
+export const knows = (key) => key in texts;
+
 /** Give an element a text or an accessible name that follows the language. */
 export function translated(element, what, key, values = {}) {
   const mark = what === "label" ? "data-t-label" : "data-t";

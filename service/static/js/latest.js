@@ -4,21 +4,19 @@ export class Latest {
   #running = false;
   #next = null;
 
-  /** Run an async task; one that waits is dropped for it. Never throws: a task tells its errors. */
+  /** Run an async task; one that waits is dropped for it. */
   async run(task) {
     this.#next = task;
     if (this.#running) return;
     this.#running = true;
-    while (this.#next) {
-      const current = this.#next;
-      this.#next = null;
-      await current();
+    try {
+      while (this.#next) {
+        const current = this.#next;
+        this.#next = null;
+        await current();
+      }
+    } finally {
+      this.#running = false;
     }
-    this.#running = false;
-  }
-
-  /** Whether something newer waits, so that what runs is out of date. */
-  get isStale() {
-    return this.#next !== null;
   }
 }

@@ -22,9 +22,9 @@ export class Plane {
    * With a `probe` the plane can be pointed at: `probe.move(point)` is told where the pointer is,
    * null when it leaves, `probe.pick(point)` where it was clicked.
    */
-  constructor({ labels, label = "plane.plane", probe = null }) {
+  constructor({ labels, probe = null }) {
     const usable = probe && { class: "plane-canvas usable", tabindex: 0 };
-    this.canvas = h("canvas", { class: "plane-canvas", role: "img", label, ...usable });
+    this.canvas = h("canvas", { class: "plane-canvas", role: "img", label: "plane.plane", ...usable });
     this.element = h("figure", { class: "plane" }, this.canvas, legend(labels));
     if (probe) this.#listen(probe);
     new ResizeObserver(() => this.#paintSoon()).observe(this.canvas);

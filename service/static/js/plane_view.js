@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { choice, field, h, offer, speak } from "./dom.js";
 import { grid } from "./field.js";
-import { number, onLanguage, percent, t } from "./language.js";
+import { number, onLanguage, percent, t, translated } from "./language.js";
 import { inThePlane, named, onModels, probabilities, versionsOf } from "./models.js";
 import { complain, guarded } from "./notices.js";
 import { Plane } from "./plane.js";
@@ -73,6 +73,7 @@ class PlaneView {
     onLanguage(() => {
       this.#offerVersions();
       this.#showPredictions();
+      for (const side of this.#sides) side.say();
       this.#read(this.#cross);
     });
   }
@@ -184,19 +185,28 @@ class PlaneView {
 class Side {
   constructor(model, facts, frame, probe) {
     this.model = model;
+    this.facts = facts;
     this.version = facts.version;
-    this.plane = new Plane({ labels: model.labels, label: ["plane.canvas", { name: titleOf(facts) }], probe });
+    this.plane = new Plane({ labels: model.labels, probe });
     this.plane.frame(frame);
+    this.title = h("span", { class: "badge live" });
     this.reading = h("p", { class: "plane-reading figure" });
     this.element = h(
       "section",
       { class: "panel stack" },
-      h("h2", {}, `${model.name} `, h("span", { class: "badge live" }, titleOf(facts))),
+      h("h2", {}, `${model.name} `, this.title),
       this.plane.element,
       this.reading,
       frame.points.length ? null : h("p", { class: "muted small", t: "plane.noPoints" }),
     );
+    this.say();
     this.read(null);
+  }
+
+  /** Say which version this is, in the language of the page. */
+  say() {
+    this.title.textContent = titleOf(this.facts);
+    translated(this.plane.canvas, "label", "plane.canvas", { name: `${this.model.name} ${titleOf(this.facts)}` });
   }
 
   async fill(rows) {

@@ -1,5 +1,8 @@
 /** Which view is shown: the address says it, `#/plane/dnn`. */
 
+import { onLanguage, t } from "./language.js";
+import { guarded } from "./notices.js";
+
 const VIEWS = {
   draw: () => import("./draw.js"),
   plane: () => import("./plane_view.js"),
@@ -10,9 +13,11 @@ const VIEWS = {
 
 const built = new Map(); // name -> what the module's `build()` made: { element, show(), hide() }
 let shown = null;
+let current = "draw"; // its name
 
 export async function start() {
-  addEventListener("hashchange", route);
+  addEventListener("hashchange", guarded(route));
+  onLanguage(() => entitle(current));
   await route();
 }
 
@@ -33,8 +38,15 @@ async function route() {
       if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
+    if (shown) document.getElementById("main").focus();
     shown = view;
     scrollTo(0, 0);
+    entitle(name);
   }
   await view.show(...rest);
+}
+
+function entitle(name) {
+  current = name;
+  document.title = `${t(`shell.${name}`)} · perceptd`;
 }

@@ -13,7 +13,7 @@ export class Sketch {
   #strokes = []; // each a list of [x, y] in 0..1
   #picture = null; // { bitmap, file }
   #pen = null; // { x, y, down }: where the arrow keys have it
-  #pointer = null; // the id of the pointer that draws
+  #pointer = null; // { id, stroke } of the pointer that draws
   #waiting = false; // for the next frame
 
   /** `changed` is called after whatever changes what is on the sheet. */
@@ -89,23 +89,21 @@ export class Sketch {
   #begin(event) {
     if (!event.isPrimary || event.button !== 0) return;
     this.canvas.setPointerCapture(event.pointerId);
-    this.#pointer = event.pointerId;
+    this.#pointer = { id: event.pointerId, stroke: [this.#at(event)] };
     this.#showPen(false);
-    this.#strokes.push([this.#at(event)]);
+    this.#strokes.push(this.#pointer.stroke);
     this.#happened();
   }
 
   #draw(event) {
-    if (event.pointerId !== this.#pointer) return;
+    if (event.pointerId !== this.#pointer?.id) return;
     const passed = event.getCoalescedEvents?.() ?? [];
-    const stroke = this.#strokes.at(-1);
-    if (!stroke) return; // cleared under the pen
-    stroke.push(...(passed.length ? passed : [event]).map((one) => this.#at(one)));
+    this.#pointer.stroke.push(...(passed.length ? passed : [event]).map((one) => this.#at(one)));
     this.#happened();
   }
 
   #end(event) {
-    if (event.pointerId === this.#pointer) this.#pointer = null;
+    if (event.pointerId === this.#pointer?.id) this.#pointer = null;
   }
 
   #at(event) {
