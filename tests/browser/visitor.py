@@ -25,6 +25,7 @@ class Visitor:
         self.requests: list[Request] = []
         self.console: list[str] = []
         self.errors: list[str] = []
+        self.expected = REFUSED  # how complaints begin that are no failure
         self._browser = browser
         self._patience_ms = patience_ms
         self._contexts: list[BrowserContext] = []
@@ -48,14 +49,14 @@ class Visitor:
         return page
 
     def failures(self) -> list[str]:
-        """Exceptions nobody caught, and what the browser complained of, but for 4xx answers."""
-        return self.errors + [text for text in self.console if not text.startswith(REFUSED)]
+        """Exceptions nobody caught, and what else the browser complained of."""
+        return self.errors + [text for text in self.console if not text.startswith(self.expected)]
 
     def foreign(self) -> list[str]:
-        """Addresses of other hosts that were asked."""
+        """Addresses of other hosts that were asked; what the page's own policy refused was not."""
         here = urlsplit(self.url).netloc
-        addresses = [request.url for request in self.requests]
-        return [one for one in addresses if urlsplit(one).netloc not in ("", here)]
+        asked = [request.url for request in self.requests if request.failure != "csp"]
+        return [url for url in asked if urlsplit(url).netloc not in ("", here)]
 
     def leave(self) -> None:
         for context in self._contexts:
