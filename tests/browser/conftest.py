@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from service import auth
 from tests.browser.site import Site
 from tests.browser.visitor import Visitor
 from tests.service.admin import ADMIN
@@ -39,16 +40,11 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def serving(folder: Path, **variables: str) -> Iterator[Site]:
     """A server of one process, with a worker unless the variables say otherwise."""
-    folder.mkdir(exist_ok=True)
-    served = Served(
-        folder,
-        **{
-            "PERCEPTD_PROCESSES": "1",
-            "PERCEPTD_WORKERS": "1",
-            "PERCEPTD_ADMIN_TOKEN": ADMIN,
-            **variables,
-        },
-    )
+    data_dir = folder / "data"
+    data_dir.mkdir()
+    (data_dir / auth.FILE).write_text(ADMIN)
+    usual = {"PERCEPTD_PROCESSES": "1", "PERCEPTD_WORKERS": "1"}
+    served = Served(folder, **{**usual, **variables})
     try:
         with closing(Site(served.url, served.data_dir)) as site:
             yield site

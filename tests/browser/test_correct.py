@@ -1,10 +1,11 @@
 """One click says what a digit is; the admin token is asked for once and kept in one tab only."""
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from tests.browser.sheet import MODELS, Sheet
 from tests.browser.site import Site
+from tests.browser.token_dialog import dialog, give
 from tests.browser.visitor import Visitor
 from tests.service.admin import ADMIN
 
@@ -12,15 +13,6 @@ from tests.service.admin import ADMIN
 def corrections(site: Site) -> list[int]:
     """How many rows each model has kept."""
     return [site.get(f"/models/{model}/trainable")["feedback"] for model in MODELS]
-
-
-def dialog(page: Page) -> Locator:
-    return page.get_by_role("dialog", name="This needs the admin token")
-
-
-def give(page: Page, token: str) -> None:
-    dialog(page).get_by_label("Token").fill(token)
-    dialog(page).get_by_role("button", name="Use this token").click()
 
 
 def expect_kept(sheet: Sheet, label: str) -> None:
@@ -43,7 +35,7 @@ def test_one_click_corrects_every_model_and_the_token_is_asked_for_once(
     sheet.button("It is 8").click()
     expect(dialog(sheet.page)).to_be_visible()
     assert corrections(site) == before
-    give(sheet.page, ADMIN)
+    give(dialog(sheet.page))
     expect_kept(sheet, "8")
     assert corrections(site) == [count + 1 for count in before]
 
@@ -59,7 +51,7 @@ def test_one_click_corrects_every_model_and_the_token_is_asked_for_once(
 def test_the_token_is_kept_in_this_tab_alone(sheet: Sheet, visit: Visitor, site: Site) -> None:
     page = sheet.page
     sheet.button("It is 3").click()
-    give(page, ADMIN)
+    give(dialog(page))
     expect_kept(sheet, "3")
     assert ADMIN in page.evaluate("Object.values(sessionStorage)")
     assert not page.evaluate("Object.values(localStorage)")
@@ -81,12 +73,12 @@ def test_the_token_is_kept_in_this_tab_alone(sheet: Sheet, visit: Visitor, site:
 def test_a_wrong_token_is_told_and_asked_for_again(sheet: Sheet, site: Site) -> None:
     before = corrections(site)
     sheet.button("It is 3").click()
-    give(sheet.page, "another-token-altogether")
+    give(dialog(sheet.page), "another-token-altogether")
     expect(dialog(sheet.page).get_by_role("alert")).to_have_text(
         "The service did not accept this token."
     )
     assert corrections(site) == before
-    give(sheet.page, ADMIN)
+    give(dialog(sheet.page))
     expect_kept(sheet, "3")
     assert corrections(site) == [count + 1 for count in before]
 

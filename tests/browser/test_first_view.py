@@ -25,7 +25,7 @@ def transferred(requests: list[Request]) -> int:
 
 
 def test_the_first_view_is_there_within_a_second(visit: Visitor) -> None:
-    """From the start of the navigation, in a browser that knows nothing of the page; best of three."""
+    """From the start of the navigation, in a browser that knows nothing of it; best of three."""
     took = []
     for _ in range(RUNS):
         context = visit.context()

@@ -1,4 +1,4 @@
-"""The plane of each 2-D model: its points, what it says of any of them, two versions side by side."""
+"""The plane of each 2-D model: its points, its probabilities, two versions side by side."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ PIXELS_AT = f"""(canvas, shares) => {{
     return [...data.slice(4 * (top * canvas.width + left)).slice(0, 3)];
   }});
 }}"""
-READING = re.compile(r"x1 (\S+)   x2 (\S+)   →   P\(1\) = ([\d.]+) %")  # noqa: RUF001
+READING = re.compile(r"x1 (\S+)   x2 (\S+)   →   P\(1\) = ([\d.]+) %")
 
 
 @pytest.fixture(scope="module")
