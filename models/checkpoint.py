@@ -29,8 +29,10 @@ GRAPH = "model.onnx"
 META = "meta.json"
 PLOTS = ("loss", "boundary", "predictions")
 PLOT_FORMATS = ("svg", "png")
+BOUNDARY_DATA = "plots/boundary.json"  # the points of the picture of that name
 FILES = re.compile(
-    rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"
+    rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|{re.escape(BOUNDARY_DATA)}|"
+    rf"plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"
 )
 
 

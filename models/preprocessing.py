@@ -53,6 +53,11 @@ def from_pixels(spec: InputSpec, pixels: NDArray[Any]) -> NDArray[np.float32]:
     return pixels.reshape(len(pixels), *spec.shape).astype(np.float32) / np.float32(FULL_INK)
 
 
+def to_pixels(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Rows (N, *spec.shape) of `from_pixels` -> (N, size), the very numbers that they came from."""
+    return np.rint(rows * FULL_INK).astype(np.uint8).reshape(len(rows), -1)
+
+
 def from_bytes(spec: InputSpec, body: bytes) -> NDArray[np.float32]:
     """One picture as raw grey bytes, row by row, 0 background, 255 ink -> (1, *spec.shape)."""
     if len(body) != spec.size:

@@ -17,17 +17,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Trainable(BaseModel):
-    """One architecture: what of it can be set, how it is trained and how it is judged.
-
-    `config` is the JSON Schema of its config, `recipes` the values of each recipe, `datasets` the
-    named data sets that fit its input and labels, `metrics` whether a greater value is better.
-    """
+    """One architecture: what of it can be set, how it is trained and how it is judged."""
 
     architecture: str
-    config: dict[str, Any]
-    recipes: dict[str, dict[str, Any]]
-    datasets: list[str]
-    metrics: dict[str, bool]
+    config: dict[str, Any] = Field(description="JSON Schema of the network's settings.")
+    recipes: dict[str, dict[str, Any]] = Field(description="The values of each recipe.")
+    datasets: list[str] = Field(description="Data sets that fit its input and labels.")
+    metrics: dict[str, bool] = Field(description="Whether a greater value is better.")
 
 
 _LIST = TypeAdapter(list[Trainable])

@@ -9,10 +9,9 @@ from importlib.metadata import version
 
 from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from service import auth, db, openapi, problems
+from service import auth, db, openapi, page, problems
 from service.compression import Decompression
 from service.engine import Engine
 from service.errors import StoreError
@@ -81,16 +80,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = figures
     app.state.jobs = Jobs(database)
     app.state.feedback = Feedback(database)
+    app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)
     app.state.intake = Intake(
         app.state.jobs,
-        Planner(repository, app.state.feedback, Trainables(database), settings),
+        app.state.planner,
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = threading.Event()
     native = (predict, models, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)
-    app.add_api_route("/", to_docs, include_in_schema=False)
+    app.router.routes.extend(page.routes())
     problems.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
@@ -115,7 +115,3 @@ async def follow(engine: Engine) -> None:
             away = True
         except Exception:  # one fault must not end the following of all promotions to come
             log.exception("still serving what is loaded")
-
-
-async def to_docs() -> RedirectResponse:
-    return RedirectResponse("docs")

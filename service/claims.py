@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from service import db, tables
 from service.jobs import HELD, Event, Job, Promotion, append, change, end, get_job, job_of, put
 
+RISING = ("plane", "epoch", "boundary")  # kinds of events that are told once per epoch at most
+
 
 class LostJobError(Exception):
     """The job is held by another worker by now, or has ended."""
@@ -73,8 +75,7 @@ class Claims:
         Raises `LostJobError`, and `CancelledError` after recording.
         """
         with self._held(job) as (connection, current):
-            told = (current.progress or {}).get("epoch", 0)  # by a beat whose answer was lost
-            events = [e for e in events if e.kind != "epoch" or e.data["epoch"] > told]
+            events = _news(connection, job, events)
             values: dict[str, Any] = {
                 "lease_until": db.now(connection) + timedelta(seconds=self.lease_s),
                 "runtime_s": runtime_s,
@@ -181,6 +182,42 @@ def _held(connection: Connection, job: Job) -> Job:
     ):
         raise LostJobError(f"job {job.id} is no longer held by {job.worker}")
     return current
+
+
+def _news(connection: Connection, job: Job, events: Sequence[Event]) -> list[Event]:
+    """Those events that were not told before, each kind with its epochs in rising order.
+
+    A beat whose answer was lost has told them, or a training that was gone on with.
+    """
+    told: dict[str, int] = {}
+    news = []
+    for event in events:
+        if event.kind in RISING:
+            if event.kind not in told:
+                told[event.kind] = _last_epoch(connection, job, event.kind)
+            if (epoch := _epoch_of(event.data)) <= told[event.kind]:
+                continue
+            told[event.kind] = epoch
+        news.append(event)
+    return news
+
+
+def _last_epoch(connection: Connection, job: Job, kind: str) -> int:
+    """Up to which epoch events of that kind were told; 0 before the first."""
+    events = tables.job_events.c
+    query = (
+        select(events.data)
+        .where(events.job == job.id, events.kind == kind)
+        .order_by(events.number.desc())
+        .limit(1)
+    )
+    data = connection.execute(query).scalar_one_or_none()
+    return _epoch_of(data) if data else 0
+
+
+def _epoch_of(data: dict[str, Any]) -> int:
+    epoch: int = data.get("epoch", 1)  # the plane is there from the first on
+    return epoch
 
 
 def _next(connection: Connection) -> Job | None:

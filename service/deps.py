@@ -21,6 +21,7 @@ from service.intake import Intake
 from service.jobs import Jobs
 from service.media import JSON_TYPE
 from service.metrics import Metrics
+from service.plans import Planner
 from service.repository import Repository
 from service.request_schemas import FeedbackRequest, PredictRequest
 from service.settings import Settings
@@ -59,6 +60,11 @@ async def get_intake(request: Request) -> Intake:
     return intake
 
 
+async def get_planner(request: Request) -> Planner:
+    planner: Planner = request.app.state.planner
+    return planner
+
+
 async def get_feedback(request: Request) -> Feedback:
     feedback: Feedback = request.app.state.feedback
     return feedback
@@ -79,6 +85,7 @@ SettingsDep = Annotated[Settings, Depends(get_settings)]
 EngineDep = Annotated[Engine, Depends(get_engine)]
 RepositoryDep = Annotated[Repository, Depends(get_repository)]
 JobsDep = Annotated[Jobs, Depends(get_jobs)]
+PlannerDep = Annotated[Planner, Depends(get_planner)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]

@@ -4,27 +4,37 @@ from typing import Any
 
 import msgspec
 
-from service.answers import Answer
+from models.preprocessing import to_pixels
+from service.answers import Answer, Rows
 from service.engine import LoadedVersion
 
 
 def with_labels(version: LoadedVersion, answer: Answer) -> bytes:
     """What `service.schemas.PredictResponse` describes."""
     labels = version.spec.labels
-    return _body(version, [{"label": labels[i], "index": i} for i in answer.indices.tolist()])
+    predictions = [{"label": labels[i], "index": i} for i in answer.indices.tolist()]
+    return msgspec.json.encode(_body(version, predictions))
 
 
 def with_probabilities(version: LoadedVersion, answer: Answer) -> bytes:
     """What `service.schemas.PredictProbaResponse` describes."""
+    return msgspec.json.encode(_body(version, _probable(version, answer)))
+
+
+def with_pixels(version: LoadedVersion, answer: Answer, picture: Rows) -> bytes:
+    """What `service.schemas.PredictImageResponse` describes, of the one row of a picture."""
+    body = _body(version, _probable(version, answer))
+    return msgspec.json.encode({**body, "pixels": to_pixels(picture)[0].tolist()})
+
+
+def _probable(version: LoadedVersion, answer: Answer) -> list[dict[str, Any]]:
     labels = version.spec.labels
     indices, probabilities = answer.indices.tolist(), answer.probabilities.tolist()
-    predictions = [
+    return [
         {"label": labels[i], "index": i, "probabilities": dict(zip(labels, row, strict=True))}
         for i, row in zip(indices, probabilities, strict=True)
     ]
-    return _body(version, predictions)
 
 
-def _body(version: LoadedVersion, predictions: list[dict[str, Any]]) -> bytes:
-    body = {"model": version.model, "version": version.version, "predictions": predictions}
-    return msgspec.json.encode(body)
+def _body(version: LoadedVersion, predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"model": version.model, "version": version.version, "predictions": predictions}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from service import db, tables
 
@@ -32,8 +32,12 @@ class Feedback:
                     for row, label in zip(rows, labels, strict=True)
                 ],
             )
-            counted = select(func.count()).where(tables.feedback.c.model == model)
-            return connection.execute(counted).scalar_one()
+            return _count(connection, model)
+
+    def count(self, model: str) -> int:
+        """How many rows of a model are kept."""
+        with db.reading(self._engine) as connection:
+            return _count(connection, model)
 
     def newest(self, model: str) -> int | None:
         """The number of the newest row of a model; rows are numbered as they come."""
@@ -57,3 +61,8 @@ class Feedback:
             inputs=inputs.reshape(len(rows), *shape).astype(np.float32),
             labels=np.array([row.label for row in rows]),
         )
+
+
+def _count(connection: Connection, model: str) -> int:
+    counted = select(func.count()).where(tables.feedback.c.model == model)
+    return connection.execute(counted).scalar_one()

@@ -2,16 +2,27 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, PositiveInt, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from models.checkpoint import CurvePoint
-from models.trainable import BatchSize, Epochs, LearningRate, Seed
+from models.trainable import BatchSize, Epochs, LearningRate, Seed, Trainable
 from service.gate import Gate, Verdict
 from service.jobs import Kind, Promotion, Status
 from service.schemas import example
 
+MAX_POINTS = 500  # of a plane that is told
+MAX_SIZE = 64  # points per axis of a boundary that is told
 MAX_RUNTIME_S = 31_536_000
 Runtime = Annotated[float, Field(gt=0, le=MAX_RUNTIME_S, allow_inf_nan=False)]
 
@@ -71,6 +82,32 @@ class JobCreate(BaseModel):
     max_runtime_s: Runtime | None = Field(None, description="Seconds, over all attempts.")
 
 
+class TrainableModel(Trainable):
+    """What a job may set for a model."""
+
+    model_config = example(
+        model="dnn",
+        architecture="dnn",
+        config={
+            "type": "object",
+            "properties": {"hidden": {"type": "integer", "minimum": 1, "maximum": 4096}},
+            "additionalProperties": False,
+        },
+        recipes={"fast": {"dataset": "circles", "learning_rate": 0.2, "epochs": 150, "seed": 1}},
+        datasets=["blobs", "circles", "xor", "mine.csv"],
+        metrics={"loss": False, "accuracy": True},
+        current={"hidden": 4},
+        feedback=218,
+    )
+
+    model: str
+    datasets: list[str] = Field(
+        description="Data sets that fit it by name, and the files in `datasets` of the store."
+    )
+    current: dict[str, Any] = Field(description="The settings of the production version.")
+    feedback: int = Field(description="Rows with corrected labels that are kept.")
+
+
 class ImportCreate(BaseModel):
     """The fields of a form that brings weights, besides its `file`."""
 
@@ -92,6 +129,45 @@ class JobProgress(BaseModel):
     test_accuracy: FiniteFloat
     seconds: FiniteFloat = Field(description="Since it began, over all attempts.")
     seconds_left: FiniteFloat = Field(description="An estimate.")
+
+
+Pair = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+
+
+class JobPlane(BaseModel):
+    """The plane of a 2-D model with two labels: what is shown of it, and training rows on it."""
+
+    x: Pair = Field(description="From where to where it is shown.")
+    y: Pair
+    points: list[Pair] = Field(max_length=MAX_POINTS)
+    targets: list[Literal[0, 1]] = Field(description="The index of each point's label.")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not (self.x[0] < self.x[1] and self.y[0] < self.y[1]):
+            raise ValueError("the plane has no extent")
+        if len(self.points) != len(self.targets):
+            raise ValueError(f"{len(self.points)} points, {len(self.targets)} targets")
+        return self
+
+
+class JobBoundary(BaseModel):
+    """How a model divides the plane after an epoch, on a square grid that fills it.
+
+    Row by row from low to high y, each from low to high x, the corners included.
+    """
+
+    epoch: Epochs
+    size: int = Field(ge=2, le=MAX_SIZE, description="Points per axis.")
+    probabilities: list[Annotated[int, Field(ge=0, le=255)]] = Field(
+        max_length=MAX_SIZE**2, description="Of the second label, in 255ths."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.probabilities) != self.size**2:
+            raise ValueError(f"{len(self.probabilities)} probabilities, not {self.size**2}")
+        return self
 
 
 class Reproduction(BaseModel):

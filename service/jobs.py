@@ -60,7 +60,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """`number` counts from 1 in each job; `kind` is `status`, `epoch`, `log` or `gate`."""
+    """`number` counts from 1 in each job; `kind` is `status`, `epoch`, `log` or `gate`.
+
+    A training of a 2-D model also tells its `plane` once, and some 40 times the `boundary` in it.
+    """
 
     kind: str
     data: dict[str, Any]

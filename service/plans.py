@@ -8,7 +8,6 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator, TypeChecker
@@ -26,7 +25,7 @@ from service.errors import (
 )
 from service.feedback import Feedback
 from service.gate import Gate, GateChoice
-from service.job_schemas import ImportCreate, JobCreate
+from service.job_schemas import ImportCreate, JobCreate, TrainableModel
 from service.jobs import Job
 from service.repository import Repository, Version, check_name
 from service.request_schemas import shown
@@ -85,12 +84,30 @@ class Planner:
     trainables: Trainables
     settings: Settings
 
+    def trainable(self, model: str) -> TrainableModel:
+        """What a job may set for a model.
+
+        Raises `ModelNotFoundError`, and `ConflictError` where no worker knows its architecture.
+        """
+        production = _production(model, self.repository.versions(model))
+        architecture = production.meta.architecture
+        trainable = self.trainables.find(architecture)
+        if trainable is None:
+            raise ConflictError(
+                f"no worker can train {model}: its architecture {architecture} is not "
+                f"{self._known_architectures()}"
+            )
+        return TrainableModel(
+            **{**dict(trainable), "datasets": [*trainable.datasets, *self._dataset_files()]},
+            model=model,
+            current=production.meta.config,
+            feedback=self.feedback.count(model),
+        )
+
     def training(self, request: JobCreate) -> TrainPlan:
         """Raises `InvalidInputError`, `ModelNotFoundError`, `ConflictError`."""
         versions = self.repository.versions(request.model)
-        production = next((one for one in versions if PRODUCTION in one.aliases), None)
-        if production is None:
-            raise ConflictError(f"{request.model} has no production version: promote one first")
+        production = _production(request.model, versions)
         architecture = production.meta.architecture
         check = _Check(None)
         trainable = self._trainable(architecture, check, "model")
@@ -164,12 +181,14 @@ class Planner:
     def _trainable(self, architecture: str, check: "_Check", field: str) -> Trainable:
         trainable = self.trainables.find(architecture)
         if trainable is None:
-            expected = (
-                f"{_one_of(self.trainables.names())} (a package's own is known once a worker was "
-                "started where it is installed)"
-            )
-            raise check.refuse(field, expected, architecture)
+            raise check.refuse(field, self._known_architectures(), architecture)
         return trainable
+
+    def _known_architectures(self) -> str:
+        return (
+            f"{_one_of(self.trainables.names())} (a package's own is known once a worker was "
+            "started where it is installed)"
+        )
 
     def _parent(
         self, request: JobCreate, production: Version, versions: list[Version], check: "_Check"
@@ -189,14 +208,18 @@ class Planner:
     def _dataset(self, name: str | None, trainable: Trainable, check: "_Check") -> str | None:
         if name is None or name in trainable.datasets:
             return name
-        if DATASET_FILE.fullmatch(name) and self.dataset_file(name).is_file():
+        there = self._dataset_files()
+        if name in there:
             return name
-        there = sorted(path.name for path in self.dataset_file("").glob("*.[cn][sp][vz]"))
         files = f"a CSV or NPZ file in {DATASETS}/ of the store ({', '.join(there[:10]) or 'none'})"
         raise check.refuse("dataset", f"{_one_of(trainable.datasets)} or {files}", name)
 
-    def dataset_file(self, name: str) -> Path:
-        return self.settings.data_dir / DATASETS / name
+    def _dataset_files(self) -> list[str]:
+        """The CSV and NPZ files in the store's folder of data sets."""
+        files = (self.settings.data_dir / DATASETS).glob("*")
+        return sorted(
+            path.name for path in files if DATASET_FILE.fullmatch(path.name) and path.is_file()
+        )
 
 
 @dataclass(frozen=True)
@@ -232,6 +255,14 @@ class _Check:
 
     def _refused(self, loc: list[str | int], expected: str, got: str) -> InvalidInputError:
         return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], self.example)
+
+
+def _production(model: str, versions: list[Version]) -> Version:
+    """The one in production. Raises `ConflictError` where none is."""
+    for version in versions:
+        if PRODUCTION in version.aliases:
+            return version
+    raise ConflictError(f"{model} has no production version: promote one first")
 
 
 def _one_of(names: Any) -> str:

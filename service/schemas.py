@@ -1,9 +1,9 @@
 """Response bodies. Those of requests depend on the model: see `service/request_schemas.py`."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from models.checkpoint import CurvePoint, DatasetRef
 from models.spec import InputSpec
@@ -44,6 +44,7 @@ MODEL_EXAMPLE: dict[str, Any] = {
     "metrics": METRICS,
     "device": "cpu",
     "runtime": "onnx",
+    "max_rows": 1024,
 }
 
 
@@ -74,6 +75,23 @@ class PredictProbaResponse(BaseModel):
     model: str
     version: int
     predictions: list[ProbabilityPrediction]
+
+
+class PredictImageResponse(PredictProbaResponse):
+    """As of `/predict_proba`, of the one row that the picture made."""
+
+    model_config = example(
+        model="mnist-cnn",
+        version=1,
+        predictions=[{**SEVEN, "probabilities": {"1": 0.0008, "7": 0.9992}}],
+        pixels=[0, 0, 96, 255, 41, 0],
+    )
+
+    pixels: list[Annotated[int, Field(ge=0, le=255)]] | None = Field(
+        None,
+        description="What the network saw, row by row, 0 the background and 255 the ink. Only "
+        "where `pixels=true` asks for it.",
+    )
 
 
 class FeedbackPublic(BaseModel):
@@ -107,6 +125,7 @@ class ModelPublic(BaseModel):
     metrics: dict[str, dict[str, float]]
     device: str
     runtime: str
+    max_rows: int = Field(description="Rows that one request may carry.")
 
 
 class ModelsPublic(BaseModel):
@@ -155,7 +174,27 @@ class VersionDetail(VersionPublic):
     libraries: dict[str, str]
     git_commit: str | None
     parent_sha256: str | None = Field(description="SHA-256 of the weights it began with.")
-    plots: list[str] = Field(description="Paths of the pictures made when it was trained.")
+    plots: list[str] = Field(
+        description="Paths of the pictures made when it was trained, and of one's points as JSON."
+    )
+
+
+class BoundaryData(BaseModel):
+    """What the picture of a decision boundary shows: rows of the training data, and how far."""
+
+    model_config = example(
+        x=[-1.5, 1.5],
+        y=[-1.5, 1.5],
+        points=[[0.31, -0.78], [1.02, 0.11]],
+        targets=[0, 1],
+    )
+
+    x: tuple[float, float] = Field(description="Where the picture begins and ends.")
+    y: tuple[float, float]
+    points: list[tuple[float, float]] = Field(max_length=500)
+    targets: list[NonNegativeInt] = Field(
+        max_length=500, description="Of each point, the position of its label in `labels`."
+    )
 
 
 class VersionsPublic(BaseModel):

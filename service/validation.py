@@ -15,6 +15,7 @@ PHRASES = {
     "dict_type": "an object",
     "json_invalid": "JSON",
     "extra_forbidden": "no field of this name",
+    "bool_parsing": "true or false",
 }
 
 BOUNDS = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}

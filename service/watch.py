@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.claims import Claims, LostJobError
 from service.db import TIMEOUT_S
 from service.errors import DiskError, StoreError
-from service.job_schemas import JobProgress
+from service.job_schemas import JobBoundary, JobPlane, JobProgress
 from service.jobs import Event, Job
 from service.process import GRACE_S, LOG_CHARACTERS, Budget, TrainingProcess
 
@@ -22,6 +22,7 @@ BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
 TERMINATED = 128 + signal.SIGTERM  # the exit status of a training that was asked to end
 RETRY_S = 0.5  # between attempts to reach a database that is away
 LOG_EVENTS = 1000  # after which a job's output is no longer told line by line
+DRAWN: dict[str, type[BaseModel]] = {"plane": JobPlane, "boundary": JobBoundary}
 
 log = logging.getLogger("perceptd.worker")
 Result = TypeVar("Result")
@@ -72,7 +73,7 @@ class Watch:
         budget: Budget,
         command: Sequence[str],
     ) -> list[dict[str, Any]]:
-        """Run a training process to its end; every event it told but progress and log lines.
+        """Run a training process to its end; every event but progress, pictures and log lines.
 
         Raises `CancelledError`, `StoppingError`, `TimedOutError`, `LostJobError`, `KilledError`,
         `TrainingFailedError`; the process has ended by then.
@@ -123,7 +124,7 @@ class Watch:
                     raise LostJobError("its worker ended while the database was away") from error
 
     def _note(self, event: dict[str, Any], threads: int) -> bool:
-        """Keep an event for the next beat; False for one that is neither progress nor log."""
+        """Keep an event for the next beat; False for one that tells a result."""
         if event["event"] == "log":
             self._logged += 1
             if self._logged <= LOG_EVENTS:
@@ -132,10 +133,14 @@ class Watch:
         try:
             if event["event"] == "epoch":
                 self._note_epoch(JobProgress.model_validate(event), threads)
+            elif schema := DRAWN.get(event["event"]):
+                facts = schema.model_validate(event).model_dump()
+                self._pending.append(Event(event["event"], facts))
             else:
                 return bool(event["event"] == "started")
         except ValidationError:
-            log.warning("job %d: an event that is none: %s", self.job.id, event)
+            shown = str(event)[:LOG_CHARACTERS]
+            log.warning("job %d: an event that is none: %s", self.job.id, shown)
         return True
 
     def _note_epoch(self, progress: JobProgress, threads: int) -> None:

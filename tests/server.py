@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -49,9 +50,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[httpx.Client]:
+def running(settings: Settings, **options: Any) -> Iterator[httpx.Client]:
     """A client of a server with these settings, on a free port of loopback."""
-    server = _Server(config(create_app(settings), port=0, log_level="warning"))
+    server = _Server(config(create_app(settings), port=0, log_level="warning", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -38,6 +38,7 @@ MAY_KNOW_THE_WEB = {
     "service.hot_path",
     "service.middleware",
     "service.openapi",
+    "service.page",
     "service.problems",
     "service.commands.common",
     "service.routes.feedback",

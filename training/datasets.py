@@ -18,6 +18,7 @@ from models.spec import ModelSpec
 from training import files
 from training.errors import DataError
 from training.mnist import mnist
+from training.plane import has_plane
 from training.splits import Dataset, Split, hold_out
 
 Maker = Callable[[ModelSpec, Path], Dataset]
@@ -112,10 +113,6 @@ class Named:
     fits: Callable[[ModelSpec], bool]
 
 
-def _takes_points(spec: ModelSpec) -> bool:
-    return spec.input.shape == (2,) and len(spec.labels) == 2
-
-
 def _takes_digits(spec: ModelSpec) -> bool:
     return spec.input.picture == (28, 28) and len(spec.labels) == 10
 
@@ -123,9 +120,9 @@ def _takes_digits(spec: ModelSpec) -> bool:
 POINTS = "points of 2 numbers in 2 classes"
 PICTURES = "28 x 28 pictures of 10 classes"
 NAMED = {
-    "blobs": Named(blobs, POINTS, _takes_points),
-    "circles": Named(circles, POINTS, _takes_points),
-    "xor": Named(xor, POINTS, _takes_points),
+    "blobs": Named(blobs, POINTS, has_plane),
+    "circles": Named(circles, POINTS, has_plane),
+    "xor": Named(xor, POINTS, has_plane),
     "digits": Named(digits, PICTURES, _takes_digits),
     "mnist": Named(mnist, PICTURES, _takes_digits),
 }

@@ -1,14 +1,19 @@
-"""How good a model is on one split."""
+"""What a model answers, and how good it is on one split."""
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.layers import Probabilities
 from models.spec import Head
+from training.plane import Classifier
 
 BATCH_SIZE = 1000
+CPU = torch.device("cpu")
 
 
 def loss_of(output: Tensor, targets: Tensor, head: Head) -> Tensor:
@@ -45,3 +50,18 @@ def evaluate(
             right += correct(output, wanted, head)
     module.train(was_training)
     return {"loss": loss.item() / len(inputs), "accuracy": right.item() / len(inputs)}
+
+
+def classifier(module: nn.Module, head: Head, device: torch.device = CPU) -> Classifier:
+    """What the module, which is on that device, answers to rows; it stays in the mode it is in."""
+    with_head = Probabilities(module, head)
+
+    @torch.inference_mode()
+    def classify(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        was_training = module.training
+        module.eval()
+        answer: NDArray[np.float32] = with_head(torch.from_numpy(rows).to(device)).cpu().numpy()
+        module.train(was_training)
+        return answer
+
+    return classify

@@ -1,6 +1,6 @@
 """The pictures that go with a checkpoint: loss curve, decision boundary, grid of predictions."""
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from models.checkpoint import PLOT_FORMATS, CurvePoint
+from models.registry import Architecture
 from models.spec import ModelSpec, decide
+from training.plane import Classifier, Plane, plane_of
 from training.splits import Dataset, Split
-
-Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # rows -> probabilities (N, K)
 
 CLASS_COLORS = ("#2563eb", "#dc2626")
 GRID = 5  # predictions are shown in a square of this many pictures a side
-MARGIN = 0.3  # how far the plane is drawn beyond the outermost point
-RESOLUTION = 200  # points per axis at which the plane is asked
+LINEAR = {"perceptron"}  # its boundary is a line
+RESOLUTION = 200  # points per axis at which the drawn plane is asked
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "perceptd",  # equal pictures are equal files
     "svg.fonttype": "none",
@@ -30,21 +29,26 @@ STYLE: dict[Any, Any] = {
 
 def draw(
     folder: Path,
-    spec: ModelSpec,
+    architecture: Architecture,
     classify: Classifier,
     data: Dataset | None,
     curve: list[CurvePoint],
-    *,
-    linear: bool = False,
 ) -> None:
-    """Write every picture that makes sense for this model into `folder`, each as SVG and PNG."""
+    """Write every picture that makes sense for this model into `folder`, each as SVG and PNG.
+
+    Beside a boundary lies `boundary.json`: the extent that it shows, and the points on it.
+    """
+    spec = architecture.spec
     with mpl.rc_context(STYLE):
         if curve:
             _save(loss_curve(curve), folder / "loss")
         if data is None:
             return
-        if spec.input.shape == (2,) and len(spec.labels) == 2:
-            _save(boundary(spec, classify, data.train, linear=linear), folder / "boundary")
+        if plane := plane_of(spec, data.train):
+            linear = architecture.name in LINEAR
+            _save(boundary(spec, classify, plane, linear=linear), folder / "boundary")
+            facts = json.dumps(plane.facts(), separators=(",", ":"))
+            (folder / "boundary.json").write_text(facts + "\n")
         if spec.input.picture:
             _save(predictions(spec, classify, data.test), folder / "predictions")
 
@@ -64,16 +68,13 @@ def loss_curve(curve: list[CurvePoint]) -> Figure:
 
 
 def boundary(
-    spec: ModelSpec, classify: Classifier, split: Split, *, linear: bool = False
+    spec: ModelSpec, classify: Classifier, plane: Plane, *, linear: bool = False
 ) -> Figure:
     """The points of a 2-D model with its decision boundary.
 
     A linear model gets the line alone, any other the probability of class 1 as filled contours.
     """
-    points = split.inputs  # (N, 2)
-    low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
-    x, y = np.meshgrid(*np.linspace(low, high, RESOLUTION, dtype=np.float32).T)
-    field = classify(np.stack([x.ravel(), y.ravel()], axis=1))[:, 1].reshape(x.shape)
+    x, y, field = plane.ask(classify, RESOLUTION)
 
     figure = Figure(figsize=(5, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -84,7 +85,7 @@ def boundary(
     if field.min() < 0.5 < field.max():
         axes.contour(x, y, field, levels=[0.5], colors="black")
     for index, (label, color) in enumerate(zip(spec.labels, CLASS_COLORS, strict=True)):
-        chosen = points[split.targets == index]
+        chosen = plane.split.inputs[plane.split.targets == index]  # (N, 2)
         axes.scatter(
             chosen[:, 0],
             chosen[:, 1],

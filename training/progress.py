@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,15 +11,22 @@ import click
 
 from models.checkpoint import Meta
 from models.terminal import EpochBar, epoch_words
+from training.plane import Plane
 
 if TYPE_CHECKING:
     from training.train import Progress
 
 
 class Reporter(Protocol):
-    """Receives what a command does: `started`, each `epoch`, `checkpoint`, `metrics`."""
+    """Receives what a command does: `started`, each `epoch`, `checkpoint`, `metrics`.
+
+    Of a 2-D model also the `plane`, and in some epochs the `boundary` in it: for programs that
+    draw, and for nobody who reads lines.
+    """
 
     def event(self, name: str, text: str, **facts: Any) -> None: ...
+
+    def plane(self, plane: Plane) -> None: ...
 
     def epoch(self, progress: "Progress") -> None: ...
 
@@ -29,6 +37,9 @@ class JsonReporter:
     def event(self, name: str, text: str, **facts: Any) -> None:
         click.echo(json.dumps({"event": name, "message": text, **facts}))
 
+    def plane(self, plane: Plane) -> None:
+        click.echo(json.dumps({"event": "plane", **plane.facts()}))
+
     def epoch(self, progress: "Progress") -> None:
         facts = {
             **progress.point.model_dump(),
@@ -37,6 +48,9 @@ class JsonReporter:
             "seconds_left": round(progress.seconds_left, 3),
         }
         click.echo(json.dumps({"event": "epoch", **facts}))
+        if boundary := progress.boundary:
+            shown = {"event": "boundary", "epoch": progress.point.epoch, **asdict(boundary)}
+            click.echo(json.dumps(shown))
 
 
 class BarReporter:
@@ -50,6 +64,9 @@ class BarReporter:
 
     def event(self, name: str, text: str, **facts: Any) -> None:
         click.echo(text)
+
+    def plane(self, plane: Plane) -> None:
+        pass
 
     def epoch(self, progress: "Progress") -> None:
         point = progress.point

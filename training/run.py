@@ -14,6 +14,7 @@ from models.spec import ModelConfig
 from training import datasets
 from training.feedback import with_feedback
 from training.options import SCRATCH, free_target, parse, parse_recipe
+from training.plane import plane_of
 from training.progress import Reporter, reporter, summary, tell_checkpoint
 from training.recipes import Recipe
 from training.save import save
@@ -51,7 +52,7 @@ def train_model(
     state_file = StateFile.beside(target, fingerprint(architecture, settings, plan, data, parent))
 
     with reporter(progress, plan.epochs) as report:
-        start(report, name, plan, data, chosen_device, state_file)
+        start(report, architecture, plan, data, chosen_device, state_file)
         try:
             trained = train(
                 architecture,
@@ -85,7 +86,7 @@ def train_model(
 
 def start(
     report: Reporter,
-    name: str,
+    architecture: Architecture,
     plan: Recipe,
     data: Dataset,
     device: torch.device,
@@ -94,14 +95,16 @@ def start(
     state = state_file.read()
     report.event(
         "started",
-        f"{name} on {device}: {len(data.train):,} rows of {data.name}, {plan.epochs} epochs"
-        + (f", resumed after epoch {state['epoch']}" if state else ""),
-        model=name,
+        f"{architecture.name} on {device}: {len(data.train):,} rows of {data.name}, "
+        f"{plan.epochs} epochs" + (f", resumed after epoch {state['epoch']}" if state else ""),
+        model=architecture.name,
         device=str(device),
         recipe=plan.model_dump(mode="json"),
         dataset=data.ref.model_dump(),
         epoch=state["epoch"] if state else 0,
     )
+    if plane := plane_of(architecture.spec, data.train):
+        report.plane(plane)
     if state:  # whoever listens may not have heard the last epochs before the end
         for point in map(checkpoint.CurvePoint.model_validate, state["curve"]):
             seconds = state["seconds"] * point.epoch / state["epoch"]

@@ -5,23 +5,18 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from models import checkpoint, export
-from models.layers import Probabilities
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training import plots
+from training.evaluate import classifier
 from training.recipes import Recipe
 from training.splits import Dataset
 
 LIBRARIES = ("perceptd", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "scikit-learn")
-LINEAR = {"perceptron"}  # its boundary is a line
 
 
 def save(
@@ -55,24 +50,10 @@ def save(
 
     def fill(folder: Path) -> None:
         export.export(module, spec, folder)
-        linear = architecture.name in LINEAR
-        plots.draw(
-            folder / "plots", spec, _classifier(module, spec.head), data, curve, linear=linear
-        )
+        plots.draw(folder / "plots", architecture, classifier(module, spec.head), data, curve)
 
     checkpoint.remove_unfinished(target)
     return checkpoint.write(target, provenance, weights, fill)
-
-
-def _classifier(module: nn.Module, head: Any) -> plots.Classifier:
-    classifier = Probabilities(module, head).eval()
-
-    @torch.inference_mode()
-    def classify(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        answer: NDArray[np.float32] = classifier(torch.from_numpy(rows)).numpy()
-        return answer
-
-    return classify
 
 
 def _libraries() -> dict[str, str]:

@@ -16,12 +16,14 @@ from models.checkpoint import CurvePoint
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training.errors import DivergedError
-from training.evaluate import evaluate, loss_of
+from training.evaluate import classifier, evaluate, loss_of
+from training.plane import Boundary, evenly, plane_of
 from training.recipes import Recipe
 from training.splits import Dataset, Split
 from training.state import StateFile
 
 CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this many epochs
+BOUNDARIES = 40  # of the evaluated epochs of a 2-D model so many tell how it divides the plane
 SMALL = 100_000  # numbers in the training set below which a second thread only costs
 THREADS = torch.get_num_threads()
 SAVE_SECONDS = 1.0  # epochs shorter than this are not saved each
@@ -35,6 +37,7 @@ class Progress:
     epochs: int
     seconds: float  # since the training began, time before a resumption counted in
     seconds_left: float
+    boundary: Boundary | None = None  # of a 2-D model, in some of the epochs
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,13 @@ def train(
         begin, spent = state["epoch"], state["seconds"]
         curve = [CurvePoint.model_validate(point) for point in state["curve"]]
 
-    started = saved = time.monotonic()
     every = max(1, recipe.epochs // CURVE_POINTS)
+    evaluated = {*range(0, recipe.epochs, every), recipe.epochs - 1}
+    pictured = {sorted(evaluated)[index] for index in evenly(len(evaluated), BOUNDARIES)}
+    plane = plane_of(architecture.spec, data.train)
+    classify = classifier(module, head, device)
+
+    started = saved = time.monotonic()
     for epoch in range(begin, recipe.epochs):
         torch.manual_seed(recipe.seed + epoch)
         full = batch_size == rows
@@ -117,7 +125,7 @@ def train(
             total += loss.detach()
 
         seconds = spent + time.monotonic() - started
-        if epoch % every == 0 or epoch + 1 == recipe.epochs:
+        if epoch in evaluated:
             test = evaluate(module, test_inputs, test_targets, head, precision)
             if not math.isfinite(worst := total.item() + test["loss"]):
                 raise DivergedError(
@@ -131,7 +139,8 @@ def train(
             )
             curve.append(point)
             left = seconds / (epoch + 1) * (recipe.epochs - epoch - 1)
-            report(Progress(point, recipe.epochs, seconds, left))
+            boundary = plane.boundary(classify) if plane and epoch in pictured else None
+            report(Progress(point, recipe.epochs, seconds, left, boundary))
         if state_file and time.monotonic() - saved >= SAVE_SECONDS and epoch + 1 < recipe.epochs:
             state_file.write(
                 {

@@ -12,6 +12,7 @@ from service.client import Client
 from service.job_schemas import JobProgress
 from service.jobs import Event
 
+PICTURES = ("plane", "boundary")  # kinds of events that no line can tell
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended
 
 
@@ -42,7 +43,10 @@ def ended_badly(event: Event) -> bool:
 
 
 class Ticker:
-    """Tells events one after the other: as lines, on a terminal epochs as a live bar."""
+    """Tells events one after the other: as lines, on a terminal epochs as a live bar.
+
+    What is there to be drawn is left to whoever reads JSON.
+    """
 
     def __init__(self, number: int, *, as_json: bool) -> None:
         self._number = number
@@ -53,6 +57,8 @@ class Ticker:
         if self._as_json:
             facts = {"id": event.number, "event": event.kind, "data": event.data}
             click.echo(json.dumps(facts))
+        elif event.kind in PICTURES:
+            return
         elif event.kind == "epoch" and sys.stdout.isatty():
             progress = JobProgress.model_validate(event.data)
             self._bar = self._bar or EpochBar(progress.epochs)

@@ -137,7 +137,20 @@ async def follow_job(
     closing: ClosingDep,
     last_event_id: LastEvent = 0,
 ) -> AsyncIterator[ServerSentEvent]:
-    """What happens to a job, live: `status`, `epoch`, `log`, `gate`. Ends when the job has ended.
+    """What happens to a job, live. Ends when the job has ended.
+
+    - `status`: its new status, with attempt, version, promotion and reason where there are some
+    - `epoch`: an evaluated epoch, as in `progress` of the job
+    - `log`: a `line` that the training wrote
+    - `gate`: the verdict, as in `gate` of the job, and the promotion
+
+    Where a model with two labels takes points of the plane, also what is needed to draw it:
+
+    - `plane`, once: `x` and `y`, from where to where it is shown; `points`, at most 500 rows of the
+      training set; `targets`, the index of each one's label
+    - `boundary`, some 40 times, evenly over the epochs, the first and the last among them: `epoch`;
+      `size`, points per axis of a grid that fills the plane with its corners; `probabilities` of
+      the second label in 255ths, row by row from low to high `y`, each from low to high `x`
 
     After a lost connection send the `id` of the last event as the header `Last-Event-ID`: nothing
     is left out and nothing comes twice.

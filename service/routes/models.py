@@ -5,10 +5,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
+from models.checkpoint import BOUNDARY_DATA
 from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
+    PlannerDep,
     RepositoryDep,
+    SettingsDep,
     require_admin_token,
     require_json,
     require_predict_token,
@@ -21,22 +24,27 @@ from service.errors import (
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
+    PlotNotFoundError,
     StoreError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
+from service.job_schemas import TrainableModel
+from service.media import JSON_TYPE
 from service.problems import documented
 from service.repository import Version
 from service.request_schemas import example_of
 from service.schemas import (
     AliasPut,
+    BoundaryData,
     ModelPublic,
     ModelsPublic,
     VersionDetail,
     VersionPublic,
     VersionsPublic,
 )
+from service.settings import Settings
 
 router = APIRouter(
     tags=["models"],
@@ -45,6 +53,9 @@ router = APIRouter(
 )
 of_a_model = documented(ModelNotFoundError, InvalidInputError, ModelUnavailableError)
 of_a_version = documented(ModelNotFoundError, VersionNotFoundError, InvalidInputError, StoreError)
+of_a_plot = documented(
+    ModelNotFoundError, VersionNotFoundError, PlotNotFoundError, InvalidInputError, StoreError
+)
 
 ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
 VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
@@ -60,7 +71,7 @@ PLOT_HEADERS = {
 }
 
 
-def model_public(loaded: LoadedVersion) -> ModelPublic:
+def model_public(loaded: LoadedVersion, settings: Settings) -> ModelPublic:
     spec = loaded.spec
     return ModelPublic(
         name=loaded.model,
@@ -73,6 +84,7 @@ def model_public(loaded: LoadedVersion) -> ModelPublic:
         metrics=loaded.meta.metrics,
         device=loaded.runtime.device,
         runtime=loaded.runtime.name,
+        max_rows=settings.max_rows,
     )
 
 
@@ -91,18 +103,27 @@ def version_facts(version: Version) -> dict[str, Any]:
 
 
 @router.get("/models")
-async def list_models(engine: EngineDep) -> ModelsPublic:
+async def list_models(engine: EngineDep, settings: SettingsDep) -> ModelsPublic:
     """What serves, with the input of each model and a body that works."""
     return ModelsPublic(
-        models=[model_public(loaded) for loaded in engine.production.values()],
+        models=[model_public(loaded, settings) for loaded in engine.production.values()],
         failures=engine.failures,
     )
 
 
 @router.get("/models/{model}", responses=of_a_model)
-async def get_model(model: ModelName, engine: EngineDep) -> ModelPublic:
+async def get_model(model: ModelName, engine: EngineDep, settings: SettingsDep) -> ModelPublic:
     """One model that serves."""
-    return model_public(await engine.find(model))
+    return model_public(await engine.find(model), settings)
+
+
+@router.get(
+    "/models/{model}/trainable",
+    responses=documented(ModelNotFoundError, ConflictError, InvalidInputError, StoreError),
+)
+def get_trainable(model: ModelName, planner: PlannerDep) -> TrainableModel:
+    """What `POST /jobs` may set for a model, and what it starts from."""
+    return planner.trainable(model)
 
 
 @router.get("/models/{model}/versions", responses=of_a_version)
@@ -139,9 +160,20 @@ def get_version(
 
 
 @router.get(
+    "/models/{model}/versions/{version}/plots/boundary.json",
+    response_model=BoundaryData,
+    responses=of_a_plot,
+)
+def get_boundary(model: ModelName, version: VersionNumber, repository: RepositoryDep) -> Response:
+    """The training points that the picture of a version's decision boundary shows, as data."""
+    content = repository.plot(model, version, BOUNDARY_DATA)
+    return Response(content, media_type=JSON_TYPE, headers=PLOT_HEADERS)
+
+
+@router.get(
     "/models/{model}/versions/{version}/plots/{plot}.{extension}",
     response_class=Response,
-    responses={**of_a_version, 200: {"content": {kind: {} for kind in PLOT_TYPES.values()}}},
+    responses={**of_a_plot, 200: {"content": {kind: {} for kind in PLOT_TYPES.values()}}},
 )
 def get_plot(
     model: ModelName,

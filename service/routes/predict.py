@@ -17,7 +17,7 @@ from service.deps import (
     media_type,
     require_predict_token,
 )
-from service.encoder import with_labels, with_probabilities
+from service.encoder import with_labels, with_pixels, with_probabilities
 from service.engine import Engine, LoadedVersion
 from service.errors import (
     BodyTooLargeError,
@@ -34,10 +34,10 @@ from service.errors import (
 from service.media import FORM_TYPE, JSON_TYPE, PICTURE_MODEL, PICTURE_TYPES, RAW_TYPE
 from service.problems import documented
 from service.request_schemas import PredictRequest
-from service.schemas import PredictProbaResponse, PredictResponse
+from service.schemas import PredictImageResponse, PredictProbaResponse, PredictResponse
 from service.settings import Settings
 
-PICTURE_PARAMETERS = ("model", "version")
+PICTURE_PARAMETERS = ("model", "version", "pixels")
 
 router = APIRouter(
     tags=["predict"],
@@ -74,7 +74,7 @@ async def predict_proba(
     return Response(with_probabilities(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict/image", response_model=PredictProbaResponse)
+@router.post("/predict/image", response_model=PredictImageResponse)
 async def predict_image(
     request: Request,
     engine: EngineDep,
@@ -82,12 +82,18 @@ async def predict_image(
     caller: CallerDep,
     model: Annotated[str, Query(description="A model that reads pictures.")] = PICTURE_MODEL,
     version: Annotated[int | None, Query(ge=1, description="Default: production.")] = None,
+    pixels: Annotated[
+        bool, Query(description="Answer the pixels that the network saw as well.")
+    ] = False,
 ) -> Response:
     """Read the digit in a picture.
 
     The picture may have any size and colours, dark on light or light on dark: it is cropped,
     inverted if need be, scaled into 20 x 20 and centred by mass, as MNIST was. 784 raw bytes are
     taken as they are: 28 rows of grey values, 0 the background and 255 the ink.
+
+    `pixels=true` adds what the network saw: a row of `inputs` for `/predict` or `/feedback` with
+    `"dtype": "uint8"`, so that a picture can be sent back with its right label.
     """
     for name in request.query_params:
         if name not in PICTURE_PARAMETERS:
@@ -98,6 +104,8 @@ async def predict_image(
         raise wrong_picture(request, ["query", "model"], expected, got)
     rows = await picture_rows(request, loaded, engine, settings)
     answer = await loaded.answer(rows, caller)
+    if pixels:
+        return Response(with_pixels(loaded, answer, rows), media_type=JSON_TYPE)
     return Response(with_probabilities(loaded, answer), media_type=JSON_TYPE)
 
 

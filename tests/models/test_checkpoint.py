@@ -165,6 +165,8 @@ def test_meta_that_leaves_out_a_file_is_refused(folder: Path, name: str) -> None
         "/etc/hostname",
         "plots/loss.exe",
         "plots/other.png",
+        "plots/loss.json",
+        "plots/boundaryxjson",
         "plots/loss.svg\n",
         META,
     ],

@@ -8,7 +8,14 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from models import registry
-from models.preprocessing import InputError, check_rows, from_bytes, from_numbers, from_pixels
+from models.preprocessing import (
+    InputError,
+    check_rows,
+    from_bytes,
+    from_numbers,
+    from_pixels,
+    to_pixels,
+)
 from models.spec import InputSpec
 
 PLANE = registry.load("dnn").spec.input
@@ -55,6 +62,14 @@ def test_every_way_in_scales_pixels_as_training_does(pixels: NDArray[np.uint8]) 
     assert_array_equal(
         np.concatenate([from_bytes(SQUARE, p.tobytes()) for p in pixels]), trained_on
     )
+
+
+@pytest.mark.parametrize("shape", [(784,), (1, 28, 28), (1, 8, 98)])
+def test_pixels_come_back_as_they_were(shape: tuple[int, ...], pixels: NDArray[np.uint8]) -> None:
+    rows = from_pixels(InputSpec(shape=shape), pixels)
+    back = to_pixels(rows)
+    assert back.dtype == np.uint8
+    assert_array_equal(back, pixels.reshape(3, 784))
 
 
 def test_numbers_between_0_and_1_are_not_scaled_again() -> None:

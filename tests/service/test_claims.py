@@ -268,6 +268,41 @@ def test_a_beat_renews_the_lease_and_records(
     ]
 
 
+def test_what_a_beat_or_an_attempt_before_has_told_is_not_told_again(
+    jobs: Jobs, one: Claims, two: Claims
+) -> None:
+    plane = Event("plane", {"x": [0, 1]})
+    line = Event("log", {"line": "epoch"})
+
+    def after(epoch: int) -> list[Event]:
+        return [Event("epoch", {"epoch": epoch}), Event("boundary", {"epoch": epoch})]
+
+    submit(jobs)
+    job = claimed(one)
+    one.beat(job, runtime_s=1, events=[plane, line, *after(1), *after(3)[:1]])
+    # Its answer was lost, and more has happened since: epochs 1 and 3 are not new.
+    one.beat(job, runtime_s=2, events=[plane, line, *after(1), *after(3), *after(5)])
+    one.hand_back(job, "stopped", counts=False)
+    again = claimed(two)
+    two.beat(again, runtime_s=3, events=[plane, *after(1), *after(5), *after(5), *after(6)])
+
+    events = [event for event in jobs.events(job.id) if event.kind != "status"]
+    assert [(event.kind, event.data.get("epoch")) for event in events] == [
+        ("plane", None),
+        ("log", None),
+        ("epoch", 1),
+        ("boundary", 1),
+        ("epoch", 3),
+        ("log", None),
+        ("boundary", 3),
+        ("epoch", 5),
+        ("boundary", 5),
+        ("epoch", 6),
+        ("boundary", 6),
+    ]
+    told(jobs, job)
+
+
 def test_a_beat_of_a_job_to_be_cancelled_records_and_says_so(jobs: Jobs, one: Claims) -> None:
     submit(jobs)
     job = claimed(one)

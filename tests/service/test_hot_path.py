@@ -131,6 +131,12 @@ def test_raw_pixels_are_answered_alike(
         ("/predict/image?model=mnist-cnn&version=9", 404),
         ("/predict/image?=mnist-cnn", 422),
         ("/predict/image?model=mnist%2Dcnn", 200),
+        ("/predict/image?pixels=true", 200),
+        ("/predict/image?pixels=false", 200),
+        ("/predict/image?model=mnist-cnn&pixels=true", 200),
+        ("/predict/image?pixels=true&model=mnist-cnn", 200),
+        ("/predict/image?pixels=maybe", 422),
+        ("/predict/image?pixel=true", 422),
     ],
 )
 def test_other_requests_for_pictures_go_to_the_router(

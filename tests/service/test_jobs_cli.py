@@ -84,6 +84,13 @@ def log(line: str) -> Event:
     return Event("log", {"line": line})
 
 
+PLANE = Event("plane", {"x": [0, 1], "y": [0, 1], "points": [[0.5, 0.5]], "targets": [1]})
+
+
+def boundary(number: int) -> Event:
+    return Event("boundary", {"epoch": number, "size": 2, "probabilities": [0, 1, 2, 3]})
+
+
 def succeed(site: Site, job: Job) -> None:
     with site.claims.holding(job) as connection:
         reason = str(VERDICT["reason"])
@@ -235,10 +242,10 @@ def test_show_tells_how_far_a_job_is_and_why_it_failed(site: Site) -> None:
     assert shown[-2:] == ["log           reading", "log           no such file"]
 
 
-def test_follow_tells_a_whole_job_in_lines(site: Site) -> None:
+def test_follow_tells_a_whole_job_in_lines_and_what_is_drawn_as_json_alone(site: Site) -> None:
     number = site.submit()
     job = site.claim(number)
-    beat(site.claims, job, epoch(1), log("a line"), epoch(4))
+    beat(site.claims, job, PLANE, epoch(1), boundary(1), log("a line"), epoch(4), boundary(4))
     succeed(site, job)
     result = site.perceptd("jobs", "follow", str(number))
     assert result.returncode == 0
@@ -253,8 +260,13 @@ def test_follow_tells_a_whole_job_in_lines(site: Site) -> None:
         f"job {number}: succeeded, promoted: {VERDICT['reason']}",
     ]
     told = site.perceptd("jobs", "follow", str(number), "--json").stdout.splitlines()
-    assert [json.loads(line)["id"] for line in told] == [1, 2, 3, 4, 5, 6, 7]
-    assert json.loads(told[2])["data"] == epoch(1).data
+    events = [json.loads(line) for line in told]
+    assert [event["id"] for event in events] == [*range(1, 11)]
+    assert [event["data"] for event in events[2:5]] == [
+        PLANE.data,
+        epoch(1).data,
+        boundary(1).data,
+    ]
 
 
 def test_following_a_job_that_failed_or_was_cancelled_ends_with_its_reason(site: Site) -> None:
@@ -280,7 +292,7 @@ def test_following_a_job_that_failed_or_was_cancelled_ends_with_its_reason(site:
 def test_a_terminal_shows_a_live_bar_and_lines_between(site: Site) -> None:
     number = site.submit()
     job = site.claim(number)
-    beat(site.claims, job, epoch(1), epoch(2), log("a line"), epoch(4))
+    beat(site.claims, job, PLANE, epoch(1), boundary(1), epoch(2), log("a line"), epoch(4))
     succeed(site, job)
     ours, theirs = os.openpty()
     with following(number, site.url, stdout=theirs) as process:

@@ -1,4 +1,6 @@
 import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,8 +8,12 @@ import httpx
 import pytest
 
 from models import registry
+from models.checkpoint import BOUNDARY_DATA, META
+from service.commands.common import opened_store
 from service.repository import PRETRAINED, shipped
+from service.schemas import BoundaryData
 from service.settings import Settings
+from tests.service.admin import problem
 
 PICTURES = {
     "perceptron": {"loss", "boundary"},
@@ -26,6 +32,18 @@ def test_every_model_says_what_it_takes_and_how_good_it_is(client: httpx.Client)
         assert model == client.get(f"/models/{model['name']}").json()
         assert (model["version"], model["device"], model["runtime"]) == (1, "cpu", "onnx")
         assert 0.9 < model["metrics"]["test"]["accuracy"] <= 1
+        assert model["max_rows"] == 1024
+
+
+def test_a_request_may_carry_as_many_rows_as_the_model_says(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    client = serve(Settings(data_dir=tmp_path, max_rows=3))
+    most = client.get("/models/dnn").json()["max_rows"]
+    assert most == client.get("/models").json()["models"][0]["max_rows"] == 3
+    for rows, status in ((most, 200), (most + 1, 422)):
+        body = {"model": "dnn", "inputs": [[0, 0]] * rows}
+        assert client.post("/predict", json=body).status_code == status
 
 
 @pytest.mark.parametrize("model", registry.BUILT_IN)
@@ -52,12 +70,48 @@ def test_the_pictures_of_a_version_are_served(client: httpx.Client, model: str) 
     for url in urls:
         response = client.get(url)
         assert response.status_code == 200
-        if url.endswith(".svg"):
+        if url.endswith(".json"):
+            assert response.headers["content-type"] == "application/json"
+            BoundaryData.model_validate(response.json())
+        elif url.endswith(".svg"):
             assert response.headers["content-type"].startswith("image/svg+xml")
             assert b"<svg" in response.content
         else:
             assert response.headers["content-type"] == "image/png"
             assert response.content.startswith(b"\x89PNG")
+
+
+BOUNDARY = {"x": [-1.5, 1.5], "y": [-1, 1.25], "points": [[0.5, -1], [1, 0.25]], "targets": [0, 1]}
+
+
+def with_points(folder: Path) -> Path:
+    """A copy of the dnn checkpoint that has the points of its boundary."""
+    shutil.copytree(PRETRAINED / "dnn", folder)
+    (folder / BOUNDARY_DATA).write_text(json.dumps(BOUNDARY))
+    meta = json.loads((folder / META).read_bytes())
+    digest = hashlib.sha256((folder / BOUNDARY_DATA).read_bytes()).hexdigest()
+    meta["files"][BOUNDARY_DATA] = digest
+    (folder / META).write_text(json.dumps(meta))
+    return folder
+
+
+def test_the_points_of_a_boundary_are_served_as_data(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    with opened_store(settings) as repository:
+        repository.register(with_points(tmp_path / "dnn"))
+    client = serve(settings)
+    url = "/models/dnn/versions/2/plots/boundary.json"
+    assert url in client.get("/models/dnn/versions/2").json()["plots"]
+    response = client.get(url)
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.json() == BOUNDARY
+    assert BoundaryData.model_validate(BOUNDARY)
+
+    (settings.data_dir / "checkpoints/dnn/2" / BOUNDARY_DATA).write_text("{}")
+    assert problem(client.get(url)) == (503, "store_unavailable")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +126,10 @@ def test_the_pictures_of_a_version_are_served(client: httpx.Client, model: str) 
         ("/models/dnn/versions/one", 422, "invalid_input"),
         ("/models/dnn/versions/99999999999999999999", 404, "version_not_found"),
         ("/models/dnn/versions/1/plots/predictions.svg", 404, "plot_not_found"),
+        ("/models/mnist-cnn/versions/1/plots/boundary.json", 404, "plot_not_found"),
+        ("/models/nope/versions/1/plots/boundary.json", 404, "model_not_found"),
+        ("/models/dnn/versions/2/plots/boundary.json", 404, "version_not_found"),
+        ("/models/dnn/versions/0/plots/boundary.json", 422, "invalid_input"),
         ("/models/dnn/versions/1/plots/meta.svg", 422, "invalid_input"),
         ("/models/dnn/versions/1/plots/loss.json", 422, "invalid_input"),
         ("/models/dnn/versions/1/plots/..%2Fmeta.json", 404, "not_found"),

@@ -1,6 +1,8 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from models.mnist import drawn_seven
+from service.settings import Settings
+from tests.service.admin import TOKENS, as_admin, problem
 
 PATH = "/predict/image"
 
@@ -68,6 +72,58 @@ def test_raw_bytes_are_taken_as_they_are(client: httpx.Client) -> None:
 
     body = {"model": "mnist-cnn", "inputs": [drawn_seven()], "dtype": "uint8"}
     assert got == client.post("/predict_proba", json=body).json()["predictions"][0]
+
+
+@pytest.mark.parametrize("model", ["mnist-cnn", "mnist-mlp"])
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "application/octet-stream", "form"])
+def test_the_pixels_that_the_network_saw_lead_to_the_same_answer(
+    client: httpx.Client, model: str, kind: str
+) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "image/png": {"content": picture(paper=(9, 99, 9), ink=(255, 80, 80), mode="RGB")},
+        "image/jpeg": {"content": picture("JPEG")},
+        "application/octet-stream": {"content": bytes(range(256)) * 3 + bytes(16)},
+        "form": {"files": {"file": ("seven.png", picture())}},
+    }
+    body = bodies[kind]
+    if kind != "form":
+        body["headers"] = {"Content-Type": kind}
+    url = f"{PATH}?model={model}"
+
+    plain = client.post(url, **body)
+    with_pixels = client.post(f"{url}&pixels=true", **body)
+
+    assert with_pixels.status_code == 200, with_pixels.text
+    pixels = with_pixels.json()["pixels"]
+    assert (len(pixels), min(pixels), max(pixels)) == (784, 0, 255)
+    assert all(type(pixel) is int for pixel in pixels)
+    if kind == "application/octet-stream":
+        assert bytes(pixels) == body["content"]
+    again = {"model": model, "inputs": [pixels], "dtype": "uint8"}
+    assert client.post("/predict_proba", json=again).json() == plain.json()
+    assert with_pixels.json() == {**plain.json(), "pixels": pixels}
+    assert with_pixels.content.startswith(plain.content[:-1])
+    assert client.post(f"{url}&pixels=false", **body).content == plain.content
+
+
+def test_pixels_can_be_sent_back_with_their_right_label(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    client = as_admin(serve(Settings(data_dir=tmp_path, **TOKENS)))
+    seen = client.post(f"{PATH}?pixels=true", files={"file": picture()}).json()["pixels"]
+    body = {"model": "mnist-cnn", "inputs": [seen], "dtype": "uint8", "labels": ["7"]}
+    assert client.post("/feedback", json=body).json()["kept"] == 1
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "2"])
+@pytest.mark.parametrize("kind", ["image/png", "application/octet-stream"])
+def test_pixels_are_asked_for_or_not(client: httpx.Client, kind: str, value: str) -> None:
+    headers = {"Content-Type": kind}
+    response = client.post(f"{PATH}?pixels={value}", content=bytes(784), headers=headers)
+    assert problem(response) == (422, "invalid_input")
+    assert response.json()["errors"] == [
+        {"loc": ["query", "pixels"], "expected": "true or false", "got": f'"{value}"'}
+    ]
 
 
 def bomb() -> bytes:

@@ -16,6 +16,7 @@ import torch
 
 from models import checkpoint
 from service import auth
+from service.client import read_events
 from service.repository import PRETRAINED
 from service.settings import Settings
 from tests.server import running, workers
@@ -151,6 +152,36 @@ def test_the_curve_told_live_is_the_one_kept(site: Site) -> None:
     assert job["curve"] == site.version("xor", job["version"])["curve"]
     assert job["progress"]["epoch"] == job["progress"]["epochs"] == job["plan"]["epochs"]
     assert job["progress"]["seconds_left"] == 0
+
+
+def test_the_plane_and_how_its_division_moved_are_told_with_the_epochs(site: Site) -> None:
+    job = site.job("worse")
+    with site.client.stream("GET", f"/jobs/{job['id']}/events") as stream:
+        events = list(read_events(stream.iter_bytes()))
+
+    (plane,) = [event for event in events if event.kind == "plane"]
+    assert plane.number < min(event.number for event in events if event.kind == "epoch")
+    assert len(plane.data["points"]) == len(plane.data["targets"]) == 500
+    boundaries = [event for event in events if event.kind == "boundary"]
+    assert len(boundaries) == 40
+    drawn_in = [event.data["epoch"] for event in boundaries]
+    assert drawn_in == sorted(set(drawn_in))
+    assert (drawn_in[0], drawn_in[-1]) == (1, job["plan"]["epochs"])
+    for event in boundaries:
+        before = events[event.number - 2]
+        assert (before.kind, before.data["epoch"]) == ("epoch", event.data["epoch"])
+        assert (event.data["size"], len(event.data["probabilities"])) == (32, 1024)
+    # The last one is what the version answers: the disc of class 1 in a ring of class 0.
+    middle, corner = boundaries[-1].data["probabilities"][16 * 32 + 16], 0
+    assert middle > 200 > 100 > boundaries[-1].data["probabilities"][corner]
+
+
+def test_a_job_without_a_plane_tells_none(site: Site) -> None:
+    job = site.job("upload")
+    with site.client.stream("GET", f"/jobs/{job['id']}/events") as stream:
+        kinds = {event.kind for event in read_events(stream.iter_bytes())}
+
+    assert kinds == {"status"}
 
 
 def test_a_job_done_again_gives_the_same_weights(site: Site) -> None:

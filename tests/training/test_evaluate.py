@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from training.evaluate import BATCH_SIZE, evaluate
+from training.evaluate import BATCH_SIZE, classifier, evaluate
 
 
 class Echo(nn.Module):
@@ -57,3 +58,26 @@ def test_module_is_judged_without_dropout_and_left_as_it_was() -> None:
 
     assert metrics["loss"] == pytest.approx(math.log(2))
     assert module.training
+
+
+def test_classifier_leaves_mode_and_random_numbers_as_they_are() -> None:
+    module = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm1d(2)).train()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state = torch.get_rng_state()
+    rows = np.ones((50, 2), dtype=np.float32)
+
+    answers = classifier(module, "softmax")(rows)
+
+    np.testing.assert_allclose(answers, 0.5 * rows)  # nothing is dropped
+    assert module.training
+    assert all(layer.training for layer in module)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_classifier_answers_with_both_probabilities_of_a_binary_model() -> None:
+    rows = np.array([[0.25], [1.0]], dtype=np.float32)
+
+    answers = classifier(Echo(), "sigmoid")(rows)
+
+    assert answers.tolist() == [[0.75, 0.25], [0.0, 1.0]]

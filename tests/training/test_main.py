@@ -1,9 +1,11 @@
 """The command line: what it writes, what it tells, and what it refuses."""
 
+import json
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
@@ -51,10 +53,15 @@ def test_json_progress_is_complete(runs: tuple[Path, list[Outcome]]) -> None:
     folder, (outcome, _) = runs
     meta = checkpoint.read(folder / "runs" / "perceptron" / "1")
 
-    started, *epochs, last = outcome.events
+    started, plane, *told, last = outcome.events
 
-    assert (started["event"], last["event"]) == ("started", "checkpoint")
-    assert {event["event"] for event in epochs} == {"epoch"}
+    assert [event["event"] for event in (started, plane, last)] == [
+        "started",
+        "plane",
+        "checkpoint",
+    ]
+    assert {event["event"] for event in told} == {"epoch", "boundary"}
+    epochs = [event for event in told if event["event"] == "epoch"]
     assert (started["model"], started["device"], started["epoch"]) == ("perceptron", "cpu", 0)
     assert started["recipe"] == meta.recipe
     assert meta.dataset is not None
@@ -67,6 +74,42 @@ def test_json_progress_is_complete(runs: tuple[Path, list[Outcome]]) -> None:
         assert min(event["seconds"], event["seconds_left"]) >= 0
     assert last["metrics"] == meta.metrics
     assert outcome.stderr == ""
+
+
+def test_json_progress_tells_the_plane_and_how_its_division_moves(
+    runs: tuple[Path, list[Outcome]],
+) -> None:
+    folder, (outcome, _) = runs
+    plots = folder / "runs" / "perceptron" / "1" / "plots"
+
+    _, plane, *told, _ = outcome.events
+
+    assert plane == {"event": "plane", **json.loads((plots / "boundary.json").read_text())}
+    boundaries = [event for event in told if event["event"] == "boundary"]
+    assert len(boundaries) == 40
+    assert (boundaries[0]["epoch"], boundaries[-1]["epoch"]) == (1, 1000)
+    for event in boundaries:
+        before = told[told.index(event) - 1]
+        assert (before["event"], before["epoch"]) == ("epoch", event["epoch"])
+        assert event.keys() == {"event", "epoch", "size", "probabilities"}
+        assert (event["size"], len(event["probabilities"])) == (32, 32 * 32)
+
+    weights = checkpoint.read_weights(plots.parent)
+    x, y = np.meshgrid(*(np.linspace(plane[axis][0], plane[axis][1], 32) for axis in ("x", "y")))
+    z = np.stack([x, y], axis=-1) @ weights["linear.weight"][0] + weights["linear.bias"]
+    of_class_1 = 255 / (1 + np.exp(-z.ravel()))
+    np.testing.assert_allclose(boundaries[-1]["probabilities"], of_class_1, atol=0.51)
+
+
+def test_people_are_told_neither_plane_nor_boundaries_and_train_the_same_weights(
+    runs: tuple[Path, list[Outcome]], tmp_path: Path
+) -> None:
+    _, (outcome, _) = runs
+
+    told = command("perceptron", "--out", tmp_path / "out")
+
+    assert len(told.stdout.splitlines()) == 2
+    assert checkpoint.read(tmp_path / "out").weights_sha256 == outcome.events[-1]["sha256"]
 
 
 def test_checkpoint_tells_where_it_comes_from(runs: tuple[Path, list[Outcome]]) -> None:
@@ -326,6 +369,7 @@ def test_imported_weights_become_a_checkpoint_with_metrics(tmp_path: Path) -> No
     weights = checkpoint.read_weights(tmp_path / "out")
     assert_array_equal(weights["linear.weight"], [[5, -5]])
     assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} == {
+        "boundary.json",
         "boundary.png",
         "boundary.svg",
     }

@@ -1,6 +1,7 @@
 """The pictures: which ones a model gets, that viewers open them, and what is on them."""
 
 import io
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from PIL import Image
 from models import registry
 from models.checkpoint import CurvePoint
 from training import datasets, plots
+from training.plane import Plane
 from training.splits import Dataset, Split
 
 CURVE = [
@@ -33,9 +35,9 @@ def always_three(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def draw(folder: Path, name: str, data: Dataset | None, curve: list[CurvePoint]) -> list[str]:
     folder.mkdir()
-    spec = registry.load(name).spec
-    classify = always_three if spec.input.picture else by_sign
-    plots.draw(folder, spec, classify, data, curve, linear=name == "perceptron")
+    architecture = registry.load(name)
+    classify = always_three if architecture.spec.input.picture else by_sign
+    plots.draw(folder, architecture, classify, data, curve)
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -45,7 +47,7 @@ def dataset_of(name: str) -> Dataset:
     return datasets.load(made, spec, Path("unused"))
 
 
-PLANE = ["boundary.png", "boundary.svg", "loss.png", "loss.svg"]
+PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
 DIGITS = ["loss.png", "loss.svg", "predictions.png", "predictions.svg"]
 
 
@@ -66,7 +68,7 @@ def test_model_gets_its_pictures_the_same_each_time(
         assert content == (tmp_path / "two" / picture).read_bytes(), picture
         if picture.endswith(".svg"):
             assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
-        else:
+        elif picture.endswith(".png"):
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
                 assert min(image.size) >= 300
                 assert len(image.convert("RGB").getcolors(maxcolors=2**24) or []) > 10
@@ -75,7 +77,7 @@ def test_model_gets_its_pictures_the_same_each_time(
 def test_import_has_no_curve_to_draw(tmp_path: Path) -> None:
     data = dataset_of("xor")
 
-    assert draw(tmp_path / "plots", "xor", data, []) == ["boundary.png", "boundary.svg"]
+    assert draw(tmp_path / "plots", "xor", data, []) == PLANE[:3]
 
 
 def test_without_data_only_the_curve_is_drawn(tmp_path: Path) -> None:
@@ -101,8 +103,8 @@ def test_single_epoch_is_visible_in_the_loss_curve() -> None:
 def test_linear_model_gets_a_line_and_others_filled_contours() -> None:
     spec, split = registry.load("dnn").spec, dataset_of("dnn").train
 
-    line = plots.boundary(spec, by_sign, split, linear=True)
-    filled = plots.boundary(spec, by_sign, split)
+    line = plots.boundary(spec, by_sign, Plane(split), linear=True)
+    filled = plots.boundary(spec, by_sign, Plane(split))
 
     assert len(line.axes) == 1  # no colour bar
     assert len(filled.axes) == 2
@@ -111,7 +113,7 @@ def test_linear_model_gets_a_line_and_others_filled_contours() -> None:
 
 def test_boundary_lies_where_the_answer_changes() -> None:
     spec, split = registry.load("dnn").spec, dataset_of("dnn").train
-    (axes,) = plots.boundary(spec, by_sign, split, linear=True).axes
+    (axes,) = plots.boundary(spec, by_sign, Plane(split), linear=True).axes
 
     (path,) = axes.collections[0].get_paths()
 
@@ -122,7 +124,7 @@ def test_boundary_lies_where_the_answer_changes() -> None:
 
 def test_every_point_is_drawn_in_the_colour_of_its_class() -> None:
     spec, split = registry.load("dnn").spec, dataset_of("dnn").train
-    (axes,) = plots.boundary(spec, by_sign, split, linear=True).axes
+    (axes,) = plots.boundary(spec, by_sign, Plane(split), linear=True).axes
 
     *_, zeros, ones = axes.collections
 
@@ -135,9 +137,22 @@ def test_every_point_is_drawn_in_the_colour_of_its_class() -> None:
 def test_one_sided_model_has_no_boundary_to_draw(tmp_path: Path) -> None:
     spec, split = registry.load("dnn").spec, dataset_of("dnn").train
 
-    (axes,) = plots.boundary(spec, lambda rows: 0 * by_sign(rows), split, linear=True).axes
+    undecided = plots.boundary(spec, lambda rows: 0 * by_sign(rows), Plane(split), linear=True)
+    (axes,) = undecided.axes
 
     assert len(axes.collections) == 2  # the points of either class, and no line
+
+
+def test_what_lies_beside_a_boundary_is_what_it_shows(tmp_path: Path) -> None:
+    spec, data = registry.load("xor").spec, dataset_of("xor")
+    draw(tmp_path / "plots", "xor", data, [])
+
+    facts = json.loads((tmp_path / "plots" / "boundary.json").read_text())
+
+    axes, *_ = plots.boundary(spec, by_sign, Plane(data.train)).axes
+    assert facts["x"] == pytest.approx(axes.get_xlim(), abs=1e-4)
+    assert facts["y"] == pytest.approx(axes.get_ylim(), abs=1e-4)
+    assert facts == Plane(data.train).facts()
 
 
 def test_predictions_are_titled_and_mistakes_are_red() -> None:

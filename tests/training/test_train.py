@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -154,6 +155,50 @@ def test_long_training_is_told_in_some_200_points_and_the_last_epoch() -> None:
     assert all(progress.seconds_left > 0 for progress in told[:-1])
     seconds = [progress.seconds for progress in told]
     assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "told_in"),
+    [
+        (1, [1]),
+        (40, [*range(1, 41)]),
+        (41, [*range(1, 21), *range(22, 42)]),
+        (200, 40),
+        (399, 40),
+        (1001, 40),
+    ],
+)
+def test_division_of_the_plane_is_told_in_some_40_epochs(epochs: int, told_in: Any) -> None:
+    told: list[Progress] = []
+    recipe = XOR.model_copy(update={"epochs": epochs, "batch_size": None})
+
+    run("xor", {}, recipe, report=told.append)
+
+    pictured = [progress.point.epoch for progress in told if progress.boundary]
+    assert (len(pictured) if isinstance(told_in, int) else pictured) == told_in
+    assert (pictured[0], pictured[-1]) == (1, epochs)
+    steps = np.diff(pictured)
+    assert epochs < 3 or steps.max() <= 2 * steps.min() + 1
+
+
+def test_looking_at_the_plane_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = run("xor", {}, XOR)
+    monkeypatch.setattr(training.train, "plane_of", lambda *_: None)
+
+    told: list[Progress] = []
+    unseen = run("xor", {}, XOR, report=told.append)
+
+    assert [progress.boundary for progress in told] == [None] * XOR.epochs
+    assert same(seen, unseen)
+    assert seen.curve == unseen.curve
+
+
+def test_model_without_a_plane_tells_no_boundary() -> None:
+    told: list[Progress] = []
+
+    run("mnist-mlp", {"hidden": 4}, MLP.model_copy(update={"epochs": 2}), report=told.append)
+
+    assert [progress.boundary for progress in told] == [None, None]
 
 
 def test_trained_module_is_ready_to_answer() -> None:

@@ -1,0 +1,377 @@
+/** One job: how far it is, its curves and its boundary while it learns, and what became of it. */
+
+import { get, post } from "./api.js";
+import { accuracyChart, lossChart } from "./chart.js";
+import { h, icon, speak } from "./dom.js";
+import { follow } from "./events.js";
+import { Film } from "./film.js";
+import { duration, moment, number, onLanguage, t, translated } from "./language.js";
+import { named, inThePlane, refresh, versionsOf } from "./models.js";
+import { complain, guarded } from "./notices.js";
+import { Plane } from "./plane.js";
+import { behind, promote } from "./promotion.js";
+import { isOver, showBadge } from "./status.js";
+import { sentence, verdictCard } from "./verdict.js";
+
+const UNTAKEN_AFTER_MS = 3000;
+const LOG_LINES = 200;
+const CROSS = "M6 6l12 12M18 6L6 18";
+const AGAIN = "M4 12a8 8 0 1 0 2.5-5.8M4 4v4h4";
+const FILMED = ["epoch", "plane", "boundary"];
+
+export class JobPanel {
+  #job = null;
+  #points = [];
+  #epochs = 1;
+  #filmed = []; // every event that moves something, to be played again
+  #log = [];
+  #last = 0; // the number of the newest event
+  #stream = null; // what ends the stream of events
+  #waiting = 0;
+  #isUntaken = false;
+  #isLost = false;
+  #versions = []; // of its model, once it is over
+  #plane = null;
+  #planes = new Map(); // by their labels: one is used again and again
+  #film = new Film((event) => this.#happen(event));
+
+  /**
+   * `changed` is called when a job has ended that was not over when it was opened, and after a
+   * promotion; `shut` is the address at which the panel is closed, where there is one.
+   */
+  constructor(changed, shut = null) {
+    this.changed = changed;
+    this.#build(shut);
+    onLanguage(() => this.#job && this.#showAll());
+  }
+
+  get job() {
+    return this.#job?.id;
+  }
+
+  /** Show a job, and follow it until it has ended. */
+  async open(id, { quiet = false } = {}) {
+    this.close();
+    const job = await get(`jobs/${id}`, { quiet });
+    this.#job = job;
+    this.#log = job.log;
+    this.#epochs = job.plan.epochs ?? job.progress?.epochs ?? 1;
+    this.#begin();
+    this.element.hidden = false;
+    this.#showAll();
+    if (isOver(job)) await this.#lookForVersions();
+    this.resume();
+  }
+
+  /** Stop listening, as while the panel is not shown. */
+  pause() {
+    this.#stream?.abort();
+    this.#stream = null;
+    clearTimeout(this.#waiting);
+  }
+
+  /** Listen again, from where it was left. */
+  resume() {
+    if (!this.#job || this.#stream) return;
+    this.#waitForWorker();
+    this.#follow(this.#job.id, new AbortController());
+  }
+
+  /** Forget the job. */
+  close() {
+    this.pause();
+    this.#film.stop();
+    this.element.hidden = true;
+    this.place.replaceChildren();
+    this.#plane = null;
+    this.#job = null;
+    this.#points = [];
+    this.#filmed = [];
+    this.#log = [];
+    this.#last = 0;
+    this.#isUntaken = this.#isLost = false;
+    this.#versions = [];
+  }
+
+  focus() {
+    this.title.focus();
+  }
+
+  #build(shut) {
+    this.title = h("h2", { tabindex: -1 });
+    this.badge = h("span", { class: "badge" });
+    this.facts = h("p", { class: "muted small" });
+    this.cancel = h("button", { class: "button danger slim", type: "button", t: "job.cancel", on: { click: guarded(() => this.#cancel()) } });
+    this.again = h(
+      "button",
+      { class: "button slim", type: "button", on: { click: () => this.#replay() } },
+      icon(AGAIN),
+      h("span", { t: "job.again" }),
+    );
+    this.fill = h("i");
+    this.bar = h("div", { class: "track progress", role: "progressbar", label: "job.progress", "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
+    this.stage = h("p", { class: "small figure" });
+    this.notice = h("p", { class: "callout small", hidden: true });
+    this.loss = lossChart();
+    this.accuracy = accuracyChart();
+    this.place = h("div", { class: "job-plane" });
+    this.charts = h("div", { class: "job-figures" }, this.place, h("div", { class: "charts" }, this.loss.element, this.accuracy.element));
+    this.verdict = h("div", { class: "stack" });
+    this.actions = h("div", { class: "row" });
+    this.log = h("pre", { class: "log", tabindex: 0, role: "region", label: "job.log", hidden: true });
+    this.element = h(
+      "section",
+      { class: "panel stack job", label: "job.panel", hidden: true },
+      h("div", { class: "row" }, this.title, this.badge, h("span", { class: "spring" }), this.again, this.cancel, shut && closing(shut)),
+      this.facts,
+      h("div", { class: "stack tight" }, this.bar, this.stage),
+      this.notice,
+      this.verdict,
+      this.actions,
+      this.charts,
+      this.log,
+    );
+  }
+
+  async #follow(id, stream) {
+    this.#stream = stream;
+    try {
+      for await (const event of follow(id, { after: this.#last, signal: stream.signal })) {
+        if (stream !== this.#stream) return;
+        this.#hear(event);
+      }
+      if (stream === this.#stream && !isOver(this.#job)) this.#film.add({ kind: "end" });
+    } catch (error) {
+      complain(error);
+    }
+  }
+
+  #hear(event) {
+    this.#lose(event.kind === "lost");
+    if (event.kind === "lost") return;
+    this.#last = event.id;
+    const moves = FILMED.includes(event.kind);
+    if (moves) this.#filmed.push(event);
+    if (moves || !isOver(this.#job)) this.#film.add(event);
+  }
+
+  #lose(isLost) {
+    if (isLost === this.#isLost) return;
+    this.#isLost = isLost;
+    this.#showNotice();
+  }
+
+  #happen({ kind, data }) {
+    if (kind === "status") this.#become(data);
+    else if (kind === "epoch") this.#learn(data);
+    else if (kind === "plane") this.#frame(data);
+    else if (kind === "boundary") this.#moveBoundary(data);
+    else if (kind === "log") this.#write(data.line);
+    else if (kind === "end") guarded(() => this.#end())();
+  }
+
+  /** The end itself is told by `#end`, which knows all of the job. */
+  #become({ status }) {
+    if (isOver({ status })) return;
+    const began = this.#job.status === "queued" && status === "running";
+    this.#job.status = status;
+    this.#waitForWorker();
+    this.#showAll();
+    if (began && !this.#points.length) speak(t("job.started", { job: this.#job.id }));
+  }
+
+  #learn(point) {
+    const before = this.#points.filter(({ epoch }) => epoch < point.epoch); // some come twice after a lost worker
+    this.#points = [...before, point];
+    if (point.epochs) this.#epochs = point.epochs;
+    this.charts.hidden = false;
+    this.loss.draw(this.#points);
+    this.accuracy.draw(this.#points);
+    this.#showProgress();
+  }
+
+  #frame(data) {
+    const labels = named(this.#job.model)?.labels ?? ["0", "1"];
+    const key = labels.join("\n");
+    if (!this.#planes.has(key)) this.#planes.set(key, new Plane({ labels }));
+    this.#plane = this.#planes.get(key);
+    this.place.replaceChildren(this.#plane.element);
+    this.charts.hidden = false;
+    this.#plane.frame(data);
+    this.#plane.field(null);
+  }
+
+  #moveBoundary({ size, probabilities }) {
+    this.#plane?.field({ size, values: probabilities.map((one) => one / 255) });
+  }
+
+  #write(line) {
+    this.#log = [...this.#log, line].slice(-LOG_LINES);
+    this.#showLog();
+  }
+
+  async #end() {
+    const { id } = this.#job;
+    const job = await get(`jobs/${id}`, { quiet: true });
+    if (id !== this.#job?.id) return; // another one was opened
+    this.#job = job;
+    if (job.log.length) this.#log = job.log;
+    this.#isUntaken = false;
+    this.#showAll();
+    speak(`${t("job.ended", { job: id })} ${sentence(job)}`);
+    if (job.promotion === "promoted") await refresh();
+    await this.#lookForVersions();
+    this.changed();
+  }
+
+  /** Who serves now decides what can be done with what the job made. */
+  async #lookForVersions() {
+    const { id, model, version } = this.#job;
+    if (!version) return;
+    const versions = await versionsOf(model);
+    if (id !== this.#job?.id) return;
+    this.#versions = versions;
+    this.#showActions();
+  }
+
+  /** A queued job that nobody takes says so after a while. */
+  #waitForWorker() {
+    clearTimeout(this.#waiting);
+    if (this.#job.status !== "queued") {
+      this.#isUntaken = false;
+      return;
+    }
+    this.#waiting = setTimeout(() => {
+      this.#isUntaken = true;
+      this.#showNotice();
+    }, UNTAKEN_AFTER_MS);
+  }
+
+  async #cancel() {
+    this.cancel.disabled = true;
+    try {
+      const { status } = await post(`jobs/${this.#job.id}/cancel`, undefined, { admin: true });
+      if (!isOver(this.#job)) this.#job.status = status;
+    } finally {
+      this.cancel.disabled = false;
+      this.#showAll();
+    }
+  }
+
+  #begin() {
+    this.#points = [];
+    const known = isOver(this.#job) ? this.#job.curve : [];
+    this.loss.begin(this.#epochs, known);
+    this.accuracy.begin(this.#epochs, known);
+  }
+
+  #replay() {
+    this.#film.stop();
+    this.#begin();
+    for (const event of this.#filmed) this.#film.add(event);
+  }
+
+  #showAll() {
+    const { id, model, status, curve } = this.#job;
+    translated(this.title, "text", "job.title", { job: id, model });
+    showBadge(this.badge, status);
+    this.facts.textContent = facts(this.#job);
+    this.cancel.hidden = isOver(this.#job);
+    this.cancel.disabled = status === "cancelling";
+    this.again.hidden = !isOver(this.#job) || !curve.length;
+    this.charts.hidden = !this.#points.length && !this.#plane && !curve.length;
+    this.loss.show();
+    this.accuracy.show();
+    this.#showProgress();
+    this.#showNotice();
+    this.#showLog();
+    this.verdict.replaceChildren(...(isOver(this.#job) ? [verdictCard(this.#job)] : []));
+    this.verdict.hidden = !isOver(this.#job);
+    this.#showActions();
+  }
+
+  #showProgress() {
+    const { status, runtime_s } = this.#job;
+    const over = isOver(this.#job);
+    const latest = this.#points.at(-1);
+    const share = latest ? latest.epoch / this.#epochs : 0;
+    const isBusy = status === "running" && (share === 0 || share === 1); // with what counts no epochs
+    this.bar.hidden = over || status === "queued";
+    this.bar.classList.toggle("busy", isBusy);
+    if (isBusy) this.bar.removeAttribute("aria-valuenow");
+    else this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
+    this.fill.style.transform = `scaleX(${isBusy ? 1 : share})`;
+    this.stage.textContent = over ? t("job.took", { time: duration(runtime_s) }) : this.#stageWords(latest, isBusy);
+    this.bar.setAttribute("aria-valuetext", this.stage.textContent);
+  }
+
+  #stageWords(latest, isBusy) {
+    if (this.#job.status === "queued") return t("job.queued");
+    if (this.#job.status === "cancelling") return t("job.stopping");
+    if (isBusy) return t(latest ? "job.finishing" : "job.starting");
+    const { epoch, seconds_left: left } = latest;
+    return t("job.epoch", { epoch: number(epoch), epochs: number(this.#epochs), time: duration(left) });
+  }
+
+  #showNotice() {
+    const key = this.#isLost ? "job.lost" : this.#isUntaken ? "job.untaken" : null;
+    this.notice.hidden = !key;
+    if (key) translated(this.notice, "text", key);
+  }
+
+  #showLog() {
+    this.log.hidden = !this.#log.length || this.#job.status === "succeeded";
+    this.log.textContent = this.#log.join("\n");
+  }
+
+  #showActions() {
+    const { model, version } = this.#job;
+    const production = behind(this.#versions, "production");
+    const previous = behind(this.#versions, "previous");
+    const made = this.#versions.some((one) => one.version === version);
+    const buttons = [];
+    if (made && version !== production) buttons.push(this.#button(version === previous ? "back" : "promote", version));
+    else if (made && previous) buttons.push(this.#button("back", previous));
+    if (made && version !== production && inThePlane().some(({ name }) => name === model)) {
+      const path = [model, production, version].map(encodeURIComponent).join("/");
+      buttons.push(h("a", { class: "button", href: `#/plane/${path}`, t: "versions.beside" }));
+    }
+    if (made) buttons.push(h("a", { class: "button", href: `#/versions/${encodeURIComponent(model)}`, t: "versions.all" }));
+    this.actions.replaceChildren(...buttons);
+    this.actions.hidden = !buttons.length;
+  }
+
+  #button(what, version) {
+    const button = h("button", { class: `button ${this.#job.promotion === "skipped" ? "main" : ""}`, type: "button", t: [`promotion.${what}`, { version }] });
+    button.addEventListener(
+      "click",
+      guarded(async () => {
+        button.disabled = true;
+        try {
+          await promote(this.#job.model, version);
+        } finally {
+          button.disabled = false;
+        }
+        await this.#lookForVersions();
+        this.actions.querySelector("button")?.focus();
+        this.changed();
+      }),
+    );
+    return button;
+  }
+}
+
+const closing = (href) => h("a", { class: "tool", href, label: "jobs.shut" }, icon(CROSS));
+
+/** What was asked for, in a line. */
+function facts({ kind, plan, request, created_at: created }) {
+  const said = [t(`job.kind.${kind}`)];
+  if (plan.recipe) said.push(t("job.recipe", { recipe: plan.recipe }));
+  const dataset = plan.dataset ?? request.dataset;
+  if (dataset) said.push(dataset);
+  if (kind === "train") said.push(plan.start_from ? t("job.from", { version: plan.start_from }) : t("job.scratch"));
+  for (const [name, value] of Object.entries(request.config ?? {})) said.push(`${name} ${value}`);
+  if (request.include_feedback) said.push(t("job.feedback"));
+  said.push(moment(created));
+  return said.join(" · ");
+}

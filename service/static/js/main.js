@@ -1,0 +1,40 @@
+/** The page, started. */
+
+import * as language from "./language.js";
+import * as models from "./models.js";
+import { guarded } from "./notices.js";
+import * as requests from "./requests.js";
+import * as router from "./router.js";
+import * as theme from "./theme.js";
+import * as token from "./token.js";
+import { icon } from "./dom.js";
+
+const SUN = "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0z";
+const MOON = "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z";
+
+const themeButton = document.getElementById("theme");
+const languageButton = document.getElementById("language");
+
+function showTools() {
+  themeButton.replaceChildren(icon(theme.isDark() ? SUN : MOON));
+  language.translated(themeButton, "label", theme.isDark() ? "shell.light" : "shell.dark");
+  const { tag, name } = language.other();
+  languageButton.textContent = name;
+  languageButton.lang = tag;
+}
+
+async function start() {
+  theme.start();
+  await language.start();
+  token.start();
+  requests.start();
+  showTools();
+  themeButton.addEventListener("click", theme.toggle);
+  languageButton.addEventListener("click", () => language.choose(language.other().tag));
+  theme.onTheme(showTools);
+  language.onLanguage(showTools);
+  await guarded(models.refresh)();
+  await guarded(router.start)();
+}
+
+start();

@@ -1,0 +1,16 @@
+/** Which version serves, and having another one serve. */
+
+import { put } from "./api.js";
+import { t } from "./language.js";
+import { refresh } from "./models.js";
+import { tell } from "./notices.js";
+
+/** The version behind an alias; undefined where none is. */
+export const behind = (versions, alias) =>
+  versions.find(({ aliases }) => aliases.includes(alias))?.version;
+
+export async function promote(model, version) {
+  await put(`models/${model}/aliases/production`, { version }, { admin: true });
+  tell(t("promotion.done", { model, version }));
+  await refresh();
+}

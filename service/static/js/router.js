@@ -1,0 +1,52 @@
+/** Which view is shown: the address says it, `#/plane/dnn`. */
+
+import { onLanguage, t } from "./language.js";
+import { guarded } from "./notices.js";
+
+const VIEWS = {
+  draw: () => import("./draw.js"),
+  plane: () => import("./plane_view.js"),
+  train: () => import("./train.js"),
+  versions: () => import("./versions.js"),
+  jobs: () => import("./jobs.js"),
+};
+
+const built = new Map(); // name -> what the module's `build()` made: { element, show(), hide() }
+let shown = null;
+let current = "draw"; // its name
+
+export async function start() {
+  addEventListener("hashchange", guarded(route));
+  onLanguage(() => entitle(current));
+  await route();
+}
+
+/** Go to a view: `go("plane", "dnn")`. */
+export function go(...parts) {
+  location.hash = `#/${parts.map(encodeURIComponent).join("/")}`;
+}
+
+async function route() {
+  const [, given, ...rest] = location.hash.split("/").map(decodeURIComponent);
+  const name = given in VIEWS ? given : "draw";
+  if (!built.has(name)) built.set(name, (await VIEWS[name]()).build());
+  const view = built.get(name);
+  if (view !== shown) {
+    shown?.hide();
+    document.getElementById("main").replaceChildren(view.element);
+    for (const link of document.querySelectorAll(".views a")) {
+      if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (shown) document.getElementById("main").focus();
+    shown = view;
+    scrollTo(0, 0);
+    entitle(name);
+  }
+  await view.show(...rest);
+}
+
+function entitle(name) {
+  current = name;
+  document.title = `${t(`shell.${name}`)} · perceptd`;
+}

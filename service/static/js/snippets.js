@@ -1,0 +1,65 @@
+/** A request of the page, as somebody would write it in a shell or in Python. */
+
+const TOKEN = "perceptd token";
+
+/** The same request by curl; a token is asked of `perceptd token`, never shown. */
+export async function curl(request) {
+  const { method, path, type, headers, secured } = request;
+  const lines = [`curl -s${method === "GET" ? "" : ` -X ${method}`} ${quoted(absolute(path))}`];
+  if (secured) lines.push(`-H "Authorization: Bearer $(${TOKEN})"`);
+  if (type) lines.push(`-H ${quoted(`Content-Type: ${type}`)}`);
+  for (const [name, value] of Object.entries(headers)) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
+  if (request.body instanceof Blob) {
+    lines.push("--data-binary @-");
+    return `base64 -d <<'END' | ${lines.join(" \\\n  ")}\n${await base64(request.body)}\nEND`;
+  }
+  if (request.body !== undefined) lines.push(`-d ${quoted(request.body)}`);
+  return lines.join(" \\\n  ");
+}
+
+/** The same request by httpx. */
+export async function python(request) {
+  const { method, path, type, headers, secured } = request;
+  const before = ["import httpx"];
+  const sent = Object.entries(headers).map(([name, value]) => `${literal(name)}: ${literal(value)}`);
+  if (secured) {
+    before.unshift("import subprocess", "");
+    before.push("", `token = subprocess.check_output(${literal(TOKEN.split(" "))}, text=True).strip()`);
+    sent.push('"Authorization": f"Bearer {token}"');
+  }
+  const given = [literal(method), literal(absolute(path))];
+  if (request.body instanceof Blob) {
+    before.unshift("import base64");
+    before.push("", `picture = base64.b64decode("""\n${await base64(request.body)}\n""")`);
+    given.push("content=picture");
+    sent.push(`"Content-Type": ${literal(type)}`);
+  } else if (request.body !== undefined) {
+    given.push(`json=${literal(JSON.parse(request.body))}`);
+  }
+  if (sent.length) given.push(`headers={${sent.join(", ")}}`);
+  const call = `answer = httpx.request(\n    ${given.join(",\n    ")},\n)`;
+  return `${before.join("\n")}\n\n${call}\nprint(answer.text)`;
+}
+
+const absolute = (path) => new URL(path, document.baseURI).href.replace(/#.*/, "");
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+/** A JSON value as Python writes it. */
+function literal(value) {
+  if (value === null) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
+  if (typeof value === "object") {
+    const pairs = Object.entries(value).map(([key, one]) => `${literal(key)}: ${literal(one)}`);
+    return `{${pairs.join(", ")}}`;
+  }
+  return JSON.stringify(value);
+}
+
+async function base64(blob) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text).replace(/.{76}/g, "$&\n");
+}

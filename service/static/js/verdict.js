@@ -1,0 +1,49 @@
+/** What became of a job: the gate's verdict with its figures, or why there is none. */
+
+import { metricName, metricValue } from "./figures.js";
+import { h } from "./dom.js";
+import { number, t } from "./language.js";
+
+const KINDS = { promoted: "good", refused: "warn", skipped: "", failed: "bad", cancelled: "" };
+
+/** In one sentence: to be read, and to be heard. */
+export function sentence(job) {
+  return t(`verdict.${outcome(job)}`, { version: job.version, job: job.id });
+}
+
+/** A card; built anew when the language changes. */
+export function verdictCard(job) {
+  return h(
+    "section",
+    { class: `verdict ${KINDS[outcome(job)] ?? ""}`, "aria-label": t("verdict.title") },
+    h("h3", {}, sentence(job)),
+    job.gate ? figures(job.version, job.gate) : null,
+    job.reason && !isPlain(job) ? h("p", { class: "small", lang: "en" }, job.reason) : null,
+  );
+}
+
+/** Whether the figures say all: better or worse. Else there is the service's own reason, in English. */
+const isPlain = ({ gate, plan }) => gate && !plan.gate.min_absolute_change && plan.gate.threshold === null;
+
+function figures(version, gate) {
+  const { metric, candidate, production, production_version: before, rows, dataset } = gate;
+  return h(
+    "div",
+    { class: "stack tight" },
+    h(
+      "dl",
+      { class: "figures" },
+      figure(t("verdict.candidate", { version }), metricValue(metric, candidate)),
+      production === null ? null : figure(t("verdict.production", { version: before }), metricValue(metric, production)),
+    ),
+    h("p", { class: "muted small" }, t("verdict.measured", { metric: metricName(metric), rows: number(rows), dataset })),
+  );
+}
+
+const figure = (name, value) => h("div", {}, h("dt", {}, name), h("dd", { class: "figure" }, value));
+
+function outcome({ status, promotion, version, reproduction }) {
+  if (status === "failed" || status === "cancelled") return status;
+  if (reproduction) return reproduction.same ? "same" : "other";
+  return promotion ?? (version ? "skipped" : "done");
+}
