@@ -8,6 +8,7 @@ import { Film } from "./film.js";
 import { duration, moment, number, onLanguage, t, translated } from "./language.js";
 import { named, inThePlane, refresh, versionsOf } from "./models.js";
 import { complain, guarded } from "./notices.js";
+import { once } from "./once.js";
 import { Plane } from "./plane.js";
 import { behind, promote } from "./promotion.js";
 import { isOver, showBadge } from "./status.js";
@@ -18,6 +19,8 @@ const LOG_LINES = 200;
 const CROSS = "M6 6l12 12M18 6L6 18";
 const AGAIN = "M4 12a8 8 0 1 0 2.5-5.8M4 4v4h4";
 const FILMED = ["epoch", "plane", "boundary"];
+
+let made = 0;
 
 export class JobPanel {
   #job = null;
@@ -98,10 +101,11 @@ export class JobPanel {
   }
 
   #build(shut) {
-    this.title = h("h2", { tabindex: -1 });
+    const id = `job-${++made}`;
+    this.title = h("h2", { id, tabindex: -1 });
     this.badge = h("span", { class: "badge" });
     this.facts = h("p", { class: "muted small" });
-    this.cancel = h("button", { class: "button danger slim", type: "button", t: "job.cancel", on: { click: guarded(() => this.#cancel()) } });
+    this.cancel = h("button", { class: "button danger slim", type: "button", t: "job.cancel", on: { click: guarded(() => once(this.cancel, () => this.#cancel())) } });
     this.again = h(
       "button",
       { class: "button slim", type: "button", on: { click: () => this.#replay() } },
@@ -116,18 +120,22 @@ export class JobPanel {
     this.accuracy = accuracyChart();
     this.place = h("div", { class: "job-plane" });
     this.charts = h("div", { class: "job-figures" }, this.place, h("div", { class: "charts" }, this.loss.element, this.accuracy.element));
-    this.verdict = h("div", { class: "stack" });
+    this.verdict = h("div");
     this.actions = h("div", { class: "row" });
     this.log = h("pre", { class: "log", tabindex: 0, role: "region", label: "job.log", hidden: true });
     this.element = h(
       "section",
-      { class: "panel stack job", label: "job.panel", hidden: true },
-      h("div", { class: "row" }, this.title, this.badge, h("span", { class: "spring" }), this.again, this.cancel, shut && closing(shut)),
+      { class: "panel stack job", "aria-labelledby": id, hidden: true },
+      h(
+        "div",
+        { class: "job-head" },
+        h("div", { class: "row" }, this.title, this.badge),
+        h("div", { class: "row" }, this.again, this.cancel, shut && closing(shut)),
+      ),
       this.facts,
       h("div", { class: "stack tight" }, this.bar, this.stage),
       this.notice,
       this.verdict,
-      this.actions,
       this.charts,
       this.log,
     );
@@ -248,14 +256,10 @@ export class JobPanel {
   }
 
   async #cancel() {
-    this.cancel.disabled = true;
-    try {
-      const { status } = await post(`jobs/${this.#job.id}/cancel`, undefined, { admin: true });
-      if (!isOver(this.#job)) this.#job.status = status;
-    } finally {
-      this.cancel.disabled = false;
-      this.#showAll();
-    }
+    const { status } = await post(`jobs/${this.#job.id}/cancel`, undefined, { admin: true });
+    if (!isOver(this.#job) && !isOver({ status })) this.#job.status = status;
+    this.#showAll();
+    this.focus(); // the button has nothing left to do
   }
 
   #begin() {
@@ -276,8 +280,7 @@ export class JobPanel {
     translated(this.title, "text", "job.title", { job: id, model });
     showBadge(this.badge, status);
     this.facts.textContent = facts(this.#job);
-    this.cancel.hidden = isOver(this.#job);
-    this.cancel.disabled = status === "cancelling";
+    this.cancel.hidden = status === "cancelling" || isOver(this.#job);
     this.again.hidden = !isOver(this.#job) || !curve.length;
     this.charts.hidden = !this.#points.length && !this.#plane && !curve.length;
     this.loss.show();
@@ -285,8 +288,8 @@ export class JobPanel {
     this.#showProgress();
     this.#showNotice();
     this.#showLog();
-    this.verdict.replaceChildren(...(isOver(this.#job) ? [verdictCard(this.#job)] : []));
     this.verdict.hidden = !isOver(this.#job);
+    if (isOver(this.#job)) this.verdict.replaceChildren(verdictCard(this.#job, this.actions));
     this.#showActions();
   }
 
@@ -301,6 +304,7 @@ export class JobPanel {
     if (isBusy) this.bar.removeAttribute("aria-valuenow");
     else this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
     this.fill.style.transform = `scaleX(${isBusy ? 1 : share})`;
+    this.stage.hidden = over && runtime_s < 0.05; // it never ran
     this.stage.textContent = over ? t("job.took", { time: duration(runtime_s) }) : this.#stageWords(latest, isBusy);
     this.bar.setAttribute("aria-valuetext", this.stage.textContent);
   }
@@ -346,14 +350,9 @@ export class JobPanel {
     button.addEventListener(
       "click",
       guarded(async () => {
-        button.disabled = true;
-        try {
-          await promote(this.#job.model, version);
-        } finally {
-          button.disabled = false;
-        }
+        await once(button, () => promote(this.#job.model, version));
         await this.#lookForVersions();
-        this.actions.querySelector("button")?.focus();
+        (this.actions.querySelector("button") ?? this.title).focus();
         this.changed();
       }),
     );
