@@ -52,11 +52,26 @@ def serving(folder: Path, **variables: str) -> Iterator[Site]:
         served.end()
 
 
+@pytest.fixture(scope="package")
+def settled(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site for tests that change nothing: one job has ended, its version does not serve."""
+    with serving(tmp_path_factory.mktemp("site")) as site:
+        job = site.ended(site.retrain(model="dnn", epochs=30, gate="never"))
+        assert (job["id"], job["version"]) == (1, 2)
+        yield site
+
+
 @pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The module's own server: what one test leaves there, the next may find."""
+def fresh(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site of the module's own: what one test leaves there, the next may find."""
     with serving(tmp_path_factory.mktemp("site")) as site:
         yield site
+
+
+@pytest.fixture(scope="module")
+def site(settled: Site) -> Site:
+    """What is visited; a module that changes it has a fixture of this name that takes another."""
+    return settled
 
 
 @pytest.fixture

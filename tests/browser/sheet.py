@@ -21,6 +21,7 @@ PIXELS = """canvas => {
 }"""
 INK = f"canvas => ({PIXELS})(canvas).reduce((n, v, at) => n + (at % 4 == 3 && v > 0), 0)"
 SHADES = f"canvas => new Set(new Uint32Array(({PIXELS})(canvas).buffer)).size"
+BRIGHTEST = f"canvas => ({PIXELS})(canvas).reduce((m, v, at) => (at % 4 < 3 && v > m ? v : m), 0)"
 AREA = "canvas => canvas.width * canvas.height"
 
 
@@ -72,6 +73,11 @@ class Sheet:
         inked: int = self.canvas.evaluate(INK)
         area: int = self.canvas.evaluate(AREA)
         return inked / area
+
+    def brightness(self) -> int:
+        """The brightest part of any colour on the sheet, 0..255; paper is none."""
+        brightest: int = self.canvas.evaluate(BRIGHTEST)
+        return brightest
 
     def expect_ink(self, share: float) -> None:
         eventually(lambda: abs(self.ink() - share) < 1e-4)

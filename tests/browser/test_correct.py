@@ -10,6 +10,11 @@ from tests.browser.visitor import Visitor
 from tests.service.admin import ADMIN
 
 
+@pytest.fixture(scope="module")
+def site(fresh: Site) -> Site:
+    return fresh
+
+
 def corrections(site: Site) -> list[int]:
     """How many rows each model has kept."""
     return [site.get(f"/models/{model}/trainable")["feedback"] for model in MODELS]

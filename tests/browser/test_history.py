@@ -1,22 +1,10 @@
 """Versions and jobs as they are found afterwards: tables, details with pictures, curves."""
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.browser.conftest import serving
 from tests.browser.site import Site
 from tests.browser.visitor import Visitor
-
-
-@pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One job has ended, and what it made does not serve."""
-    with serving(tmp_path_factory.mktemp("site")) as site:
-        job = site.retrain(model="dnn", epochs=30, gate="never")
-        assert site.ended(job)["version"] == 2
-        yield site
 
 
 def test_every_version_has_a_row_with_its_figures(visit: Visitor, site: Site) -> None:

@@ -1,54 +1,13 @@
 """The page speaks the reader's language: the browser's, or the one that was chosen."""
 
-import json
-import re
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from service.page import FOLDER
 from tests.browser.sheet import Sheet
 from tests.browser.visitor import VIEWS, Visitor
-
-ENGLISH: dict[str, str] = json.loads((FOLDER / "text" / "en.json").read_text())
-KOREAN: dict[str, str] = json.loads((FOLDER / "text" / "ko.json").read_text())
-# Every text that can be seen or heard: those of elements, and their accessible names.
-SAID = """() => {
-  const said = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ALL);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const isText = node.nodeType === Node.TEXT_NODE;
-    const element = isText ? node.parentElement : node;
-    if (!element.checkVisibility?.()) continue;
-    if (isText) said.push(node.textContent);
-    else {
-      for (const name of ["aria-label", "title", "placeholder", "aria-valuetext"]) {
-        if (node.hasAttribute(name)) said.push(node.getAttribute(name));
-      }
-    }
-  }
-  return said.map((text) => text.trim()).filter(Boolean);
-}"""
-
-
-def pattern(text: str) -> re.Pattern[str]:
-    """A text of the page, whatever its values are."""
-    return re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(text)))
-
-
-# Texts that are alike in both languages tell nothing, nor do those that are a value alone.
-TELLING = [
-    pattern(text)
-    for key, text in ENGLISH.items()
-    if text != KOREAN[key] and re.search(r"[A-Za-z]{2}", re.sub(r"\{\w+\}", "", text))
-]
-
-
-def english(page: Page) -> list[str]:
-    """What is said in English on a page."""
-    said: list[str] = page.evaluate(SAID)
-    return [text for text in said if any(one.fullmatch(text) for one in TELLING)]
+from tests.browser.words import ENGLISH, KOREAN, english
 
 
 def language(page: Page) -> Any:
@@ -121,4 +80,19 @@ def test_a_dialog_is_korean_too(visit: Visitor) -> None:
     page.get_by_role("button", name=KOREAN["token.give"]).click()
     dialog = page.get_by_role("dialog", name=KOREAN["token.admin"])
     expect(dialog.get_by_role("button", name=KOREAN["token.use"])).to_be_visible()
+    assert english(page) == []
+
+
+def test_the_details_of_a_version_and_a_job_are_korean_too(visit: Visitor) -> None:
+    page = visit("/#/versions/dnn", locale="ko-KR")
+    page.get_by_role("button", name=KOREAN["versions.details"]).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("img").first).to_be_visible()
+    assert english(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name=KOREAN["shell.jobs"]).click()
+    page.get_by_role("link", name="#1").click()
+    panel = page.get_by_role("region", name=KOREAN["job.panel"], exact=True)
+    expect(panel.get_by_role("region", name=KOREAN["verdict.title"])).to_be_visible()
+    page.wait_for_load_state("networkidle")
     assert english(page) == []

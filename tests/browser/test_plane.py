@@ -1,13 +1,11 @@
 """The plane of each 2-D model: its points, its probabilities, two versions side by side."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import serving
 from tests.browser.sheet import PIXELS
 from tests.browser.site import Site
 from tests.browser.visitor import Visitor
@@ -22,15 +20,6 @@ PIXELS_AT = f"""(canvas, shares) => {{
   }});
 }}"""
 READING = re.compile(r"x1 (\S+)   x2 (\S+)   →   P\(1\) = ([\d.]+) %")
-
-
-@pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Each model of the plane has a second version, trained a moment ago, that does not serve."""
-    with serving(tmp_path_factory.mktemp("site")) as site:
-        jobs = [site.retrain(model=model, epochs=30, gate="never") for model in MODELS]
-        assert [site.ended(job)["version"] for job in jobs] == [2, 2, 2]
-        yield site
 
 
 def planes(page: Page) -> Locator:
@@ -66,9 +55,9 @@ def is_near(color: list[int], wanted: tuple[int, ...]) -> bool:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_training_points_are_on_the_plane(visit: Visitor, site: Site, model: str) -> None:
-    page = visit(f"/#/plane/{model}/2")
+    page = visit(f"/#/plane/{model}")
     expect(planes(page)).to_have_count(1)
-    frame = site.get(f"/models/{model}/versions/2/plots/boundary.json")
+    frame = site.get(f"/models/{model}/versions/1/plots/boundary.json")
     assert len(frame["points"]) >= 50
     where = places(planes(page), frame["points"], frame)
     page.wait_for_function("canvas => canvas.width > 300", arg=planes(page).element_handle())

@@ -20,6 +20,11 @@ from tests.service.admin import ADMIN
 OF_ITS_OWN = {"id", "created_at", "total"}  # what another request of the same kind gets
 
 
+@pytest.fixture(scope="module")
+def site(fresh: Site) -> Site:
+    return fresh
+
+
 @pytest.fixture
 def page(visit: Visitor) -> Page:
     page = visit(permissions=["clipboard-read", "clipboard-write"])

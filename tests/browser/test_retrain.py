@@ -22,6 +22,11 @@ WATCH = """panel => {
 SHADES = f"canvas => new Set(new Uint32Array(({PIXELS})(canvas).buffer)).size"
 
 
+@pytest.fixture(scope="module")
+def site(fresh: Site) -> Site:
+    return fresh
+
+
 class Form:
     """The form of a retraining, and the panel of the job that it makes."""
 
