@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 # Other model servers that `python -m benchmarks.serving` measures beside perceptd.
 PEERS := litserve bentoml mlserver ray torchserve
 
-.PHONY: run test lint format lock checkpoints wheel bench bench-peers clean
+.PHONY: run test lint format docs lock checkpoints wheel bench bench-peers clean
 
 run: $(READY)
 	$(BIN)/perceptd serve
@@ -28,6 +28,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# The manual as a site, in site/; a page that is viewed needs no server and asks no other host.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Train the shipped checkpoints anew; MNIST is read from PERCEPTD_MNIST_DIR or downloaded.
 checkpoints: $(READY)
@@ -73,4 +77,4 @@ $(READY): pyproject.toml requirements.lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) .peers build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .peers build dist site .pytest_cache .mypy_cache .ruff_cache

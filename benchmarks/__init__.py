@@ -1,1 +1,1 @@
-"""Measurements behind the figures that the README states. Run as `python -m benchmarks.NAME`."""
+"""The measurements behind all figures in the documentation. Run as `python -m benchmarks.NAME`."""

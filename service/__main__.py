@@ -33,7 +33,7 @@ def cli() -> None:
     """Serve PyTorch classifiers over REST, and retrain them while they serve.
 
     Each setting can also be given as an environment variable, --data-dir as PERCEPTD_DATA_DIR;
-    the README lists them all.
+    the documentation lists them all.
     """
 
 

@@ -12,7 +12,7 @@ TOKEN = re.compile(r"[\x21-\x7e]{16,}")
 
 
 class Settings(BaseSettings):
-    """Read from the environment; each field's docstring is its line in the README."""
+    """Read from the environment; each field's docstring is its line in the documentation."""
 
     model_config = SettingsConfigDict(
         env_prefix="PERCEPTD_", use_attribute_docstrings=True, frozen=True

@@ -119,8 +119,8 @@ def test_importing_does_nothing_and_needs_no_torch(module: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_readme_says_what_the_code_says() -> None:
-    subprocess.run([sys.executable, "-m", "scripts.readme", "--check"], cwd=ROOT, check=True)
+def test_the_documents_say_what_the_code_says() -> None:
+    subprocess.run([sys.executable, "-m", "scripts.documents", "--check"], cwd=ROOT, check=True)
 
 
 def test_the_readme_has_every_file_of_the_house() -> None:

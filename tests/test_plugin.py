@@ -1,7 +1,6 @@
-"""A model of one's own, exactly as the README shows it: installed, trained, served."""
+"""A model of one's own, exactly as the documentation shows it: installed, trained, served."""
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -15,24 +14,17 @@ from service import db
 from service.commands.common import opened_store
 from service.settings import Settings
 from service.trainables import Trainables
+from tests.documents import file_of
 
-README = Path(__file__).parent.parent / "README.md"
-
-
-def block(language: str, beginning: str) -> str:
-    """The README's code block of that language that begins so."""
-    for code in re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL):
-        if code.startswith(beginning):
-            return str(code)
-    raise AssertionError(f"README.md shows no {language} that begins with {beginning!r}")
+PAGE = "docs/own-model.md"
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the README's package was installed into by pip."""
+    """The folder that the page's package was installed into by pip."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
-    (source / "spiral.py").write_text(block("python", "# spiral.py"))
-    (source / "pyproject.toml").write_text(block("toml", "[build-system]"))
+    for name in ("spiral.py", "pyproject.toml"):
+        (source / name).write_text(file_of(PAGE, f"spiral/{name}"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "--target", str(target)]
     subprocess.run([*pip, *options, str(source)], check=True)

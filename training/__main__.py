@@ -20,12 +20,14 @@ from training import lifeline
 from training.errors import (
     DataError,
     DivergedError,
+    DrawingError,
     ImportFileError,
     MeasurementError,
     UnknownRecipeError,
     memory_shortage,
 )
 from training.options import (
+    DRAWING_OPTIONS,
     EVALUATION_OPTIONS,
     RUNS,
     SHARED_OPTIONS,
@@ -37,6 +39,7 @@ INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 EXPECTED_ERRORS = (
     DataError,
     DivergedError,
+    DrawingError,
     ImportFileError,
     MeasurementError,
     UnknownRecipeError,
@@ -112,6 +115,16 @@ def evaluate(checkpoints: tuple[Path, ...], **options: Any) -> None:
     from training.measurement import measure_checkpoints
 
     measure_checkpoints(checkpoints, **options)
+
+
+@cli.command
+@click.argument("folder", metavar="CHECKPOINT", type=click.Path(path_type=Path))
+@with_options(DRAWING_OPTIONS)
+def plot(folder: Path, **options: Any) -> None:
+    """Draw the pictures of CHECKPOINT once more, from what it holds and the data that it names."""
+    from training.redrawing import draw_checkpoint
+
+    draw_checkpoint(folder, **options)
 
 
 @cli.command

@@ -17,7 +17,7 @@ from models.digit import fit, place
 from models.spec import ModelSpec
 from training import files
 from training.errors import DataError
-from training.mnist import mnist
+from training.mnist import is_in, mnist
 from training.plane import has_plane
 from training.splits import Dataset, Split, hold_out
 
@@ -47,6 +47,13 @@ def load(dataset: str | Maker, spec: ModelSpec, data_dir: Path) -> Dataset:
         f"no data set is called {dataset!r}; known: {', '.join(NAMED)}, or a file that ends in "
         f"{' or '.join(files.SUFFIXES)}"
     )
+
+
+def load_present(dataset: str | Maker, spec: ModelSpec, data_dir: Path) -> Dataset:
+    """As `load`, but nothing is downloaded for it."""
+    if dataset == "mnist" and not is_in(data_dir):
+        raise DataError(f"MNIST is not in {data_dir}; --dataset mnist downloads it")
+    return load(dataset, spec, data_dir)
 
 
 def fitting(spec: ModelSpec) -> list[str]:

@@ -9,6 +9,10 @@ class DivergedError(ArithmeticError):
     """The loss is no longer a number, and no further step will mend it."""
 
 
+class DrawingError(ValueError):
+    """Pictures that nothing is there for, or that have no place; the text says which."""
+
+
 class ImportFileError(ValueError):
     """A file that does not hold this architecture's weights; the text says what differs."""
 

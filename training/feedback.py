@@ -9,6 +9,7 @@ from models.spec import ModelSpec
 from training import files
 from training.splits import Dataset, Split
 
+SUFFIX = "+feedback"  # of the name of a data set with corrections
 HELD_OUT_EVERY = 5
 # How many repeated corrections there are for each other training row. With 300 underlined digits
 # beside MNIST's, 0.1 reads more of the held-out ones than 0.02 (0.963 to 0.949 after one epoch),
@@ -27,7 +28,7 @@ def with_feedback(spec: ModelSpec, dataset: Dataset, path: Path) -> Dataset:
     learned, judged = _chosen(rows, ~held_out), _chosen(rows, held_out)
     times = repeats(len(dataset.train), len(learned))
     return Dataset(
-        f"{dataset.name}+feedback",
+        f"{dataset.name}{SUFFIX}",
         _joined(dataset.train, *[learned] * times),
         _joined(dataset.test, judged),
         feedback=judged if len(judged) else None,

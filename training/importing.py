@@ -17,7 +17,7 @@ from models import registry
 from models.checkpoint import describe_difference
 from models.registry import Architecture
 from models.spec import ModelConfig
-from training import datasets, mnist, recipes
+from training import datasets, recipes
 from training.errors import DataError, ImportFileError, UnknownRecipeError
 from training.evaluate import evaluate
 from training.options import free_target, parse
@@ -65,9 +65,7 @@ def import_data(architecture: Architecture, dataset: str | None, data_dir: Path)
         return datasets.load(dataset, architecture.spec, data_dir)
     try:
         reference = recipes.of(architecture.name)["reference"].dataset
-        if reference == "mnist" and not mnist.is_in(data_dir):
-            raise DataError(f"MNIST is not in {data_dir}; --dataset mnist downloads it")
-        return datasets.load(reference, architecture.spec, data_dir)
+        return datasets.load_present(reference, architecture.spec, data_dir)
     except (UnknownRecipeError, DataError) as error:
         click.echo(f"Not evaluated: {error}", err=True)
         return None

@@ -1,6 +1,7 @@
 """The command line's options, and what their values stand for."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,6 +85,16 @@ TRAINING_OPTIONS = [
     FEEDBACK,
 ]
 
+DRAWING_OPTIONS = [
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="The folder to draw into.  [default: the next free plots/MODEL/N]",
+    ),
+    DATASET,
+    DATA_DIR,
+]
+
 EVALUATION_OPTIONS = [RECIPE, DATASET, DATA_DIR, FEEDBACK, PROGRESS]
 
 
@@ -130,10 +141,12 @@ def parse(model: type[Parsed], values: dict[str, Any], option: str) -> Parsed:
 def free_target(out: Path | None, name: str) -> Path:
     """Where the checkpoint goes; refused before any work where something is there already."""
     if out is None:
-        number = 1
-        while (RUNS / name / str(number)).exists():
-            number += 1
-        return RUNS / name / str(number)
+        return next_free(RUNS / name)
     if out.exists():
         raise checkpoint.CheckpointError(f"{out} exists, and a checkpoint is never overwritten")
     return out
+
+
+def next_free(folder: Path) -> Path:
+    """The first of 1, 2, 3 ... that is not in the folder yet."""
+    return next(path for n in count(1) if not (path := folder / str(n)).exists())

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from models.checkpoint import PLOT_FORMATS, CurvePoint
 from models.registry import Architecture
 from models.spec import ModelSpec, decide
-from training.plane import Classifier, Plane, plane_of
+from training.plane import Classifier, Plane, has_plane
 from training.splits import Dataset, Split
 
 CLASS_COLORS = ("#2563eb", "#dc2626")
@@ -44,13 +44,21 @@ def draw(
             _save(loss_curve(curve), folder / "loss")
         if data is None:
             return
-        if plane := plane_of(spec, data.train):
-            linear = architecture.name in LINEAR
-            _save(boundary(spec, classify, plane, linear=linear), folder / "boundary")
-            facts = json.dumps(plane.facts(), separators=(",", ":"))
-            (folder / "boundary.json").write_text(facts + "\n")
-        if spec.input.picture:
-            _save(predictions(spec, classify, data.test), folder / "predictions")
+        match picture_of_data(spec):
+            case "boundary":
+                plane, linear = Plane(data.train), architecture.name in LINEAR
+                _save(boundary(spec, classify, plane, linear=linear), folder / "boundary")
+                facts = json.dumps(plane.facts(), separators=(",", ":"))
+                (folder / "boundary.json").write_text(facts + "\n")
+            case "predictions":
+                _save(predictions(spec, classify, data.test), folder / "predictions")
+
+
+def picture_of_data(spec: ModelSpec) -> Literal["boundary", "predictions"] | None:
+    """What is drawn of a model's answers to its data, if anything is."""
+    if has_plane(spec):
+        return "boundary"
+    return "predictions" if spec.input.picture else None
 
 
 def loss_curve(curve: list[CurvePoint]) -> Figure:

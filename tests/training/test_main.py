@@ -319,7 +319,7 @@ def test_help_lists_every_model() -> None:
 
     assert outcome.exit_code == 0
     commands = outcome.stdout.split("Commands:")[1].split()
-    assert {*registry.BUILT_IN, "all", "import", "evaluate", "describe"} <= set(commands)
+    assert {*registry.BUILT_IN, "all", "import", "evaluate", "plot", "describe"} <= set(commands)
 
 
 def test_import_tells_programs_what_a_training_tells_them(

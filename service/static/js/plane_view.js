@@ -195,8 +195,8 @@ class Side {
       "section",
       { class: "panel stack" },
       h("h2", {}, `${model.name} `, this.title),
-      this.plane.element,
       this.reading,
+      this.plane.element,
       frame.points.length ? null : h("p", { class: "muted small", t: "plane.noPoints" }),
     );
     this.say();
