@@ -5,7 +5,7 @@ import { h, svg } from "./dom.js";
 import { number, percent, t } from "./language.js";
 
 const HEIGHT = 190;
-const MARGIN = { left: 52, right: 12, top: 10, bottom: 26 };
+const MARGIN = { left: 52, right: 20, top: 10, bottom: 26 };
 const LEAST_WIDTH = 160;
 
 /** The loss while training and on held-out rows. */

@@ -4,9 +4,10 @@ import { get } from "./api.js";
 import { choice, field, h, offer } from "./dom.js";
 import { metricValue } from "./figures.js";
 import { JobPanel } from "./job.js";
-import { duration, moment, number, onLanguage, t } from "./language.js";
+import { duration, moment, onLanguage, percent, t } from "./language.js";
 import { all, onModels } from "./models.js";
 import { complain, guarded } from "./notices.js";
+import { once } from "./once.js";
 import { go } from "./router.js";
 import { isOver, showBadge } from "./status.js";
 
@@ -14,7 +15,7 @@ const PAGE = 20;
 const MOST = 200; // of one request
 const EVERY_MS = 2000;
 const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
-const COLUMNS = ["job", "kind", "model", "status", "promotion", "accuracy", "runtime", "created"];
+const COLUMNS = ["job", "kind", "model", "status", "accuracy", "runtime", "created"];
 const NUMBERS = ["accuracy", "runtime"];
 const LESSER = ["kind", "runtime", "created"]; // which a phone leaves to the job's own panel
 
@@ -37,14 +38,14 @@ class JobsView {
     this.body = h("tbody");
     this.table = this.#table();
     this.empty = h("p", { class: "muted", hidden: true });
-    this.older = h("button", { class: "button", type: "button", t: "jobs.older", hidden: true, on: { click: guarded(() => this.#loadOlder()) } });
+    this.older = h("button", { class: "button", type: "button", t: "jobs.older", hidden: true, on: { click: guarded(() => once(this.older, () => this.#loadOlder())) } });
     this.element = h(
       "div",
       { class: "stack" },
       h("div", { class: "lead" }, h("h1", { t: "jobs.title" }), h("p", { t: "jobs.lead" })),
       this.panel.element,
       h("div", { class: "row chosen" }, field("jobs.model", this.model), field("jobs.status", this.status)),
-      h("section", { class: "panel stack", label: "jobs.title" }, this.table, this.empty, h("div", {}, this.older)),
+      h("section", { class: "panel stack", label: "jobs.title" }, this.table, this.empty, this.older),
     );
     this.#offer();
     onModels(() => this.#offer());
@@ -114,19 +115,14 @@ class JobsView {
   }
 
   async #loadOlder() {
-    this.older.disabled = true;
-    try {
-      const round = this.#round;
-      const { jobs, after } = await this.#ask({ limit: PAGE, after: this.#after });
-      if (round !== this.#round) return;
-      const first = jobs[0]?.id;
-      this.#jobs = [...this.#jobs, ...jobs];
-      this.#after = after;
-      this.#show();
-      this.#rows.get(first)?.row.querySelector("a").focus();
-    } finally {
-      this.older.disabled = false;
-    }
+    const round = this.#round;
+    const { jobs, after } = await this.#ask({ limit: PAGE, after: this.#after });
+    if (round !== this.#round) return;
+    const first = jobs[0]?.id;
+    this.#jobs = [...this.#jobs, ...jobs];
+    this.#after = after;
+    this.#show();
+    this.#rows.get(first)?.row.querySelector("a").focus();
   }
 
   #refreshLater(ms = EVERY_MS) {
@@ -177,9 +173,9 @@ class Row {
     this.link = h("a", { href: `#/jobs/${id}` }, `#${id}`);
     this.status = h("span", { class: "badge" });
     this.promotion = h("span", { class: "badge" });
+    this.share = h("span", { class: "muted small figure" }); // of the epochs, while it runs
     this.cells = new Map(COLUMNS.slice(1).map((name) => [name, h("td", { class: classes(name) })]));
-    this.cells.get("status").append(this.status);
-    this.cells.get("promotion").append(this.promotion);
+    this.cells.get("status").append(h("div", { class: "badges" }, this.status, this.promotion, this.share));
     this.row = h("tr", {}, h("th", { scope: "row", class: "figure" }, this.link), [...this.cells.values()]);
     // A row is a large target for what its link does.
     this.row.addEventListener("click", (event) => {
@@ -194,23 +190,16 @@ class Row {
     else this.link.removeAttribute("aria-current");
     showBadge(this.status, job.status);
     showBadge(this.promotion, job.promotion);
+    this.share.textContent = progress && !isOver(job) ? percent(progress.epoch / progress.epochs, 0) : "";
     const texts = {
       kind: t(`job.kind.${job.kind}`),
       model: job.model,
-      accuracy: accuracy(job),
+      accuracy: metricValue("accuracy", progress?.test_accuracy),
       runtime: job.runtime_s ? duration(job.runtime_s) : "–",
       created: moment(job.created_at),
     };
     for (const [name, text] of Object.entries(texts)) this.cells.get(name).textContent = text;
   }
-}
-
-/** The accuracy, and of a job that goes on how far it is. */
-function accuracy({ status, progress }) {
-  if (!progress) return "–";
-  const figure = metricValue("accuracy", progress.test_accuracy);
-  if (isOver({ status })) return figure;
-  return `${figure} (${number(progress.epoch)}/${number(progress.epochs)})`;
 }
 
 const classes = (name) => [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"].filter(Boolean).join(" ") || null;

@@ -1,9 +1,9 @@
 /** What the page asked the service, to be copied: the last request in a bar, the rest behind it. */
 
 import { onRequest } from "./api.js";
+import { copy } from "./clipboard.js";
 import { h } from "./dom.js";
 import { number, onLanguage, t } from "./language.js";
-import { tell } from "./notices.js";
 import { curl, python } from "./snippets.js";
 
 const KEPT = 30;
@@ -130,28 +130,12 @@ class RequestBar {
   }
 
   #copyButton(key, snippet) {
-    const copy = async () => {
+    const copyIt = async () => {
       const current = this.#current();
-      if (!current) return;
-      await toClipboard(await snippet()(current.request));
-      tell(t("requests.copied"));
+      if (current) await copy(await snippet()(current.request));
     };
-    return h("button", { class: "button slim", type: "button", t: key, on: { click: copy } });
+    return h("button", { class: "button slim", type: "button", t: key, on: { click: copyIt } });
   }
-}
-
-async function toClipboard(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
-  // A page that came over plain HTTP from another machine has no clipboard of its own.
-  const area = h("textarea", { class: "unseen" });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
 }
 
 const line = ({ method, path, status, ms }) => `${method} /${path}  ${status}  ${number(ms)} ms`;

@@ -9,6 +9,7 @@ import { number, onLanguage, t, translated } from "./language.js";
 import { all, named, onModels, versionsOf } from "./models.js";
 import { changed, settingFields } from "./network.js";
 import { complain, guarded } from "./notices.js";
+import { once } from "./once.js";
 
 const MODEL = "perceptd.trained"; // the one that was looked at last
 const QUICK = "fast";
@@ -93,10 +94,9 @@ class TrainView {
   #form() {
     const { model, recipe, dataset, epochs, learning_rate, gate } = this.fields;
     this.own = h("div", { class: "pair" }, this.fields["gate.metric"].element, this.fields["gate.min_absolute_change"].element);
-    const form = h(
-      "form",
-      { class: "panel stack", novalidate: true, label: "train.title" },
-      model.element,
+    this.rest = h(
+      "div",
+      { class: "stack", hidden: true },
       h("div", { class: "pair" }, recipe.element, dataset.element),
       this.network,
       h("div", { class: "pair" }, epochs.element, learning_rate.element),
@@ -106,9 +106,10 @@ class TrainView {
       this.more,
       this.submit,
     );
+    const form = h("form", { class: "panel stack", novalidate: true, label: "train.title" }, model.element, this.rest);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      guarded(() => this.#train())();
+      guarded(() => once(this.submit, () => this.#train()))();
     });
     return form;
   }
@@ -128,7 +129,7 @@ class TrainView {
     this.fields.model.control.value = name;
     if (isNew) {
       this.#trainable = null;
-      this.submit.disabled = true; // until it is known what can be set
+      this.rest.hidden = true; // until it is known what can be set
       for (const each of Object.values(this.fields).slice(1)) each.clear();
     }
     await this.#load();
@@ -145,7 +146,7 @@ class TrainView {
     this.#trainable = trainable;
     if (before !== JSON.stringify([name, trainable.current])) this.#laySettings();
     this.#offer(isNew);
-    this.submit.disabled = false;
+    this.rest.hidden = false;
   }
 
   #laySettings() {
@@ -249,7 +250,6 @@ class TrainView {
       this.#pointAt(wrong[0]);
       return;
     }
-    this.submit.disabled = true;
     try {
       const job = await post("jobs", this.#body(), { admin: true });
       this.waiting.hidden = true;
@@ -257,8 +257,6 @@ class TrainView {
       this.panel.focus();
     } catch (error) {
       this.#refuse(error);
-    } finally {
-      this.submit.disabled = false;
     }
   }
 
@@ -268,7 +266,8 @@ class TrainView {
     const fields = this.#all();
     const at = faults.map((fault) => {
       const loc = fault.loc[0] === "body" ? fault.loc.slice(1) : fault.loc;
-      return fields[`${loc[0]}.${loc[1]}`] ?? fields[loc[0]];
+      const field = fields[`${loc[0]}.${loc[1]}`] ?? fields[loc[0]];
+      return field?.element.closest("[hidden]") ? undefined : field;
     });
     if (!at.length || at.includes(undefined)) complain(error);
     faults.forEach((fault, i) => at[i]?.refuse(t("error.expected", fault)));

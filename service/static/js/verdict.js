@@ -11,19 +11,27 @@ export function sentence(job) {
   return t(`verdict.${outcome(job)}`, { version: job.version, job: job.id });
 }
 
-/** A card; built anew when the language changes. */
-export function verdictCard(job) {
+/** A card, with what can be done about it; built anew when the language changes. */
+export function verdictCard(job, actions) {
   return h(
     "section",
     { class: `verdict ${KINDS[outcome(job)] ?? ""}`, "aria-label": t("verdict.title") },
-    h("h3", {}, sentence(job)),
-    job.gate ? figures(job.version, job.gate) : null,
-    job.reason && !isPlain(job) ? h("p", { class: "small", lang: "en" }, job.reason) : null,
+    h(
+      "div",
+      { class: "stack" },
+      h("h3", {}, sentence(job)),
+      job.gate ? figures(job.version, job.gate) : null,
+      job.reason && !isPlain(job) ? h("p", { class: "small", lang: "en" }, job.reason) : null,
+    ),
+    actions,
   );
 }
 
-/** Whether the figures say all: better or worse. Else there is the service's own reason, in English. */
-const isPlain = ({ gate, plan }) => gate && !plan.gate.min_absolute_change && plan.gate.threshold === null;
+/** Whether the card says all without the service's own reason, which is in English. */
+function isPlain({ gate, plan, promotion }) {
+  if (gate) return !plan.gate.min_absolute_change && plan.gate.threshold === null;
+  return (plan.gate === "always" && promotion === "promoted") || (plan.gate === "never" && promotion === "skipped");
+}
 
 function figures(version, gate) {
   const { metric, candidate, production, production_version: before, rows, dataset } = gate;

@@ -25,7 +25,7 @@ export async function showDetails(model, version) {
       h(
         "div",
         { class: "row spread" },
-        h("h2", { id: "details-title", tabindex: -1, autofocus: true }, t("details.title", { model, version }), " ", badges(details)),
+        h("h2", { id: "details-title", tabindex: -1, autofocus: true }, t("details.title", { model, version }), " ", aliasBadges(details)),
         h("button", { class: "tool", type: "button", label: "close", on: { click: () => dialog.close() } }, icon(CROSS)),
       ),
       h("div", { class: "details" }, pictures, curves(details)),
@@ -45,7 +45,7 @@ export async function showDetails(model, version) {
   for (const [name, path] of named(details)) hang(pictures, name, path, details, leaving.signal);
 }
 
-const badges = ({ aliases }) => aliases.map((alias) => h("span", { class: `badge ${alias === "production" ? "live" : ""}` }, alias));
+export const aliasBadges = ({ aliases }) => aliases.map((alias) => h("span", { class: `badge ${alias === "production" ? "live" : ""}` }, alias));
 
 /** The pictures to show: the curve is drawn here, in the page's own colours. */
 function named({ plots, curve }) {

@@ -1,18 +1,20 @@
 /** The versions of a model: how good each is, where it comes from, and which one serves. */
 
+import { copy } from "./clipboard.js";
 import { choice, field, h, icon, offer } from "./dom.js";
 import { metricValue } from "./figures.js";
 import { moment, onLanguage, t } from "./language.js";
 import { all, inThePlane, named, onModels, versionsOf } from "./models.js";
-import { guarded, tell } from "./notices.js";
-import { behind, promote } from "./promotion.js";
+import { guarded } from "./notices.js";
+import { once } from "./once.js";
+import { behind, beside, promote } from "./promotion.js";
 import { go } from "./router.js";
-import { showDetails } from "./version.js";
+import { aliasBadges, showDetails } from "./version.js";
 
 const COPY = "M9 9h11v11H9zM5 15H4V4h11v1";
 const COLUMNS = ["version", "aliases", "accuracy", "loss", "created", "parent", "job", "sha256"];
 const NUMBERS = ["accuracy", "loss"];
-const LESSER = ["loss", "created", "parent", "sha256"]; // which a phone leaves to the details
+const LESSER = ["loss", "created", "parent", "job", "sha256"]; // which a phone leaves to the details
 
 export function build() {
   return new VersionsView();
@@ -68,9 +70,12 @@ class VersionsView {
 
   hide() {}
 
+  /** The rows are built anew: where one of them has the focus, its successor gets it. */
   #show() {
+    const held = this.rows.contains(document.activeElement) && document.activeElement.closest("tr").dataset.version;
     this.caption.textContent = t("versions.of", { model: this.#model });
     this.rows.replaceChildren(...this.#versions.map((version) => this.#row(version)));
+    if (held) this.rows.querySelector(`[data-version="${held}"] .actions button`)?.focus();
     this.alone.hidden = this.#versions.length > 1;
     this.alone.replaceChildren(t("versions.alone"), " ", h("a", { href: `#/train/${encodeURIComponent(this.#model)}` }, t("shell.train")));
   }
@@ -78,7 +83,7 @@ class VersionsView {
   #row(one) {
     const { test = {} } = one.metrics;
     const cells = {
-      aliases: one.aliases.map((alias) => h("span", { class: `badge ${alias === "production" ? "live" : ""}` }, alias)),
+      aliases: h("div", { class: "badges" }, aliasBadges(one)),
       accuracy: metricValue("accuracy", test.accuracy),
       loss: metricValue("loss", test.loss),
       created: moment(one.created_at),
@@ -88,7 +93,7 @@ class VersionsView {
     };
     return h(
       "tr",
-      { class: one.aliases.includes("production") ? "serves" : "" },
+      { "data-version": one.version },
       h("th", { scope: "row", class: "figure" }, String(one.version)),
       Object.entries(cells).map(([name, content]) => h("td", { class: classes(name) }, content)),
       h("td", { class: "actions" }, this.#actions(one)),
@@ -105,27 +110,13 @@ class VersionsView {
     if (version !== production) {
       const key = isBack ? "back" : "promote";
       const button = h("button", { class: "button slim", type: "button", "aria-label": t(`promotion.${key}`, { version }) }, t(`promotion.${key}Short`));
-      button.addEventListener("click", guarded(() => this.#promote(button, version)));
+      button.addEventListener("click", guarded(() => once(button, () => promote(one.model, version))));
       shown.push(button);
       if (inThePlane().some(({ name }) => name === one.model)) {
-        const path = [one.model, production, version].filter(Boolean).map(encodeURIComponent).join("/");
-        shown.push(h("a", { class: "button slim", href: `#/plane/${path}` }, t("versions.beside")));
+        shown.push(h("a", { class: "button slim lesser", href: beside(one.model, production, version), t: "versions.beside" }));
       }
     }
     return h("div", { class: "row" }, shown);
-  }
-
-  /** The row is built anew by then, so the focus goes to what stands there now. */
-  async #promote(button, version) {
-    button.disabled = true;
-    try {
-      await promote(this.#model, version);
-      await this.show(this.#model);
-    } finally {
-      button.disabled = false;
-    }
-    const at = this.#versions.findIndex((one) => one.version === version);
-    this.rows.children[at]?.querySelector("button")?.focus();
   }
 }
 
@@ -133,11 +124,7 @@ const classes = (name) => [NUMBERS.includes(name) && "number", LESSER.includes(n
 
 /** The beginning of a hash; the whole of it in the title, and to be copied. */
 function hash(sha256) {
-  const copy = async () => {
-    await navigator.clipboard.writeText(sha256);
-    tell(t("requests.copied"));
-  };
-  const button = h("button", { class: "button slim plain", type: "button", on: { click: guarded(copy) } }, h("span", { class: "mono" }, sha256.slice(0, 8)), icon(COPY));
+  const button = h("button", { class: "button slim plain", type: "button", on: { click: () => copy(sha256) } }, h("span", { class: "mono" }, sha256.slice(0, 8)), icon(COPY));
   button.title = sha256;
   button.setAttribute("aria-label", t("versions.copyHash", { sha256: sha256.slice(0, 8) }));
   return button;
