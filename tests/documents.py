@@ -311,6 +311,7 @@ def environment_of(folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
         "PERCEPTD_PORT": "0",
         "PERCEPTD_PROCESSES": "1",
+        "PERCEPTD_TRAIN_NICE": "0",  # or it would stand back for the other tests
     }
 
 

@@ -21,13 +21,14 @@ export async function* follow(job, { after = 0, signal }) {
   let wait = 0;
   for (;;) {
     await pause(wait, signal);
+    let isHeard = false;
     try {
       const headers = { "Last-Event-ID": String(last) };
       const answer = await ask({ method: "GET", path, headers, signal, quiet: true });
       if (answer.status === NOTHING_MORE) return;
       for await (const event of read(answer.body)) {
         last = event.id;
-        wait = 0;
+        isHeard = true;
         yield event;
       }
     } catch (error) {
@@ -35,7 +36,7 @@ export async function* follow(job, { after = 0, signal }) {
       if (!passes) throw error;
       yield { kind: "lost" };
     }
-    wait = Math.min(Math.max(2 * wait, FIRST_WAIT_MS), LONGEST_WAIT_MS);
+    wait = isHeard ? 0 : Math.min(Math.max(2 * wait, FIRST_WAIT_MS), LONGEST_WAIT_MS);
   }
 }
 

@@ -1,16 +1,14 @@
-/** One job: how far it is, its curves and its boundary while it learns, and what became of it. */
+/** One job: how far it is, what moves while it learns, and what became of it. */
 
 import { get, post } from "./api.js";
-import { accuracyChart, lossChart } from "./chart.js";
 import { h, icon, speak } from "./dom.js";
 import { follow } from "./events.js";
-import { Film } from "./film.js";
 import { duration, moment, number, onLanguage, t, translated } from "./language.js";
-import { named, inThePlane, refresh, versionsOf } from "./models.js";
+import { Learning } from "./learning.js";
+import { inThePlane, refresh, versionsOf } from "./models.js";
 import { complain, guarded } from "./notices.js";
 import { once } from "./once.js";
-import { Plane } from "./plane.js";
-import { behind, promote } from "./promotion.js";
+import { behind, beside, promote } from "./promotion.js";
 import { isOver, showBadge } from "./status.js";
 import { sentence, verdictCard } from "./verdict.js";
 
@@ -18,15 +16,13 @@ const UNTAKEN_AFTER_MS = 3000;
 const LOG_LINES = 200;
 const CROSS = "M6 6l12 12M18 6L6 18";
 const AGAIN = "M4 12a8 8 0 1 0 2.5-5.8M4 4v4h4";
-const FILMED = ["epoch", "plane", "boundary"];
+const MOVING = ["epoch", "plane", "boundary"];
 
 let made = 0;
 
 export class JobPanel {
   #job = null;
-  #points = [];
-  #epochs = 1;
-  #filmed = []; // every event that moves something, to be played again
+  #round = 0; // of what was opened, the newest counts
   #log = [];
   #last = 0; // the number of the newest event
   #stream = null; // what ends the stream of events
@@ -34,9 +30,7 @@ export class JobPanel {
   #isUntaken = false;
   #isLost = false;
   #versions = []; // of its model, once it is over
-  #plane = null;
-  #planes = new Map(); // by their labels: one is used again and again
-  #film = new Film((event) => this.#happen(event));
+  #learning = new Learning((event) => this.#happen(event));
 
   /**
    * `changed` is called when a job has ended that was not over when it was opened, and after a
@@ -55,11 +49,12 @@ export class JobPanel {
   /** Show a job, and follow it until it has ended. */
   async open(id, { quiet = false } = {}) {
     this.close();
+    const round = ++this.#round;
     const job = await get(`jobs/${id}`, { quiet });
+    if (round !== this.#round) return;
     this.#job = job;
     this.#log = job.log;
-    this.#epochs = job.plan.epochs ?? job.progress?.epochs ?? 1;
-    this.#begin();
+    this.#learning.begin(job);
     this.element.hidden = false;
     this.#showAll();
     if (isOver(job)) await this.#lookForVersions();
@@ -83,13 +78,10 @@ export class JobPanel {
   /** Forget the job. */
   close() {
     this.pause();
-    this.#film.stop();
+    this.#round++;
+    this.#learning.stop();
     this.element.hidden = true;
-    this.place.replaceChildren();
-    this.#plane = null;
     this.#job = null;
-    this.#points = [];
-    this.#filmed = [];
     this.#log = [];
     this.#last = 0;
     this.#isUntaken = this.#isLost = false;
@@ -108,7 +100,7 @@ export class JobPanel {
     this.cancel = h("button", { class: "button danger slim", type: "button", t: "job.cancel", on: { click: guarded(() => once(this.cancel, () => this.#cancel())) } });
     this.again = h(
       "button",
-      { class: "button slim", type: "button", on: { click: () => this.#replay() } },
+      { class: "button slim", type: "button", on: { click: () => this.#learning.replay() } },
       icon(AGAIN),
       h("span", { t: "job.again" }),
     );
@@ -116,10 +108,6 @@ export class JobPanel {
     this.bar = h("div", { class: "track progress", role: "progressbar", label: "job.progress", "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
     this.stage = h("p", { class: "small figure" });
     this.notice = h("p", { class: "callout small", hidden: true });
-    this.loss = lossChart();
-    this.accuracy = accuracyChart();
-    this.place = h("div", { class: "job-plane" });
-    this.charts = h("div", { class: "job-figures" }, this.place, h("div", { class: "charts" }, this.loss.element, this.accuracy.element));
     this.verdict = h("div");
     this.actions = h("div", { class: "row" });
     this.log = h("pre", { class: "log", tabindex: 0, role: "region", label: "job.log", hidden: true });
@@ -136,7 +124,7 @@ export class JobPanel {
       h("div", { class: "stack tight" }, this.bar, this.stage),
       this.notice,
       this.verdict,
-      this.charts,
+      this.#learning.element,
       this.log,
     );
   }
@@ -148,7 +136,7 @@ export class JobPanel {
         if (stream !== this.#stream) return;
         this.#hear(event);
       }
-      if (stream === this.#stream && !isOver(this.#job)) this.#film.add({ kind: "end" });
+      if (stream === this.#stream && !isOver(this.#job)) this.#learning.hear({ kind: "end" });
     } catch (error) {
       complain(error);
     }
@@ -158,9 +146,7 @@ export class JobPanel {
     this.#lose(event.kind === "lost");
     if (event.kind === "lost") return;
     this.#last = event.id;
-    const moves = FILMED.includes(event.kind);
-    if (moves) this.#filmed.push(event);
-    if (moves || !isOver(this.#job)) this.#film.add(event);
+    if (MOVING.includes(event.kind) || !isOver(this.#job)) this.#learning.hear(event);
   }
 
   #lose(isLost) {
@@ -171,9 +157,7 @@ export class JobPanel {
 
   #happen({ kind, data }) {
     if (kind === "status") this.#become(data);
-    else if (kind === "epoch") this.#learn(data);
-    else if (kind === "plane") this.#frame(data);
-    else if (kind === "boundary") this.#moveBoundary(data);
+    else if (kind === "epoch") this.#showProgress();
     else if (kind === "log") this.#write(data.line);
     else if (kind === "end") guarded(() => this.#end())();
   }
@@ -185,32 +169,7 @@ export class JobPanel {
     this.#job.status = status;
     this.#waitForWorker();
     this.#showAll();
-    if (began && !this.#points.length) speak(t("job.started", { job: this.#job.id }));
-  }
-
-  #learn(point) {
-    const before = this.#points.filter(({ epoch }) => epoch < point.epoch); // some come twice after a lost worker
-    this.#points = [...before, point];
-    if (point.epochs) this.#epochs = point.epochs;
-    this.charts.hidden = false;
-    this.loss.draw(this.#points);
-    this.accuracy.draw(this.#points);
-    this.#showProgress();
-  }
-
-  #frame(data) {
-    const labels = named(this.#job.model)?.labels ?? ["0", "1"];
-    const key = labels.join("\n");
-    if (!this.#planes.has(key)) this.#planes.set(key, new Plane({ labels }));
-    this.#plane = this.#planes.get(key);
-    this.place.replaceChildren(this.#plane.element);
-    this.charts.hidden = false;
-    this.#plane.frame(data);
-    this.#plane.field(null);
-  }
-
-  #moveBoundary({ size, probabilities }) {
-    this.#plane?.field({ size, values: probabilities.map((one) => one / 255) });
+    if (began && !this.#learning.latest) speak(t("job.started", { job: this.#job.id }));
   }
 
   #write(line) {
@@ -262,19 +221,6 @@ export class JobPanel {
     this.focus(); // the button has nothing left to do
   }
 
-  #begin() {
-    this.#points = [];
-    const known = isOver(this.#job) ? this.#job.curve : [];
-    this.loss.begin(this.#epochs, known);
-    this.accuracy.begin(this.#epochs, known);
-  }
-
-  #replay() {
-    this.#film.stop();
-    this.#begin();
-    for (const event of this.#filmed) this.#film.add(event);
-  }
-
   #showAll() {
     const { id, model, status, curve } = this.#job;
     translated(this.title, "text", "job.title", { job: id, model });
@@ -282,9 +228,7 @@ export class JobPanel {
     this.facts.textContent = facts(this.#job);
     this.cancel.hidden = status === "cancelling" || isOver(this.#job);
     this.again.hidden = !isOver(this.#job) || !curve.length;
-    this.charts.hidden = !this.#points.length && !this.#plane && !curve.length;
-    this.loss.show();
-    this.accuracy.show();
+    this.#learning.redraw();
     this.#showProgress();
     this.#showNotice();
     this.#showLog();
@@ -296,8 +240,8 @@ export class JobPanel {
   #showProgress() {
     const { status, runtime_s } = this.#job;
     const over = isOver(this.#job);
-    const latest = this.#points.at(-1);
-    const share = latest ? latest.epoch / this.#epochs : 0;
+    const { latest, epochs } = this.#learning;
+    const share = latest ? latest.epoch / epochs : 0;
     const isBusy = status === "running" && (share === 0 || share === 1); // with what counts no epochs
     this.bar.hidden = over || status === "queued";
     this.bar.classList.toggle("busy", isBusy);
@@ -314,7 +258,7 @@ export class JobPanel {
     if (this.#job.status === "cancelling") return t("job.stopping");
     if (isBusy) return t(latest ? "job.finishing" : "job.starting");
     const { epoch, seconds_left: left } = latest;
-    return t("job.epoch", { epoch: number(epoch), epochs: number(this.#epochs), time: duration(left) });
+    return t("job.epoch", { epoch: number(epoch), epochs: number(this.#learning.epochs), time: duration(left) });
   }
 
   #showNotice() {
@@ -337,8 +281,7 @@ export class JobPanel {
     if (made && version !== production) buttons.push(this.#button(version === previous ? "back" : "promote", version));
     else if (made && previous) buttons.push(this.#button("back", previous));
     if (made && version !== production && inThePlane().some(({ name }) => name === model)) {
-      const path = [model, production, version].map(encodeURIComponent).join("/");
-      buttons.push(h("a", { class: "button", href: `#/plane/${path}`, t: "versions.beside" }));
+      buttons.push(h("a", { class: "button", href: beside(model, production, version), t: "versions.beside" }));
     }
     if (made) buttons.push(h("a", { class: "button", href: `#/versions/${encodeURIComponent(model)}`, t: "versions.all" }));
     this.actions.replaceChildren(...buttons);

@@ -9,6 +9,10 @@ import { tell } from "./notices.js";
 export const behind = (versions, alias) =>
   versions.find(({ aliases }) => aliases.includes(alias))?.version;
 
+/** Where a version of the plane lies beside the one in production, where there is one. */
+export const beside = (model, production, version) =>
+  `#/plane/${[model, production, version].filter(Boolean).map(encodeURIComponent).join("/")}`;
+
 export async function promote(model, version) {
   await put(`models/${model}/aliases/production`, { version }, { admin: true });
   tell(t("promotion.done", { model, version }));

@@ -7,7 +7,7 @@ import { moment, onLanguage, t } from "./language.js";
 import { all, inThePlane, named, onModels, versionsOf } from "./models.js";
 import { guarded } from "./notices.js";
 import { once } from "./once.js";
-import { behind, promote } from "./promotion.js";
+import { behind, beside, promote } from "./promotion.js";
 import { go } from "./router.js";
 import { aliasBadges, showDetails } from "./version.js";
 
@@ -113,8 +113,7 @@ class VersionsView {
       button.addEventListener("click", guarded(() => once(button, () => promote(one.model, version))));
       shown.push(button);
       if (inThePlane().some(({ name }) => name === one.model)) {
-        const path = [one.model, production, version].filter(Boolean).map(encodeURIComponent).join("/");
-        shown.push(h("a", { class: "button slim lesser", href: `#/plane/${path}` }, t("versions.beside")));
+        shown.push(h("a", { class: "button slim lesser", href: beside(one.model, production, version), t: "versions.beside" }));
       }
     }
     return h("div", { class: "row" }, shown);
