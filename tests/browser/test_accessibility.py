@@ -1,4 +1,4 @@
-"""axe finds nothing serious: in every view, in light and dark, on a desk and a phone, in dialogs."""
+"""axe finds nothing serious: views and dialogs, light and dark, on a desk and on a phone."""
 
 from typing import Literal
 

@@ -12,7 +12,7 @@ from tests.browser.visitor import VIEWS, Visitor
 REACHABLE = """() => {
   const all = "a[href], button, input, select, summary, textarea, [tabindex]";
   const reached = [...document.querySelectorAll(all)].filter(
-    (one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility({ visibilityProperty: true }),
+    (one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility(),
   );
   reached.forEach((one, at) => (one.dataset.reach = at));
   return reached.length;
