@@ -39,13 +39,14 @@ class JobsView {
     this.table = this.#table();
     this.empty = h("p", { class: "muted", hidden: true });
     this.older = h("button", { class: "button", type: "button", t: "jobs.older", hidden: true, on: { click: guarded(() => once(this.older, () => this.#loadOlder())) } });
+    this.list = h("section", { class: "panel stack", label: "jobs.title", tabindex: -1 }, this.table, this.empty, this.older);
     this.element = h(
       "div",
       { class: "stack" },
       h("div", { class: "lead" }, h("h1", { t: "jobs.title" }), h("p", { t: "jobs.lead" })),
       this.panel.element,
       h("div", { class: "row chosen" }, field("jobs.model", this.model), field("jobs.status", this.status)),
-      h("section", { class: "panel stack", label: "jobs.title" }, this.table, this.empty, this.older),
+      this.list,
     );
     this.#offer();
     onModels(() => this.#offer());
@@ -61,11 +62,11 @@ class JobsView {
     const before = this.panel.job;
     this.#isShown = true;
     if (!job) this.panel.close();
-    const list = this.#load();
+    const list = this.#jobs.length ? this.#refresh() : this.#load();
     if (job && Number(job) === before) this.panel.resume();
     else if (job) await this.#openPanel(job);
     await list;
-    if (!job && before) this.#rows.get(before)?.row.querySelector("a").focus();
+    if (!job && before) (this.#rows.get(before)?.row.querySelector("a") ?? this.list).focus();
   }
 
   hide() {
@@ -138,7 +139,8 @@ class JobsView {
     const { jobs, after } = await this.#ask({ limit: Math.min(Math.max(PAGE, goesOn), MOST) }, { quiet: true });
     if (round !== this.#round) return;
     const oldest = jobs.at(-1)?.id ?? 0;
-    const older = after === null ? [] : this.#jobs.filter(({ id }) => id < oldest);
+    const isGap = oldest > (this.#jobs[0]?.id ?? 0); // so many new ones that those here do not follow
+    const older = after === null || isGap ? [] : this.#jobs.filter(({ id }) => id < oldest);
     if (!older.length) this.#after = after;
     this.#jobs = [...jobs, ...older];
     this.#show();
