@@ -27,6 +27,14 @@ SHOWN = ("draw", "plane")  # in the manual
 COLORS = 256
 KOREAN = {"locale": "ko-KR"}
 DARK = {"color_scheme": "dark"}
+# What is there once a view has got its answers.
+FILLED = {
+    "plane": ".plane-canvas",
+    "train": "form .pair select",
+    "versions": "tbody tr",
+    "jobs": "tbody tr",
+}
+PLAYED = "() => document.querySelector('.job .chart-drawing')?.ariaLabel?.includes('1,500')"
 Take = Callable[[Page, str], None]
 
 
@@ -104,8 +112,8 @@ def retrain(visit: Visitor, take: Take, site: Site) -> None:
     page.wait_for_function(middle, timeout=300_000)
     take(page, "job-middle")
     expect(page.get_by_role("region", name="Verdict")).to_be_visible(timeout=300_000)
+    page.wait_for_function(PLAYED)
     take(page, "job-end")
-    form.get_by_label("Epochs").fill("")
     site.ended(site.retrain(model="dnn", epochs=40))
     site.ended(site.retrain(model="xor", epochs=300))
     page = visit("/#/jobs/2")
@@ -130,10 +138,18 @@ def retrain(visit: Visitor, take: Take, site: Site) -> None:
 
 def everything(visit: Visitor, take: Take, name: str, options: dict[str, Any]) -> None:
     page = draw(visit, take, f"draw-{name}", **options)
-    for view in (*VIEWS[1:], "jobs/1"):
+    for view in VIEWS[1:]:
         page.goto(f"{visit.url}/#/{view}")
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        take(page, f"{view.replace('/', '-')}-{name}")
+        expect(page.locator(f".views [href='#/{view}']")).to_have_attribute("aria-current", "page")
+        expect(page.locator(FILLED[view]).first).to_be_visible()
+        take(page, f"{view}-{name}")
+    page.goto(f"{visit.url}/#/jobs/1")
+    page.wait_for_function(PLAYED)
+    take(page, f"job-{name}")
+    page.goto(f"{visit.url}/#/versions/dnn")
+    page.locator("tbody button").first.click()
+    expect(page.locator("dialog img")).to_be_visible()
+    take(page, f"details-{name}")
 
 
 if __name__ == "__main__":
