@@ -24,6 +24,7 @@ def no_settings_from_outside() -> None:
         if name not in (
             POSTGRES,
             "PERCEPTD_MNIST_DIR",
+            "PERCEPTD_TEST_BROWSER",
             "PERCEPTD_TEST_CONTAINERS",
             "PERCEPTD_TEST_FAULTS",
         ):

@@ -52,14 +52,21 @@ def free_port() -> int:
 @contextmanager
 def running(settings: Settings, **options: Any) -> Iterator[httpx.Client]:
     """A client of a server with these settings, on a free port of loopback."""
-    server = _Server(config(create_app(settings), port=0, log_level="warning", **options))
+    served = config(create_app(settings), port=0, log_level="warning", **options)
+    with listening(served) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+@contextmanager
+def listening(config: uvicorn.Config) -> Iterator[str]:
+    """The address of a server in a thread."""
+    server = _Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         assert server.listening.wait(60)
         assert server.started, "the server did not start"
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
-            yield client
+        yield f"http://127.0.0.1:{server.port}"
     finally:
         server.should_exit = True
         thread.join()

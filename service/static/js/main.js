@@ -1,13 +1,14 @@
 /** The page, started. */
 
+import { Refused } from "./api.js";
 import * as language from "./language.js";
 import * as models from "./models.js";
-import { guarded } from "./notices.js";
+import { complain, guarded } from "./notices.js";
 import * as requests from "./requests.js";
 import * as router from "./router.js";
 import * as theme from "./theme.js";
 import * as token from "./token.js";
-import { icon } from "./dom.js";
+import { h, icon } from "./dom.js";
 
 const SUN = "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0z";
 const MOON = "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z";
@@ -33,8 +34,25 @@ async function start() {
   languageButton.addEventListener("click", () => language.choose(language.other().tag));
   theme.onTheme(showTools);
   language.onLanguage(showTools);
-  await guarded(models.refresh)();
-  await guarded(router.start)();
+  await guarded(open)();
+}
+
+async function open() {
+  try {
+    await models.refresh();
+  } catch (error) {
+    if (error instanceof Refused) return showLocked();
+    complain(error);
+  }
+  await router.start();
+}
+
+/** No view has anything to show without a token, and none was given. */
+function showLocked() {
+  const again = h("button", { class: "button main", type: "button", t: "token.again", on: { click: guarded(open) } });
+  document.getElementById("main").replaceChildren(
+    h("section", { class: "panel stack" }, h("h1", { t: "token.reading" }), h("p", { t: "token.without" }), h("p", {}, again)),
+  );
 }
 
 start();

@@ -1,0 +1,140 @@
+"""Take pictures of the playground, with a server, a worker and a store of their own.
+
+python -m scripts.screenshots [--browser /usr/bin/chromium] [--out docs/images]
+
+`draw.png` and `plane.png` go where the manual shows them, all others into `screenshots/`.
+"""
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.browser.conftest import PATIENCE_MS, serving
+from tests.browser.sheet import Sheet
+from tests.browser.site import Site
+from tests.browser.token_dialog import give_ahead
+from tests.browser.visitor import PHONE, VIEWS, Visitor
+
+ROOT = Path(__file__).parent.parent
+ASIDE = ROOT / "screenshots"
+SHOWN = ("draw", "plane")  # in the manual
+COLORS = 256
+KOREAN = {"locale": "ko-KR"}
+DARK = {"color_scheme": "dark"}
+Take = Callable[[Page, str], None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--browser", default="/usr/bin/chromium")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    given = parser.parse_args()
+
+    def take(page: Page, name: str) -> None:
+        folder = given.out if name in SHOWN else ASIDE
+        folder.mkdir(parents=True, exist_ok=True)
+        page.wait_for_load_state("networkidle")
+        save(page.screenshot(animations="disabled"), folder / f"{name}.png")
+        print(folder / f"{name}.png")
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder)) as site,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(
+            executable_path=given.browser, args=["--no-sandbox", "--font-render-hinting=none"]
+        )
+        visit = Visitor(browser, site.url, PATIENCE_MS)
+        draw(visit, take)
+        plane(visit, take)
+        retrain(visit, take, site)
+        for name, options in {"dark": DARK, "ko": KOREAN, "phone": PHONE}.items():
+            everything(visit, take, name, options)
+        everything(visit, take, "phone-ko", {**PHONE, **KOREAN})
+        visit.leave()
+        browser.close()
+
+
+def save(data: bytes, path: Path) -> None:
+    """As a PNG with a palette: a page has few colours, and a quarter of the bytes will do."""
+    with Image.open(io.BytesIO(data)) as picture:
+        few = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
+
+
+def draw(visit: Visitor, take: Take, name: str = "draw", **options: Any) -> Page:
+    sheet = Sheet(visit(**options))
+    sheet.canvas = sheet.page.locator("canvas.sheet")
+    sheet.draw()
+    sheet.expect_read("3")
+    sheet.page.mouse.move(0, 0)
+    take(sheet.page, name)
+    return sheet.page
+
+
+def plane(visit: Visitor, take: Take) -> None:
+    page = visit("/#/plane/dnn")
+    canvas = page.get_by_role("img", name="Plane of")
+    expect(canvas).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    for x, y in ((80, 120), (230, 290), (340, 210)):
+        canvas.click(position={"x": x, "y": y})
+    expect(page.get_by_role("table").locator("tbody").get_by_role("row")).to_have_count(3)
+    take(page, "plane")
+
+
+def retrain(visit: Visitor, take: Take, site: Site) -> None:
+    """A job in its middle and at its end, judged good enough; and one that is not."""
+    page = visit("/#/train/dnn")
+    give_ahead(page)
+    form = page.get_by_role("form", name="Retrain")
+    expect(form.get_by_label("Hidden units")).to_be_visible()
+    take(page, "train")
+    form.get_by_label("Hidden units").fill("8")
+    form.get_by_label("Epochs").fill("1500")
+    form.get_by_role("button", name="Retrain").click()
+    middle = "() => document.querySelector('.job [role=progressbar]')?.ariaValueNow > 40"
+    page.wait_for_function(middle, timeout=300_000)
+    take(page, "job-middle")
+    expect(page.get_by_role("region", name="Verdict")).to_be_visible(timeout=300_000)
+    take(page, "job-end")
+    form.get_by_label("Epochs").fill("")
+    site.ended(site.retrain(model="dnn", epochs=40))
+    site.ended(site.retrain(model="xor", epochs=300))
+    page = visit("/#/jobs/2")
+    expect(page.get_by_role("region", name="Verdict")).to_be_visible()
+    take(page, "job-refused")
+    page = visit("/#/plane/dnn/1/3")
+    expect(page.get_by_role("img", name="Plane of")).to_have_count(2)
+    take(page, "plane-two")
+    page = visit()
+    Sheet(page).draw()
+    Sheet(page).expect_read("3")
+    page.get_by_role("button", name="Requests").click()
+    take(page, "requests")
+    page.get_by_role("button", name="Give a token").click()
+    take(page, "token")
+    page = visit("/#/versions/dnn")
+    take(page, "versions")
+    page.get_by_role("button", name="Details of version 1").click()
+    expect(page.get_by_role("dialog").get_by_role("img", name="Boundary")).to_be_visible()
+    take(page, "details")
+
+
+def everything(visit: Visitor, take: Take, name: str, options: dict[str, Any]) -> None:
+    page = draw(visit, take, f"draw-{name}", **options)
+    for view in (*VIEWS[1:], "jobs/1"):
+        page.goto(f"{visit.url}/#/{view}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        take(page, f"{view.replace('/', '-')}-{name}")
+
+
+if __name__ == "__main__":
+    main()
