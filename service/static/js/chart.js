@@ -34,7 +34,11 @@ class Chart {
 
   constructor(metric, lines) {
     this.metric = metric;
-    this.lines = lines.map((line) => ({ ...line, ...drawn(line.kind), figure: h("b", { class: "figure" }) }));
+    this.lines = lines.map((line) => ({
+      ...line,
+      ...drawn(line.kind),
+      figure: h("b", { class: "figure" }),
+    }));
     this.axes = svg("g", { class: "axes" });
     this.guide = svg("line", { class: "guide" });
     this.drawing = svg(
@@ -52,7 +56,9 @@ class Chart {
     );
     this.drawing.addEventListener("pointermove", (event) => this.#look(event));
     this.drawing.addEventListener("pointerleave", () => this.#look(null));
-    new ResizeObserver(([{ contentRect }]) => this.#resize(contentRect.width)).observe(this.drawing);
+    new ResizeObserver(([{ contentRect }]) => this.#resize(contentRect.width)).observe(
+      this.drawing,
+    );
   }
 
   /** Axes for so many epochs; where the points are known they fit from the start. */
@@ -126,7 +132,10 @@ class Chart {
 
   #showAxes({ rows, right, bottom, x, y }) {
     const digits = decimals(rows[1] - rows[0]);
-    const text = this.metric === "accuracy" ? (value) => percent(value, Math.max(digits - 2, 0)) : (value) => number(value, digits);
+    const text =
+      this.metric === "accuracy"
+        ? (value) => percent(value, Math.max(digits - 2, 0))
+        : (value) => number(value, digits);
     this.axes.replaceChildren(
       ...rows.flatMap((value) => [
         svg("line", { x1: MARGIN.left, x2: right, y1: y(value), y2: y(value) }),
@@ -139,7 +148,9 @@ class Chart {
   }
 
   #showLine({ of, path, dot }, { x, y }) {
-    const at = this.#points.map((point) => `${x(point.epoch).toFixed(1)} ${y(point[of]).toFixed(1)}`);
+    const at = this.#points.map(
+      (point) => `${x(point.epoch).toFixed(1)} ${y(point[of]).toFixed(1)}`,
+    );
     path.setAttribute("d", at.length ? `M${at.join("L")}` : "");
     const point = this.#shown();
     dot.setAttribute("visibility", point ? "visible" : "hidden");
@@ -173,7 +184,9 @@ class Chart {
     const latest = this.#points.at(-1);
     const name = metricName(this.metric);
     if (!latest) return t("chart.empty", { name });
-    const figures = this.lines.map(({ of, key }) => `${t(key)} ${metricValue(this.metric, latest[of])}`);
+    const figures = this.lines.map(
+      ({ of, key }) => `${t(key)} ${metricValue(this.metric, latest[of])}`,
+    );
     return t("chart.words", { name, epoch: number(latest.epoch), figures: figures.join(", ") });
   }
 
@@ -212,5 +225,9 @@ function epochTicks(epochs) {
   if (epochs === 1) return [1];
   const between = ticks(0, epochs, 4).filter((epoch) => Number.isInteger(epoch));
   const step = between[1] - between[0];
-  return [1, ...between.filter((epoch) => epoch > 1 + step * 0.3 && epoch < epochs - step * 0.3), epochs];
+  return [
+    1,
+    ...between.filter((epoch) => epoch > 1 + step * 0.3 && epoch < epochs - step * 0.3),
+    epochs,
+  ];
 }

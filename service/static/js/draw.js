@@ -31,7 +31,13 @@ class DrawView {
   constructor() {
     this.sheet = h("canvas", { class: "sheet", tabindex: 0, role: "img", label: "draw.sheet" });
     this.hint = h("p", { class: "sheet-hint", t: "draw.hint", "aria-hidden": "true" });
-    this.glimpse = h("canvas", { class: "glimpse", width: 28, height: 28, role: "img", label: "draw.seen" });
+    this.glimpse = h("canvas", {
+      class: "glimpse",
+      width: 28,
+      height: 28,
+      role: "img",
+      label: "draw.seen",
+    });
     this.said = h("p", { class: "muted small said" });
     this.right = h("div", { class: "digits", role: "group", label: "draw.correct" });
     this.kept = h("p", { class: "muted small", hidden: true });
@@ -49,7 +55,13 @@ class DrawView {
   hide() {}
 
   #laidOut() {
-    const file = h("input", { type: "file", accept: "image/*", class: "unseen", tabindex: -1, "aria-hidden": "true" });
+    const file = h("input", {
+      type: "file",
+      accept: "image/*",
+      class: "unseen",
+      tabindex: -1,
+      "aria-hidden": "true",
+    });
     file.addEventListener("change", () => {
       if (file.files.length) this.#lay(file.files[0]);
       file.value = "";
@@ -64,7 +76,10 @@ class DrawView {
       file,
     );
     const sheet = h("div", { class: "sheet-frame" }, this.sheet, this.hint);
-    for (const [name, action] of [["dragover", () => {}], ["drop", (event) => this.#drop(event)]]) {
+    for (const [name, action] of [
+      ["dragover", () => {}],
+      ["drop", (event) => this.#drop(event)],
+    ]) {
       sheet.addEventListener(name, (event) => {
         event.preventDefault();
         action(event);
@@ -108,7 +123,12 @@ class DrawView {
   #rightOne(label) {
     return h(
       "button",
-      { class: "button", type: "button", label: ["draw.itIs", { label }], on: { click: guarded(() => this.#correct(label)) } },
+      {
+        class: "button",
+        type: "button",
+        label: ["draw.itIs", { label }],
+        on: { click: guarded(() => this.#correct(label)) },
+      },
       label,
     );
   }
@@ -132,7 +152,10 @@ class DrawView {
 
   async #read(card, showsPixels) {
     if (this.sketch.isEmpty) return;
-    const query = new URLSearchParams({ model: card.model.name, ...(showsPixels && { pixels: true }) });
+    const query = new URLSearchParams({
+      model: card.model.name,
+      ...(showsPixels && { pixels: true }),
+    });
     try {
       const body = await this.sketch.file();
       const answer = await post(`predict/image?${query}`, body, { type: body.type });
@@ -216,7 +239,12 @@ class DrawView {
 }
 
 function tool(key, path, listener) {
-  return h("button", { class: "button slim", type: "button", on: { click: listener } }, icon(path), h("span", { t: key }));
+  return h(
+    "button",
+    { class: "button slim", type: "button", on: { click: listener } },
+    icon(path),
+    h("span", { t: key }),
+  );
 }
 
 /** What one model reads: the label, and a bar for the probability of each. */
@@ -235,11 +263,21 @@ class Reading {
       h(
         "div",
         { class: "reading-head" },
-        h("h2", {}, model.name, " ", h("span", { class: "badge", t: ["version", { version: model.version }] })),
+        h(
+          "h2",
+          {},
+          model.name,
+          " ",
+          h("span", { class: "badge", t: ["version", { version: model.version }] }),
+        ),
         h("p", { class: "muted small" }, model.description),
         h("p", { class: "reading-answer" }, this.label, " ", this.sure),
       ),
-      h("ol", { class: "bars" }, [...this.bars.values()].map((one) => one.item)),
+      h(
+        "ol",
+        { class: "bars" },
+        [...this.bars.values()].map((one) => one.item),
+      ),
     );
     this.show();
   }
@@ -274,5 +312,9 @@ class Reading {
 function bar(label) {
   const fill = h("i");
   const share = h("span", { class: "figure" });
-  return { fill, share, item: h("li", {}, h("b", {}, label), h("span", { class: "track" }, fill), share) };
+  return {
+    fill,
+    share,
+    item: h("li", {}, h("b", {}, label), h("span", { class: "track" }, fill), share),
+  };
 }

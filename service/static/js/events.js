@@ -32,7 +32,8 @@ export async function* follow(job, { after = 0, signal }) {
         yield event;
       }
     } catch (error) {
-      const passes = error instanceof TypeError || (error instanceof Problem && error.status >= 500);
+      const passes =
+        error instanceof TypeError || (error instanceof Problem && error.status >= 500);
       if (!passes) throw error;
       yield { kind: "lost" };
     }

@@ -65,7 +65,12 @@ export class Field {
 
   /** Where the boundary enters and leaves one cell of the grid: no points, two or four. */
   #crossings(column, row) {
-    const corners = [[0, 0], [1, 0], [1, 1], [0, 1]];
+    const corners = [
+      [0, 0],
+      [1, 0],
+      [1, 1],
+      [0, 1],
+    ];
     const found = [];
     corners.forEach(([i, j], at) => {
       const [k, l] = corners[(at + 1) % 4];

@@ -15,7 +15,14 @@ class Field {
     if (hint) hint.id = `${id}-hint`;
     control.setAttribute("aria-describedby", `${hint ? `${id}-hint ` : ""}${id}-fault`);
     control.addEventListener("input", () => this.accept());
-    this.element = h("div", { class: "field" }, h("label", { for: id, ...words }), control, hint, this.fault);
+    this.element = h(
+      "div",
+      { class: "field" },
+      h("label", { for: id, ...words }),
+      control,
+      hint,
+      this.fault,
+    );
   }
 
   refuse(text) {
@@ -82,7 +89,9 @@ export class NumberField extends Field {
     const { value } = this;
     if (value === undefined && !this.control.validity.badInput) return null;
     const fits = value >= (this.least ?? -Infinity) && value <= (this.most ?? Infinity);
-    return fits && (!this.whole || Number.isSafeInteger(value)) ? null : expected("field.number", this);
+    return fits && (!this.whole || Number.isSafeInteger(value))
+      ? null
+      : expected("field.number", this);
   }
 }
 
@@ -102,9 +111,13 @@ export class NumbersField extends Field {
     const { value } = this;
     if (value === undefined) return null;
     const fits = (one) =>
-      Number.isSafeInteger(one) && one >= (this.least ?? -Infinity) && one <= (this.most ?? Infinity);
+      Number.isSafeInteger(one) &&
+      one >= (this.least ?? -Infinity) &&
+      one <= (this.most ?? Infinity);
     if (value.length < this.fewest || value.length > this.mostOf) {
-      return t("field.count", { count: this.fewest === this.mostOf ? this.fewest : `${this.fewest}–${this.mostOf}` });
+      return t("field.count", {
+        count: this.fewest === this.mostOf ? this.fewest : `${this.fewest}–${this.mostOf}`,
+      });
     }
     return value.every(fits) ? null : expected("field.number", this);
   }
@@ -122,4 +135,5 @@ function expected(key, { whole, least, most }) {
 const bound = (value) => value !== undefined && number(value, decimals(value));
 
 /** Digits after the point, so that a bound of 0.000001 is not shown as 0. */
-const decimals = (value) => (Number.isInteger(value) ? 0 : Math.min(12, Math.ceil(-Math.log10(Math.abs(value) % 1 || 1)) + 1));
+const decimals = (value) =>
+  Number.isInteger(value) ? 0 : Math.min(12, Math.ceil(-Math.log10(Math.abs(value) % 1 || 1)) + 1);

@@ -97,7 +97,12 @@ export class JobPanel {
     this.title = h("h2", { id, tabindex: -1 });
     this.badge = h("span", { class: "badge" });
     this.facts = h("p", { class: "muted small" });
-    this.cancel = h("button", { class: "button danger slim", type: "button", t: "job.cancel", on: { click: guarded(() => once(this.cancel, () => this.#cancel())) } });
+    this.cancel = h("button", {
+      class: "button danger slim",
+      type: "button",
+      t: "job.cancel",
+      on: { click: guarded(() => once(this.cancel, () => this.#cancel())) },
+    });
     this.again = h(
       "button",
       { class: "button slim", type: "button", on: { click: () => this.#learning.replay() } },
@@ -105,12 +110,28 @@ export class JobPanel {
       h("span", { t: "job.again" }),
     );
     this.fill = h("i");
-    this.bar = h("div", { class: "track progress", role: "progressbar", label: "job.progress", "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
+    this.bar = h(
+      "div",
+      {
+        class: "track progress",
+        role: "progressbar",
+        label: "job.progress",
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+      },
+      this.fill,
+    );
     this.stage = h("p", { class: "small figure" });
     this.notice = h("p", { class: "callout small", hidden: true });
     this.verdict = h("div");
     this.actions = h("div", { class: "row" });
-    this.log = h("pre", { class: "log", tabindex: 0, role: "region", label: "job.log", hidden: true });
+    this.log = h("pre", {
+      class: "log",
+      tabindex: 0,
+      role: "region",
+      label: "job.log",
+      hidden: true,
+    });
     this.element = h(
       "section",
       { class: "panel stack job", "aria-labelledby": id, hidden: true },
@@ -249,7 +270,9 @@ export class JobPanel {
     else this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
     this.fill.style.transform = `scaleX(${isBusy ? 1 : share})`;
     this.stage.hidden = over && runtime_s < 0.05; // it never ran
-    this.stage.textContent = over ? t("job.took", { time: duration(runtime_s) }) : this.#stageWords(latest, isBusy);
+    this.stage.textContent = over
+      ? t("job.took", { time: duration(runtime_s) })
+      : this.#stageWords(latest, isBusy);
     this.bar.setAttribute("aria-valuetext", this.stage.textContent);
   }
 
@@ -258,7 +281,11 @@ export class JobPanel {
     if (this.#job.status === "cancelling") return t("job.stopping");
     if (isBusy) return t(latest ? "job.finishing" : "job.starting");
     const { epoch, seconds_left: left } = latest;
-    return t("job.epoch", { epoch: number(epoch), epochs: number(this.#learning.epochs), time: duration(left) });
+    return t("job.epoch", {
+      epoch: number(epoch),
+      epochs: number(this.#learning.epochs),
+      time: duration(left),
+    });
   }
 
   #showNotice() {
@@ -278,18 +305,32 @@ export class JobPanel {
     const previous = behind(this.#versions, "previous");
     const made = this.#versions.some((one) => one.version === version);
     const buttons = [];
-    if (made && version !== production) buttons.push(this.#button(version === previous ? "back" : "promote", version));
+    if (made && version !== production)
+      buttons.push(this.#button(version === previous ? "back" : "promote", version));
     else if (made && previous) buttons.push(this.#button("back", previous));
     if (made && version !== production && inThePlane().some(({ name }) => name === model)) {
-      buttons.push(h("a", { class: "button", href: beside(model, production, version), t: "versions.beside" }));
+      buttons.push(
+        h("a", { class: "button", href: beside(model, production, version), t: "versions.beside" }),
+      );
     }
-    if (made) buttons.push(h("a", { class: "button", href: `#/versions/${encodeURIComponent(model)}`, t: "versions.all" }));
+    if (made)
+      buttons.push(
+        h("a", {
+          class: "button",
+          href: `#/versions/${encodeURIComponent(model)}`,
+          t: "versions.all",
+        }),
+      );
     this.actions.replaceChildren(...buttons);
     this.actions.hidden = !buttons.length;
   }
 
   #button(what, version) {
-    const button = h("button", { class: `button ${this.#job.promotion === "skipped" ? "main" : ""}`, type: "button", t: [`promotion.${what}`, { version }] });
+    const button = h("button", {
+      class: `button ${this.#job.promotion === "skipped" ? "main" : ""}`,
+      type: "button",
+      t: [`promotion.${what}`, { version }],
+    });
     button.addEventListener(
       "click",
       guarded(async () => {
@@ -311,7 +352,8 @@ function facts({ kind, plan, request, created_at: created }) {
   if (plan.recipe) said.push(t("job.recipe", { recipe: plan.recipe }));
   const dataset = plan.dataset ?? request.dataset;
   if (dataset) said.push(dataset);
-  if (kind === "train") said.push(plan.start_from ? t("job.from", { version: plan.start_from }) : t("job.scratch"));
+  if (kind === "train")
+    said.push(plan.start_from ? t("job.from", { version: plan.start_from }) : t("job.scratch"));
   for (const [name, value] of Object.entries(request.config ?? {})) said.push(`${name} ${value}`);
   if (request.include_feedback) said.push(t("job.feedback"));
   said.push(moment(created));

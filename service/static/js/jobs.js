@@ -32,20 +32,48 @@ class JobsView {
   #round = 0; // of what was asked for, the newest counts
 
   constructor() {
-    this.model = choice([], "", guarded(() => this.#load()));
-    this.status = choice([], "", guarded(() => this.#load()));
-    this.panel = new JobPanel(guarded(() => this.#refresh()), "#/jobs");
+    this.model = choice(
+      [],
+      "",
+      guarded(() => this.#load()),
+    );
+    this.status = choice(
+      [],
+      "",
+      guarded(() => this.#load()),
+    );
+    this.panel = new JobPanel(
+      guarded(() => this.#refresh()),
+      "#/jobs",
+    );
     this.body = h("tbody");
     this.table = this.#table();
     this.empty = h("p", { class: "muted", hidden: true });
-    this.older = h("button", { class: "button", type: "button", t: "jobs.older", hidden: true, on: { click: guarded(() => once(this.older, () => this.#loadOlder())) } });
-    this.list = h("section", { class: "panel stack", label: "jobs.title", tabindex: -1 }, this.table, this.empty, this.older);
+    this.older = h("button", {
+      class: "button",
+      type: "button",
+      t: "jobs.older",
+      hidden: true,
+      on: { click: guarded(() => once(this.older, () => this.#loadOlder())) },
+    });
+    this.list = h(
+      "section",
+      { class: "panel stack", label: "jobs.title", tabindex: -1 },
+      this.table,
+      this.empty,
+      this.older,
+    );
     this.element = h(
       "div",
       { class: "stack" },
       h("div", { class: "lead" }, h("h1", { t: "jobs.title" }), h("p", { t: "jobs.lead" })),
       this.panel.element,
-      h("div", { class: "row chosen" }, field("jobs.model", this.model), field("jobs.status", this.status)),
+      h(
+        "div",
+        { class: "row chosen" },
+        field("jobs.model", this.model),
+        field("jobs.status", this.status),
+      ),
       this.list,
     );
     this.#offer();
@@ -86,17 +114,28 @@ class JobsView {
   }
 
   #table() {
-    const heads = COLUMNS.map((name) => h("th", { scope: "col", class: classes(name), t: `jobs.${name}` }));
+    const heads = COLUMNS.map((name) =>
+      h("th", { scope: "col", class: classes(name), t: `jobs.${name}` }),
+    );
     return h(
       "div",
       { class: "scroll" },
-      h("table", { class: "listed" }, h("caption", { class: "unseen", t: "jobs.title" }), h("thead", {}, h("tr", {}, heads)), this.body),
+      h(
+        "table",
+        { class: "listed" },
+        h("caption", { class: "unseen", t: "jobs.title" }),
+        h("thead", {}, h("tr", {}, heads)),
+        this.body,
+      ),
     );
   }
 
   #offer() {
     offer(this.model, [["", t("jobs.anyModel")], ...all().map(({ name }) => [name, name])]);
-    offer(this.status, [["", t("jobs.anyStatus")], ...STATUSES.map((status) => [status, t(`status.${status}`)])]);
+    offer(this.status, [
+      ["", t("jobs.anyStatus")],
+      ...STATUSES.map((status) => [status, t(`status.${status}`)]),
+    ]);
   }
 
   #ask(more, options) {
@@ -136,7 +175,10 @@ class JobsView {
   async #refresh() {
     const round = this.#round;
     const goesOn = this.#jobs.findLastIndex((job) => !isOver(job)) + 1;
-    const { jobs, after } = await this.#ask({ limit: Math.min(Math.max(PAGE, goesOn), MOST) }, { quiet: true });
+    const { jobs, after } = await this.#ask(
+      { limit: Math.min(Math.max(PAGE, goesOn), MOST) },
+      { quiet: true },
+    );
     if (round !== this.#round) return;
     const oldest = jobs.at(-1)?.id ?? 0;
     const isGap = oldest > (this.#jobs[0]?.id ?? 0); // so many new ones that those here do not follow
@@ -154,7 +196,8 @@ class JobsView {
       if (!this.#rows.has(job.id)) this.#rows.set(job.id, new Row(job));
       const one = this.#rows.get(job.id);
       one.show(job, job.id === this.panel.job);
-      if (this.body.children[at] !== one.row) this.body.insertBefore(one.row, this.body.children[at] ?? null);
+      if (this.body.children[at] !== one.row)
+        this.body.insertBefore(one.row, this.body.children[at] ?? null);
     });
     for (const id of gone) {
       this.#rows.get(id).row.remove();
@@ -165,7 +208,9 @@ class JobsView {
     this.empty.hidden = !!this.#jobs.length;
     const isFiltered = this.model.value || this.status.value;
     this.empty.replaceChildren(
-      ...(isFiltered ? [t("jobs.noneSuch")] : [t("jobs.none"), " ", h("a", { href: "#/train" }, t("shell.train"))]),
+      ...(isFiltered
+        ? [t("jobs.noneSuch")]
+        : [t("jobs.none"), " ", h("a", { href: "#/train" }, t("shell.train"))]),
     );
   }
 }
@@ -177,8 +222,12 @@ class Row {
     this.promotion = h("span", { class: "badge" });
     this.share = h("span", { class: "muted small figure" }); // of the epochs, while it runs
     this.cells = new Map(COLUMNS.slice(1).map((name) => [name, h("td", { class: classes(name) })]));
-    this.cells.get("status").append(h("div", { class: "badges" }, this.status, this.promotion, this.share));
-    this.row = h("tr", {}, h("th", { scope: "row", class: "figure" }, this.link), [...this.cells.values()]);
+    this.cells
+      .get("status")
+      .append(h("div", { class: "badges" }, this.status, this.promotion, this.share));
+    this.row = h("tr", {}, h("th", { scope: "row", class: "figure" }, this.link), [
+      ...this.cells.values(),
+    ]);
     // A row is a large target for what its link does.
     this.row.addEventListener("click", (event) => {
       if (!event.target.closest("a") && !getSelection().toString()) go("jobs", id);
@@ -192,7 +241,8 @@ class Row {
     else this.link.removeAttribute("aria-current");
     showBadge(this.status, job.status);
     showBadge(this.promotion, job.promotion);
-    this.share.textContent = progress && !isOver(job) ? percent(progress.epoch / progress.epochs, 0) : "";
+    this.share.textContent =
+      progress && !isOver(job) ? percent(progress.epoch / progress.epochs, 0) : "";
     const texts = {
       kind: t(`job.kind.${job.kind}`),
       model: job.model,
@@ -204,4 +254,7 @@ class Row {
   }
 }
 
-const classes = (name) => [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"].filter(Boolean).join(" ") || null;
+const classes = (name) =>
+  [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"]
+    .filter(Boolean)
+    .join(" ") || null;

@@ -10,7 +10,8 @@ import * as theme from "./theme.js";
 import * as token from "./token.js";
 import { h, icon } from "./dom.js";
 
-const SUN = "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0z";
+const SUN =
+  "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0z";
 const MOON = "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z";
 
 const themeButton = document.getElementById("theme");
@@ -49,10 +50,23 @@ async function open() {
 
 /** No view has anything to show without a token, and none was given. */
 function showLocked() {
-  const again = h("button", { class: "button main", type: "button", t: "token.again", on: { click: guarded(open) } });
-  document.getElementById("main").replaceChildren(
-    h("section", { class: "panel stack" }, h("h1", { t: "token.reading" }), h("p", { t: "token.without" }), h("p", {}, again)),
-  );
+  const again = h("button", {
+    class: "button main",
+    type: "button",
+    t: "token.again",
+    on: { click: guarded(open) },
+  });
+  document
+    .getElementById("main")
+    .replaceChildren(
+      h(
+        "section",
+        { class: "panel stack" },
+        h("h1", { t: "token.reading" }),
+        h("p", { t: "token.without" }),
+        h("p", {}, again),
+      ),
+    );
 }
 
 start();

@@ -30,7 +30,8 @@ function fieldOf(name, property, current) {
   const field = made(one, words, current);
   if (!field) return null;
   if (!known) field.element.firstChild.textContent = property.title ?? name;
-  if (current !== undefined && current !== null) field.control.placeholder = plain(current).replaceAll(" × ", ", ");
+  if (current !== undefined && current !== null)
+    field.control.placeholder = plain(current).replaceAll(" × ", ", ");
   return field;
 }
 
@@ -39,9 +40,14 @@ function made(property, words, current) {
   if (property.enum) return listOf(words, property.enum, current);
   if (type === "boolean") return listOf(words, [true, false], current);
   if (type === "integer") {
-    return new NumberField(words, { whole: true, least: minimum ?? after(exclusiveMinimum), most: maximum });
+    return new NumberField(words, {
+      whole: true,
+      least: minimum ?? after(exclusiveMinimum),
+      most: maximum,
+    });
   }
-  if (type === "number") return new NumberField(words, { least: minimum ?? exclusiveMinimum, most: maximum });
+  if (type === "number")
+    return new NumberField(words, { least: minimum ?? exclusiveMinimum, most: maximum });
   if (type === "array") return numbers(words, property);
   return null;
 }
@@ -49,9 +55,13 @@ function made(property, words, current) {
 const after = (bound) => (bound === undefined ? undefined : bound + 1);
 
 function listOf(words, values, current) {
-  return new ChoiceField(words, values.map((value) => [JSON.stringify(value), String(value)]), {
-    chosen: JSON.stringify(current),
-  });
+  return new ChoiceField(
+    words,
+    values.map((value) => [JSON.stringify(value), String(value)]),
+    {
+      chosen: JSON.stringify(current),
+    },
+  );
 }
 
 function numbers(words, { items, prefixItems, minItems, maxItems }) {

@@ -32,8 +32,18 @@ function show(text, lines) {
     "div",
     { class: "notice" },
     h("p", {}, text),
-    h("button", { type: "button", label: "close", on: { click: () => notice.remove() } }, icon(CROSS)),
-    lines.length ? h("ul", {}, lines.map((line) => h("li", {}, line))) : null,
+    h(
+      "button",
+      { type: "button", label: "close", on: { click: () => notice.remove() } },
+      icon(CROSS),
+    ),
+    lines.length
+      ? h(
+          "ul",
+          {},
+          lines.map((line) => h("li", {}, line)),
+        )
+      : null,
   );
   document.getElementById("notices").append(notice);
   return notice;

@@ -24,7 +24,12 @@ export class Plane {
    */
   constructor({ labels, probe = null }) {
     const usable = probe && { class: "plane-canvas usable", tabindex: 0 };
-    this.canvas = h("canvas", { class: "plane-canvas", role: "img", label: "plane.plane", ...usable });
+    this.canvas = h("canvas", {
+      class: "plane-canvas",
+      role: "img",
+      label: "plane.plane",
+      ...usable,
+    });
     this.element = h("figure", { class: "plane" }, this.canvas, legend(labels));
     if (probe) this.#listen(probe);
     new ResizeObserver(() => this.#paintSoon()).observe(this.canvas);
@@ -110,7 +115,8 @@ export class Plane {
     const width = Math.round(canvas.clientWidth * devicePixelRatio);
     const height = Math.round(canvas.clientHeight * devicePixelRatio);
     if (!width || !height) return;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    if (canvas.width !== width || canvas.height !== height)
+      Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     const { x, y } = this.#frame;
     const place = ([px, py]) => [
@@ -240,7 +246,16 @@ function legend(labels) {
     "figcaption",
     { class: "legend small muted" },
     labels.map((label, index) => h("span", {}, sign(index), label)),
-    h("span", {}, svg("svg", { viewBox: "0 0 16 16", class: "edge", "aria-hidden": "true" }, svg("path", { d: "M1 8h14" })), h("span", { t: "plane.boundary" })),
+    h(
+      "span",
+      {},
+      svg(
+        "svg",
+        { viewBox: "0 0 16 16", class: "edge", "aria-hidden": "true" },
+        svg("path", { d: "M1 8h14" }),
+      ),
+      h("span", { t: "plane.boundary" }),
+    ),
   );
 }
 
@@ -251,7 +266,8 @@ function ticks([low, high]) {
   const step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
   const margin = 0.06 * (high - low);
   const found = [];
-  for (let at = Math.ceil((low + margin) / step); at * step < high - margin; at++) found.push(at * step);
+  for (let at = Math.ceil((low + margin) / step); at * step < high - margin; at++)
+    found.push(at * step);
   return found;
 }
 

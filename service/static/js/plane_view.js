@@ -90,7 +90,11 @@ class PlaneView {
     if (model.name !== this.model?.name) this.#asked = [];
     this.model = model;
     this.#versions = await versionsOf(model.name);
-    offer(this.models, models.map((one) => [one.name, one.name]), model.name);
+    offer(
+      this.models,
+      models.map((one) => [one.name, one.name]),
+      model.name,
+    );
     this.#offerVersions(version ?? model.version, beside ?? "");
     await this.#laySides();
   }
@@ -100,7 +104,12 @@ class PlaneView {
   }
 
   #go() {
-    go("plane", this.model.name, this.version.value, ...(this.other.value ? [this.other.value] : []));
+    go(
+      "plane",
+      this.model.name,
+      this.version.value,
+      ...(this.other.value ? [this.other.value] : []),
+    );
   }
 
   #offerVersions(version = this.version.value, beside = this.other.value) {
@@ -116,7 +125,10 @@ class PlaneView {
     const frames = await Promise.all(numbers.map((version) => pointsOf(model.name, version)));
     const extent = { x: around(frames.map(({ x }) => x)), y: around(frames.map(({ y }) => y)) };
     const rows = grid(extent, SIZE);
-    const probe = { move: (point) => this.#read(point), pick: guarded((point) => this.#ask(point)) };
+    const probe = {
+      move: (point) => this.#read(point),
+      pick: guarded((point) => this.#ask(point)),
+    };
     this.#sides = numbers.map((version, at) => {
       const facts = this.#versions.find((one) => one.version === version);
       return new Side(model, facts, { ...frames[at], ...extent }, probe);
@@ -206,7 +218,9 @@ class Side {
   /** Say which version this is, in the language of the page. */
   say() {
     this.title.textContent = titleOf(this.facts);
-    translated(this.plane.canvas, "label", "plane.canvas", { name: `${this.model.name} ${titleOf(this.facts)}` });
+    translated(this.plane.canvas, "label", "plane.canvas", {
+      name: `${this.model.name} ${titleOf(this.facts)}`,
+    });
   }
 
   async fill(rows) {

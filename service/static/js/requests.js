@@ -46,8 +46,18 @@ class RequestBar {
       ),
       this.toggle,
     );
-    const kinds = h("div", { class: "row" }, this.kinds, this.#copyButton("requests.copy", () => this.#snippet));
-    this.body = h("div", { class: "body", hidden: true }, this.list, h("div", { class: "stack" }, kinds, this.code));
+    const kinds = h(
+      "div",
+      { class: "row" },
+      this.kinds,
+      this.#copyButton("requests.copy", () => this.#snippet),
+    );
+    this.body = h(
+      "div",
+      { class: "body", hidden: true },
+      this.list,
+      h("div", { class: "stack" }, kinds, this.code),
+    );
     this.show();
   }
 

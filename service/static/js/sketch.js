@@ -188,7 +188,10 @@ export class Sketch {
     context.lineCap = context.lineJoin = "round";
     for (const stroke of this.#strokes) {
       context.beginPath();
-      follow(context, stroke.map(([x, y]) => [x * side, y * side]));
+      follow(
+        context,
+        stroke.map(([x, y]) => [x * side, y * side]),
+      );
       context.stroke();
     }
   }

@@ -8,7 +8,8 @@ export async function curl(request) {
   const lines = [`curl -s${method === "GET" ? "" : ` -X ${method}`} ${quoted(absolute(path))}`];
   if (secured) lines.push(`-H "Authorization: Bearer $(${TOKEN})"`);
   if (type) lines.push(`-H ${quoted(`Content-Type: ${type}`)}`);
-  for (const [name, value] of Object.entries(headers)) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
+  for (const [name, value] of Object.entries(headers))
+    lines.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (request.body instanceof Blob) {
     lines.push("--data-binary @-");
     return `base64 -d <<'END' | ${lines.join(" \\\n  ")}\n${await base64(request.body)}\nEND`;
@@ -21,10 +22,15 @@ export async function curl(request) {
 export async function python(request) {
   const { method, path, type, headers, secured } = request;
   const before = ["import httpx"];
-  const sent = Object.entries(headers).map(([name, value]) => `${literal(name)}: ${literal(value)}`);
+  const sent = Object.entries(headers).map(
+    ([name, value]) => `${literal(name)}: ${literal(value)}`,
+  );
   if (secured) {
     before.unshift("import subprocess", "");
-    before.push("", `token = subprocess.check_output(${literal(TOKEN.split(" "))}, text=True).strip()`);
+    before.push(
+      "",
+      `token = subprocess.check_output(${literal(TOKEN.split(" "))}, text=True).strip()`,
+    );
     sent.push('"Authorization": f"Bearer {token}"');
   }
   const given = [literal(method), literal(absolute(path))];

@@ -43,7 +43,10 @@ function tell() {
 /** What a colour of `theme.css` is now, as `[red, green, blue]`. */
 export function color(name) {
   probe.style.color = `var(--${name})`;
-  return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  return getComputedStyle(probe)
+    .color.match(/[\d.]+/g)
+    .slice(0, 3)
+    .map(Number);
 }
 
 /** The same for a canvas. */

@@ -34,9 +34,19 @@ class TrainView {
     this.more = this.#advanced();
     this.form = this.#form();
     this.panel = new JobPanel(guarded(() => this.#load()));
-    this.waiting = h("section", { class: "panel empty" }, h("h2", { t: "train.emptyTitle" }), steps());
+    this.waiting = h(
+      "section",
+      { class: "panel empty" },
+      h("h2", { t: "train.emptyTitle" }),
+      steps(),
+    );
     this.empty = h("p", { class: "panel", t: "train.none", hidden: true });
-    this.layout = h("div", { class: "training" }, this.form, h("div", { class: "stack" }, this.waiting, this.panel.element));
+    this.layout = h(
+      "div",
+      { class: "training" },
+      this.form,
+      h("div", { class: "stack" }, this.waiting, this.panel.element),
+    );
     this.element = h(
       "div",
       {},
@@ -62,22 +72,44 @@ class TrainView {
 
   #made() {
     const { model, recipe, dataset, start_from, epochs, learning_rate, batch_size, seed } = {
-      model: new ChoiceField({ t: "train.model" }, [], { listener: guarded((name) => this.#choose(name)) }),
-      recipe: new ChoiceField({ t: "train.recipe" }, [], { listener: () => this.#showRecipe(), hint: h("small") }),
+      model: new ChoiceField({ t: "train.model" }, [], {
+        listener: guarded((name) => this.#choose(name)),
+      }),
+      recipe: new ChoiceField({ t: "train.recipe" }, [], {
+        listener: () => this.#showRecipe(),
+        hint: h("small"),
+      }),
       dataset: new ChoiceField({ t: "train.dataset" }, []),
-      start_from: new ChoiceField({ t: "train.startFrom" }, [], { listener: () => this.#holdSettings() }),
+      start_from: new ChoiceField({ t: "train.startFrom" }, [], {
+        listener: () => this.#holdSettings(),
+      }),
       epochs: new NumberField({ t: "train.epochs" }, { whole: true, least: 1, most: 1e6 }),
       learning_rate: new NumberField({ t: "train.learningRate" }, { least: 1e-6, most: 100 }),
       batch_size: new NumberField({ t: "train.batchSize" }, { whole: true, least: 1, most: 1e6 }),
       seed: new NumberField({ t: "train.seed" }, { whole: true, least: 0 }),
     };
-    const gate = new ChoiceField({ t: "train.gate" }, [], { listener: () => this.#showGate(), hint: h("small", { t: "train.gateHint" }) });
+    const gate = new ChoiceField({ t: "train.gate" }, [], {
+      listener: () => this.#showGate(),
+      hint: h("small", { t: "train.gateHint" }),
+    });
     const metric = new ChoiceField({ t: "train.metric" }, []);
-    const change = new NumberField({ t: "train.change" }, { least: -1e6, most: 1e6, hint: h("small", { t: "train.changeHint" }) });
+    const change = new NumberField(
+      { t: "train.change" },
+      { least: -1e6, most: 1e6, hint: h("small", { t: "train.changeHint" }) },
+    );
     change.control.placeholder = "0";
     return {
-      model, recipe, dataset, start_from, epochs, learning_rate, batch_size, seed, gate,
-      "gate.metric": metric, "gate.min_absolute_change": change,
+      model,
+      recipe,
+      dataset,
+      start_from,
+      epochs,
+      learning_rate,
+      batch_size,
+      seed,
+      gate,
+      "gate.metric": metric,
+      "gate.min_absolute_change": change,
     };
   }
 
@@ -87,13 +119,23 @@ class TrainView {
       "details",
       { class: "more" },
       h("summary", { t: "train.more" }),
-      h("div", { class: "stack" }, start_from.element, h("div", { class: "pair" }, batch_size.element, seed.element)),
+      h(
+        "div",
+        { class: "stack" },
+        start_from.element,
+        h("div", { class: "pair" }, batch_size.element, seed.element),
+      ),
     );
   }
 
   #form() {
     const { model, recipe, dataset, epochs, learning_rate, gate } = this.fields;
-    this.own = h("div", { class: "pair" }, this.fields["gate.metric"].element, this.fields["gate.min_absolute_change"].element);
+    this.own = h(
+      "div",
+      { class: "pair" },
+      this.fields["gate.metric"].element,
+      this.fields["gate.min_absolute_change"].element,
+    );
     this.rest = h(
       "div",
       { class: "stack", hidden: true },
@@ -106,7 +148,12 @@ class TrainView {
       this.more,
       this.submit,
     );
-    const form = h("form", { class: "panel stack", novalidate: true, label: "train.title" }, model.element, this.rest);
+    const form = h(
+      "form",
+      { class: "panel stack", novalidate: true, label: "train.title" },
+      model.element,
+      this.rest,
+    );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       guarded(() => once(this.submit, () => this.#train()))();
@@ -118,7 +165,10 @@ class TrainView {
     const models = all();
     this.empty.hidden = !!models.length;
     this.layout.hidden = !models.length;
-    offer(this.fields.model.control, models.map(({ name }) => [name, name]));
+    offer(
+      this.fields.model.control,
+      models.map(({ name }) => [name, name]),
+    );
   }
 
   async #choose(name) {
@@ -162,13 +212,23 @@ class TrainView {
     const names = Object.keys(recipes);
     const recipe = isNew ? (names.includes(QUICK) ? QUICK : names[0]) : undefined;
     const kept = (value) => (isNew ? value : undefined);
-    offer(this.fields.recipe.control, names.map((name) => [name, name]), recipe);
+    offer(
+      this.fields.recipe.control,
+      names.map((name) => [name, name]),
+      recipe,
+    );
     offer(this.fields.start_from.control, this.#starts(), kept("scratch"));
     offer(this.fields.gate.control, gates(), kept("accuracy"));
-    offer(this.fields["gate.metric"].control, Object.keys(metrics).map((name) => [name, metricName(name)]), kept("accuracy"));
+    offer(
+      this.fields["gate.metric"].control,
+      Object.keys(metrics).map((name) => [name, metricName(name)]),
+      kept("accuracy"),
+    );
     this.feedback.disabled = !feedback;
     if (!feedback) this.feedback.checked = false;
-    this.feedbackWords.textContent = feedback ? t("train.feedback", { count: number(feedback) }) : t("train.noFeedback");
+    this.feedbackWords.textContent = feedback
+      ? t("train.feedback", { count: number(feedback) })
+      : t("train.noFeedback");
     this.feedbackWords.className = feedback ? "" : "muted";
     this.#showRecipe(isNew);
     this.#showGate();
@@ -197,7 +257,10 @@ class TrainView {
     }
     const hint = this.fields.recipe.element.querySelector("small");
     const { optimizer, schedule } = recipe;
-    hint.textContent = [optimizer, schedule !== "constant" && schedule].filter(Boolean).join(", ").replaceAll("_", " ");
+    hint.textContent = [optimizer, schedule !== "constant" && schedule]
+      .filter(Boolean)
+      .join(", ")
+      .replaceAll("_", " ");
   }
 
   #showGate() {
@@ -210,7 +273,8 @@ class TrainView {
     for (const { control } of this.#settings.values()) control.disabled = isHeld;
     this.network.classList.toggle("held", isHeld);
     this.network.querySelector(".why")?.remove();
-    if (isHeld && this.#settings.size) this.network.append(h("small", { class: "muted why", t: "train.held" }));
+    if (isHeld && this.#settings.size)
+      this.network.append(h("small", { class: "muted why", t: "train.held" }));
   }
 
   #all() {
@@ -225,7 +289,8 @@ class TrainView {
     if (dataset.value) body.dataset = dataset.value;
     const start = this.fields.start_from.value;
     if (start !== "scratch") body.start_from = start === "production" ? start : Number(start);
-    else Object.assign(body, nonEmpty({ config: changed(this.#settings, this.#trainable.current) }));
+    else
+      Object.assign(body, nonEmpty({ config: changed(this.#settings, this.#trainable.current) }));
     for (const name of HYPERPARAMETERS) {
       if (this.fields[name].value !== undefined) body[name] = this.fields[name].value;
     }
@@ -240,11 +305,16 @@ class TrainView {
     if (value === "always" || value === "never") return value;
     if (value === "loss") return { metric: "loss" };
     if (value !== "metric") return null; // what the service does anyway
-    return { metric: this.fields["gate.metric"].value, min_absolute_change: this.fields["gate.min_absolute_change"].value ?? 0 };
+    return {
+      metric: this.fields["gate.metric"].value,
+      min_absolute_change: this.fields["gate.min_absolute_change"].value ?? 0,
+    };
   }
 
   async #train() {
-    const fields = Object.values(this.#all()).filter(({ element, control }) => !element.closest("[hidden]") && !control.disabled);
+    const fields = Object.values(this.#all()).filter(
+      ({ element, control }) => !element.closest("[hidden]") && !control.disabled,
+    );
     const wrong = fields.filter((field) => !field.check());
     if (wrong.length) {
       this.#pointAt(wrong[0]);
@@ -281,9 +351,15 @@ class TrainView {
   }
 }
 
-const gates = () => ["accuracy", "loss", "metric", "always", "never"].map((name) => [name, t(`train.gate.${name}`)]);
+const gates = () =>
+  ["accuracy", "loss", "metric", "always", "never"].map((name) => [name, t(`train.gate.${name}`)]);
 
 const nonEmpty = ({ config }) => (Object.keys(config).length ? { config } : {});
 
 /** What happens to a retraining, before there is one. */
-const steps = () => h("ol", { class: "steps" }, [1, 2, 3].map((step) => h("li", { t: `train.step${step}` })));
+const steps = () =>
+  h(
+    "ol",
+    { class: "steps" },
+    [1, 2, 3].map((step) => h("li", { t: `train.step${step}` })),
+  );

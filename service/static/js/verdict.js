@@ -30,7 +30,10 @@ export function verdictCard(job, actions) {
 /** Whether the card says all without the service's own reason, which is in English. */
 function isPlain({ gate, plan, promotion }) {
   if (gate) return !plan.gate.min_absolute_change && plan.gate.threshold === null;
-  return (plan.gate === "always" && promotion === "promoted") || (plan.gate === "never" && promotion === "skipped");
+  return (
+    (plan.gate === "always" && promotion === "promoted") ||
+    (plan.gate === "never" && promotion === "skipped")
+  );
 }
 
 function figures(version, gate) {
@@ -42,13 +45,20 @@ function figures(version, gate) {
       "dl",
       { class: "figures" },
       figure(t("verdict.candidate", { version }), metricValue(metric, candidate)),
-      production === null ? null : figure(t("verdict.production", { version: before }), metricValue(metric, production)),
+      production === null
+        ? null
+        : figure(t("verdict.production", { version: before }), metricValue(metric, production)),
     ),
-    h("p", { class: "muted small" }, t("verdict.measured", { metric: metricName(metric), rows: number(rows), dataset })),
+    h(
+      "p",
+      { class: "muted small" },
+      t("verdict.measured", { metric: metricName(metric), rows: number(rows), dataset }),
+    ),
   );
 }
 
-const figure = (name, value) => h("div", {}, h("dt", {}, name), h("dd", { class: "figure" }, value));
+const figure = (name, value) =>
+  h("div", {}, h("dt", {}, name), h("dd", { class: "figure" }, value));
 
 function outcome({ status, promotion, version, reproduction }) {
   if (status === "failed" || status === "cancelled") return status;

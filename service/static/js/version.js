@@ -25,8 +25,18 @@ export async function showDetails(model, version) {
       h(
         "div",
         { class: "row spread" },
-        h("h2", { id: "details-title", tabindex: -1, autofocus: true }, t("details.title", { model, version }), " ", aliasBadges(details)),
-        h("button", { class: "tool", type: "button", label: "close", on: { click: () => dialog.close() } }, icon(CROSS)),
+        h(
+          "h2",
+          { id: "details-title", tabindex: -1, autofocus: true },
+          t("details.title", { model, version }),
+          " ",
+          aliasBadges(details),
+        ),
+        h(
+          "button",
+          { class: "tool", type: "button", label: "close", on: { click: () => dialog.close() } },
+          icon(CROSS),
+        ),
       ),
       h("div", { class: "details" }, pictures, curves(details)),
       lineage(details),
@@ -45,11 +55,16 @@ export async function showDetails(model, version) {
   for (const [name, path] of named(details)) hang(pictures, name, path, details, leaving.signal);
 }
 
-export const aliasBadges = ({ aliases }) => aliases.map((alias) => h("span", { class: `badge ${alias === "production" ? "live" : ""}` }, alias));
+export const aliasBadges = ({ aliases }) =>
+  aliases.map((alias) =>
+    h("span", { class: `badge ${alias === "production" ? "live" : ""}` }, alias),
+  );
 
 /** The pictures to show: the curve is drawn here, in the page's own colours. */
 function named({ plots, curve }) {
-  const found = plots.flatMap((path) => (PICTURE.test(path) ? [[path.match(PICTURE)[1], path.replace(/^\//, "")]] : []));
+  const found = plots.flatMap((path) =>
+    PICTURE.test(path) ? [[path.match(PICTURE)[1], path.replace(/^\//, "")]] : [],
+  );
   return found.filter(([name]) => name !== "loss" || !curve.length);
 }
 
@@ -57,7 +72,11 @@ function named({ plots, curve }) {
 async function hang(pictures, name, path, details, signal) {
   const { model, version } = details;
   const alt = t(`details.picture.${name}`, { model, version });
-  const frame = h("figure", { class: "picture" }, h("figcaption", { class: "muted small" }, t(`details.${name}`)));
+  const frame = h(
+    "figure",
+    { class: "picture" },
+    h("figcaption", { class: "muted small" }, t(`details.${name}`)),
+  );
   pictures.append(frame);
   try {
     const answer = await ask({ method: "GET", path, signal, quiet: true });
@@ -77,7 +96,11 @@ function curves({ curve }) {
     chart.begin(curve.at(-1).epoch, curve);
     chart.draw(curve);
   }
-  return h("div", { class: "charts" }, charts.map(({ element }) => element));
+  return h(
+    "div",
+    { class: "charts" },
+    charts.map(({ element }) => element),
+  );
 }
 
 function lineage(details) {
@@ -86,7 +109,10 @@ function lineage(details) {
     ["created", moment(details.created_at)],
     ["architecture", code(details.architecture)],
     ["config", code(settings(details.config))],
-    ...Object.entries(details.metrics).map(([split, values]) => [`metrics.${split}`, figures(values)]),
+    ...Object.entries(details.metrics).map(([split, values]) => [
+      `metrics.${split}`,
+      figures(values),
+    ]),
     ["recipe", recipe ? code(settings(known(recipe))) : t("details.noRecipe")],
     ["dataset", dataset ? `${dataset.name}: ${rows(dataset)}` : "–"],
     ["datasetHash", dataset && code(dataset.sha256)],
@@ -95,20 +121,36 @@ function lineage(details) {
     ["parentHash", details.parent_sha256 && code(details.parent_sha256)],
     ["libraries", code(settings(details.libraries))],
     ["commit", details.git_commit ? code(details.git_commit) : "–"],
-    ["job", job === null ? t("details.noJob") : h("a", { href: `#/jobs/${job}` }, t("details.jobLink", { job }))],
+    [
+      "job",
+      job === null
+        ? t("details.noJob")
+        : h("a", { href: `#/jobs/${job}` }, t("details.jobLink", { job })),
+    ],
   ];
   return h(
     "dl",
     { class: "lineage" },
-    entries.flatMap(([name, value]) => (value ? [h("dt", {}, t(`details.${name}`)), h("dd", {}, value)] : [])),
+    entries.flatMap(([name, value]) =>
+      value ? [h("dt", {}, t(`details.${name}`)), h("dd", {}, value)] : [],
+    ),
   );
 }
 
 const code = (text) => h("span", { class: "mono" }, text);
-const figures = (values) => Object.entries(values).map(([name, value]) => `${metricName(name)} ${metricValue(name, value)}`).join(", ");
-const rows = ({ rows: counts }) => Object.entries(counts).map(([split, count]) => `${splitName(split)} ${number(count)}`).join(", ");
+const figures = (values) =>
+  Object.entries(values)
+    .map(([name, value]) => `${metricName(name)} ${metricValue(name, value)}`)
+    .join(", ");
+const rows = ({ rows: counts }) =>
+  Object.entries(counts)
+    .map(([split, count]) => `${splitName(split)} ${number(count)}`)
+    .join(", ");
 
 const splitName = (split) => (knows(`details.rows.${split}`) ? t(`details.rows.${split}`) : split);
 
 /** A recipe without what it leaves as it is. */
-const known = (recipe) => Object.fromEntries(Object.entries(recipe).filter(([, value]) => value !== null && value !== false));
+const known = (recipe) =>
+  Object.fromEntries(
+    Object.entries(recipe).filter(([, value]) => value !== null && value !== false),
+  );

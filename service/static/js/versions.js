@@ -30,8 +30,14 @@ class VersionsView {
     this.caption = h("caption", { class: "unseen" });
     this.alone = h("p", { class: "muted", hidden: true });
     this.empty = h("p", { class: "panel", t: "versions.none", hidden: true });
-    const heads = COLUMNS.map((name) => h("th", { scope: "col", class: classes(name), t: `versions.${name}` }));
-    const actions = h("th", { scope: "col" }, h("span", { class: "unseen", t: "versions.actions" }));
+    const heads = COLUMNS.map((name) =>
+      h("th", { scope: "col", class: classes(name), t: `versions.${name}` }),
+    );
+    const actions = h(
+      "th",
+      { scope: "col" },
+      h("span", { class: "unseen", t: "versions.actions" }),
+    );
     this.content = h(
       "div",
       { class: "stack" },
@@ -39,7 +45,17 @@ class VersionsView {
       h(
         "section",
         { class: "panel stack", label: "versions.title" },
-        h("div", { class: "scroll" }, h("table", { class: "listed" }, this.caption, h("thead", {}, h("tr", {}, heads, actions)), this.rows)),
+        h(
+          "div",
+          { class: "scroll" },
+          h(
+            "table",
+            { class: "listed" },
+            this.caption,
+            h("thead", {}, h("tr", {}, heads, actions)),
+            this.rows,
+          ),
+        ),
         this.alone,
       ),
     );
@@ -61,7 +77,11 @@ class VersionsView {
     this.content.hidden = !model;
     if (!model) return;
     this.#model = model.name;
-    offer(this.models, models.map((one) => [one.name, one.name]), model.name);
+    offer(
+      this.models,
+      models.map((one) => [one.name, one.name]),
+      model.name,
+    );
     const versions = await versionsOf(model.name);
     if (model.name !== this.#model) return;
     this.#versions = versions;
@@ -72,12 +92,18 @@ class VersionsView {
 
   /** The rows are built anew: where one of them has the focus, its successor gets it. */
   #show() {
-    const held = this.rows.contains(document.activeElement) && document.activeElement.closest("tr").dataset.version;
+    const held =
+      this.rows.contains(document.activeElement) &&
+      document.activeElement.closest("tr").dataset.version;
     this.caption.textContent = t("versions.of", { model: this.#model });
     this.rows.replaceChildren(...this.#versions.map((version) => this.#row(version)));
     if (held) this.rows.querySelector(`[data-version="${held}"] .actions button`)?.focus();
     this.alone.hidden = this.#versions.length > 1;
-    this.alone.replaceChildren(t("versions.alone"), " ", h("a", { href: `#/train/${encodeURIComponent(this.#model)}` }, t("shell.train")));
+    this.alone.replaceChildren(
+      t("versions.alone"),
+      " ",
+      h("a", { href: `#/train/${encodeURIComponent(this.#model)}` }, t("shell.train")),
+    );
   }
 
   #row(one) {
@@ -104,27 +130,55 @@ class VersionsView {
     const { version } = one;
     const production = behind(this.#versions, "production");
     const isBack = version === behind(this.#versions, "previous");
-    const details = h("button", { class: "button slim", type: "button", "aria-label": t("versions.detailsOf", { version }) }, t("versions.details"));
-    details.addEventListener("click", guarded(() => showDetails(one.model, version)));
+    const details = h(
+      "button",
+      { class: "button slim", type: "button", "aria-label": t("versions.detailsOf", { version }) },
+      t("versions.details"),
+    );
+    details.addEventListener(
+      "click",
+      guarded(() => showDetails(one.model, version)),
+    );
     const shown = [details];
     if (version !== production) {
       const key = isBack ? "back" : "promote";
-      const button = h("button", { class: "button slim", type: "button", "aria-label": t(`promotion.${key}`, { version }) }, t(`promotion.${key}Short`));
-      button.addEventListener("click", guarded(() => once(button, () => promote(one.model, version))));
+      const button = h(
+        "button",
+        { class: "button slim", type: "button", "aria-label": t(`promotion.${key}`, { version }) },
+        t(`promotion.${key}Short`),
+      );
+      button.addEventListener(
+        "click",
+        guarded(() => once(button, () => promote(one.model, version))),
+      );
       shown.push(button);
       if (inThePlane().some(({ name }) => name === one.model)) {
-        shown.push(h("a", { class: "button slim lesser", href: beside(one.model, production, version), t: "versions.beside" }));
+        shown.push(
+          h("a", {
+            class: "button slim lesser",
+            href: beside(one.model, production, version),
+            t: "versions.beside",
+          }),
+        );
       }
     }
     return h("div", { class: "row" }, shown);
   }
 }
 
-const classes = (name) => [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"].filter(Boolean).join(" ") || null;
+const classes = (name) =>
+  [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"]
+    .filter(Boolean)
+    .join(" ") || null;
 
 /** The beginning of a hash; the whole of it in the title, and to be copied. */
 function hash(sha256) {
-  const button = h("button", { class: "button slim plain", type: "button", on: { click: () => copy(sha256) } }, h("span", { class: "mono" }, sha256.slice(0, 8)), icon(COPY));
+  const button = h(
+    "button",
+    { class: "button slim plain", type: "button", on: { click: () => copy(sha256) } },
+    h("span", { class: "mono" }, sha256.slice(0, 8)),
+    icon(COPY),
+  );
   button.title = sha256;
   button.setAttribute("aria-label", t("versions.copyHash", { sha256: sha256.slice(0, 8) }));
   return button;
