@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,7 @@ def point(page: Page) -> None:
 def look_up(page: Page) -> None:
     page.get_by_role("link", name="Versions").click()
     page.get_by_role("combobox", name="Model").select_option("xor")
+    expect(page.get_by_role("table", name="Versions of xor")).to_be_visible()
     page.get_by_role("button", name="Details of version 1").click()
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
 
@@ -62,14 +64,14 @@ def retrain(page: Page) -> None:
     form = page.get_by_role("form", name="Retrain")
     form.get_by_role("combobox", name="Model").select_option("xor")
     form.get_by_label("Epochs").fill("2")
-    form.get_by_label("Promote the result if it is").select_option("never: I do it by hand")
+    form.get_by_label("Promote the result").select_option("never: I do it by hand")
     form.get_by_role("button", name="Retrain").click()
-    expect(page.get_by_role("region", name="Job", exact=True)).to_be_visible()
+    expect(page.get_by_role("region", name=re.compile(r"^Job \d+"))).to_be_visible()
 
 
 def promote(page: Page) -> None:
     retrain(page)
-    job = page.get_by_role("region", name="Job", exact=True)
+    job = page.get_by_role("region", name=re.compile(r"^Job \d+"))
     job.get_by_role("button", name="Promote version").click(timeout=120_000)
     expect(page.get_by_text("serves now.")).to_be_visible()
 

@@ -76,6 +76,7 @@ class PlaneView {
       for (const side of this.#sides) side.say();
       this.#read(this.#cross);
     });
+    this.#showPredictions();
   }
 
   hide() {}
