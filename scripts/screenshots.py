@@ -92,9 +92,12 @@ def plane(visit: Visitor, take: Take) -> None:
     canvas = page.get_by_role("img", name="Plane of")
     expect(canvas).to_be_visible()
     page.wait_for_load_state("networkidle")
-    for x, y in ((80, 120), (230, 290), (340, 210)):
+    for x, y in ((80, 120), (340, 210), (230, 290)):
         canvas.click(position={"x": x, "y": y})
     expect(page.get_by_role("table").locator("tbody").get_by_role("row")).to_have_count(3)
+    page.mouse.wheel(0, 190)  # so that the whole of the plane is in sight
+    page.wait_for_function("() => scrollY === 190")
+    canvas.hover(position={"x": 230, "y": 290})
     take(page, "plane")
 
 
@@ -147,7 +150,7 @@ def everything(visit: Visitor, take: Take, name: str, options: dict[str, Any]) -
     page.wait_for_function(PLAYED)
     take(page, f"job-{name}")
     page.goto(f"{visit.url}/#/versions/dnn")
-    page.locator("tbody button").first.click()
+    page.locator("tbody .actions button").first.click()
     expect(page.locator("dialog img")).to_be_visible()
     take(page, f"details-{name}")
 
