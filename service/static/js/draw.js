@@ -270,7 +270,7 @@ class Reading {
           " ",
           h("span", { class: "badge", t: ["version", { version: model.version }] }),
         ),
-        h("p", { class: "muted small" }, model.description),
+        h("p", { class: "muted small", lang: "en" }, model.description),
         h("p", { class: "reading-answer" }, this.label, " ", this.sure),
       ),
       h(

@@ -135,5 +135,7 @@ function expected(key, { whole, least, most }) {
 const bound = (value) => value !== undefined && number(value, decimals(value));
 
 /** Digits after the point, so that a bound of 0.000001 is not shown as 0. */
-const decimals = (value) =>
-  Number.isInteger(value) ? 0 : Math.min(12, Math.ceil(-Math.log10(Math.abs(value) % 1 || 1)) + 1);
+const decimals = (value) => {
+  const [, digits = "", exponent = "0"] = String(value).match(/^-?\d*\.?(\d*)(?:e-(\d+))?/);
+  return digits.length + Number(exponent);
+};

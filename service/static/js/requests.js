@@ -21,6 +21,7 @@ class RequestBar {
   #asked = []; // { request, item }, newest first
   #chosen = null; // one of them; null follows the newest
   #snippet = curl;
+  #copies = []; // the buttons that copy
 
   constructor() {
     this.last = h("span", { class: "last" });
@@ -78,6 +79,7 @@ class RequestBar {
 
   show() {
     const current = this.#current();
+    for (const button of this.#copies) button.disabled = !current;
     this.last.textContent = current ? line(current.request) : t("requests.none");
     if (this.body.hidden) return;
     for (const noted of this.#asked) {
@@ -144,7 +146,15 @@ class RequestBar {
       const current = this.#current();
       if (current) await copy(await snippet()(current.request));
     };
-    return h("button", { class: "button slim", type: "button", t: key, on: { click: copyIt } });
+    const button = h("button", {
+      class: "button slim",
+      type: "button",
+      disabled: true, // until something was asked
+      t: key,
+      on: { click: copyIt },
+    });
+    this.#copies.push(button);
+    return button;
   }
 }
 

@@ -12,6 +12,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export class Sketch {
   #strokes = []; // each a list of [x, y] in 0..1
   #picture = null; // { bitmap, file }
+  #cleared = null; // { strokes, picture } of the sheet that was cleared last
   #pen = null; // { x, y, down }: where the arrow keys have it
   #pointer = null; // { id, stroke } of the pointer that draws
   #waiting = false; // for the next frame
@@ -37,13 +38,18 @@ export class Sketch {
     return !this.#picture && !this.#strokes.some(isMore);
   }
 
+  /** Take back the last stroke, the picture, or the clearing of the sheet. */
   undo() {
     if (this.#strokes.length) this.#strokes.pop();
-    else this.#picture = null;
+    else if (this.#picture) this.#picture = null;
+    else if (this.#cleared) this.#restore();
     this.#happened();
   }
 
   clear() {
+    if (this.#strokes.length || this.#picture) {
+      this.#cleared = { strokes: this.#strokes, picture: this.#picture };
+    }
     this.#strokes = [];
     this.#picture = null;
     this.#happened();
@@ -84,6 +90,12 @@ export class Sketch {
     context.fillRect(0, 0, side, side);
     this.#render(context, side, "#000");
     return sent.convertToBlob({ type: "image/png" });
+  }
+
+  #restore() {
+    this.#strokes = this.#cleared.strokes;
+    this.#picture = this.#cleared.picture;
+    this.#cleared = null;
   }
 
   #begin(event) {

@@ -76,6 +76,7 @@ class VersionsView {
     this.empty.hidden = !!model;
     this.content.hidden = !model;
     if (!model) return;
+    if (model.name !== this.#model) this.rows.replaceChildren(); // they are of another model
     this.#model = model.name;
     offer(
       this.models,
