@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -24,11 +25,18 @@ HEADERS = {
 
 
 class PageFiles(StaticFiles):
-    """A folder of files, sent with the page's headers."""
+    """A folder of files, each sent whole and with the page's headers."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
+        # For parts of so small files nobody has a use, and a wrong range is told as plain text.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
+        try:
+            response = await super().get_response(path, scope)
+        except HTTPException as error:
+            error.headers = {**HEADERS, **(error.headers or {})}
+            raise
         response.headers.update(HEADERS)
+        del response.headers["Accept-Ranges"]
         return response
 
 

@@ -109,6 +109,18 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(client: httpx.Client, pa
     assert client.get(path, headers={"If-None-Match": '"another"'}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js"])
+@pytest.mark.parametrize("asked", ["bytes=0-9", "bytes=99999-", "bytes=5-1", "lines=1", "bytes"])
+def test_a_file_is_sent_whole_whatever_part_is_asked_for(
+    client: httpx.Client, path: str, asked: str
+) -> None:
+    whole = client.get(path)
+    response = client.get(path, headers={"Range": asked})
+    assert (response.status_code, response.content) == (200, whole.content)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "accept-ranges" not in response.headers
+
+
 @pytest.mark.parametrize(("path", "text"), [("/", INDEX), ("/static/app.js", SCRIPT)])
 def test_text_is_sent_compressed(client: httpx.Client, path: str, text: str) -> None:
     packed = client.get(path, headers={"Accept-Encoding": "gzip"})
@@ -167,6 +179,16 @@ def test_another_method_is_told(client: httpx.Client, path: str, method: str) ->
     response = client.request(method, path)
     assert problem(response) == (405, "method_not_allowed")
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "nope.js"), ("POST", "app.js")])
+def test_what_is_refused_has_the_headers_of_the_page(
+    client: httpx.Client, method: str, path: str
+) -> None:
+    response = client.request(method, f"/static/{path}")
+    for name, value in page.HEADERS.items():
+        assert response.headers.get_list(name) == [value]
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_files_are_counted_under_one_label(tmp_path: Path) -> None:
