@@ -97,6 +97,21 @@ def test_boundary_goes_row_by_row_from_the_lower_left_corner() -> None:
     assert {type(value) for value in rightwards.probabilities} == {int}
 
 
+@pytest.mark.parametrize(("coordinate", "seen"), [(1e8, True), (-1e8, True), (1e17, False)])
+def test_points_far_out_have_a_plane_for_as_long_as_it_has_an_extent(
+    coordinate: float, seen: bool
+) -> None:
+    inputs = np.array([[0, coordinate], [1, coordinate]], dtype=np.float32)
+
+    plane = plane_of(registry.load("dnn").spec, Split(inputs, np.array([0, 1])))
+
+    assert (plane is not None) == seen
+    if plane:
+        facts = plane.facts()
+        assert facts["y"] == [coordinate - MARGIN, coordinate + MARGIN]
+        assert plane.boundary(answering(lambda rows: 0 * rows[:, 0]))
+
+
 def test_answers_that_are_no_numbers_are_no_boundary() -> None:
     def half(rows: Rows) -> Rows:
         return np.where(rows[:, 0] > 0, np.nan, 0.5)
