@@ -10,6 +10,7 @@ import torch
 from models import checkpoint, registry
 from models.checkpoint import META, WEIGHTS
 from tests.training.conftest import SPIRAL, Outcome, Package, command
+from training import plots
 
 PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
 CURVE = ["loss.png", "loss.svg"]
@@ -241,6 +242,11 @@ def test_other_data_are_refused_with_both_hashes(
         (["altered"], "altered: model.safetensors was altered: "),
         (["unknown"], "no architecture is called 'helix'; known: perceptron, "),
         (["unset"], "unset: dnn has no such settings as {'width': 8, 'activation': 'tanh'}"),
+        (
+            ["headless"],
+            "headless: meta.json does not fit dnn, which cannot have rows of shape (2,), "
+            "a softmax head and 2 labels",
+        ),
         (["unlike"], "unlike/model.safetensors does not fit dnn with "),
     ],
 )
@@ -252,6 +258,7 @@ def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
         ("altered", "", ""),
         ("unknown", '"architecture": "dnn"', '"architecture": "helix"'),
         ("unset", '"hidden": 8', '"width": 8'),
+        ("headless", '"head": "sigmoid"', '"head": "softmax"'),
         ("unlike", '"hidden": 8', '"hidden": 7'),
     ):
         checkpoint.copy(wide_dnn, tmp_path / name)
@@ -266,6 +273,23 @@ def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
 
     assert told.startswith(reason)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["new", "new/deep", "there"])
+def test_drawing_that_fails_leaves_nothing_in_its_own_way(
+    out: str, wide_dnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    (tmp_path / "there").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "boundary", fail)
+        assert refused(wide_dnn, "--out", tmp_path / out) == "the disk is full"
+
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    plot(wide_dnn, "--out", tmp_path / out)
+    assert_same_pictures(wide_dnn, tmp_path / out, PLANE)
 
 
 @pytest.mark.usefixtures("no_mnist_server")
