@@ -104,7 +104,7 @@ def open_data(folder: Path, meta: Meta, dataset: str | None, data_dir: Path) -> 
     data = (
         datasets.load(dataset, meta.spec, data_dir)
         if dataset
-        else datasets.load_present(_recorded(meta), meta.spec, data_dir)
+        else datasets.load_present(_recorded(folder, meta, data_dir), meta.spec, data_dir)
     )
     if meta.dataset and data.ref.sha256 != meta.dataset.sha256:
         raise DrawingError(
@@ -114,8 +114,12 @@ def open_data(folder: Path, meta: Meta, dataset: str | None, data_dir: Path) -> 
     return data
 
 
-def _recorded(meta: Meta) -> str | Maker:
-    """The data set that a checkpoint names. Raises `DataError` where that leads nowhere."""
+def _recorded(folder: Path, meta: Meta, data_dir: Path) -> str | Maker:
+    """The data set that a checkpoint names. Raises `DataError` where that leads nowhere.
+
+    A file is looked for from here, from `data_dir`, and from the store that `folder` is in as
+    `checkpoints/MODEL/VERSION`: a job names it as the store has it.
+    """
     if meta.dataset is None:
         raise DataError("it was made without data; name some with --dataset")
     if meta.dataset.name.endswith(feedback.SUFFIX):
@@ -128,9 +132,12 @@ def _recorded(meta: Meta) -> str | Maker:
     for maker in made:  # of a plug-in
         if callable(maker) and maker.__name__ == recorded:
             return maker
-    if Path(recorded).suffix in files.SUFFIXES and not Path(recorded).is_file():
-        raise DataError(f"{recorded} is not there; name it with --dataset")
-    return recorded
+    if Path(recorded).suffix not in files.SUFFIXES:
+        return recorded
+    for place in (Path(), data_dir, *folder.resolve().parents[2:3]):
+        if (place / recorded).is_file():
+            return str(place / recorded)
+    raise DataError(f"{recorded} is not there; name it with --dataset")
 
 
 def _pictures_in(folder: Path) -> list[Path]:

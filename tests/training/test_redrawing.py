@@ -148,6 +148,27 @@ def test_file_of_ones_own_is_found_where_it_was_or_where_one_says(
         assert_same_pictures(mine, tmp_path / drawn, PLANE)
 
 
+def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / "datasets").mkdir(parents=True)
+    (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
+    with chdir(store):
+        made = command(
+            "dnn", "--dataset", "datasets/mine.csv", "--epochs", "3", "--out", "checkpoints/dnn/3"
+        )
+    assert made.exit_code == 0, made.stderr
+    version = store / "checkpoints" / "dnn" / "3"
+    moved = tmp_path / "moved"
+    checkpoint.copy(version, moved)
+
+    with chdir(tmp_path):
+        plot("store/checkpoints/dnn/3", "--out", "there")
+        plot("moved", "--data-dir", "store", "--out", "named")
+
+    for drawn in ("there", "named"):
+        assert_same_pictures(version, tmp_path / drawn, PLANE)
+
+
 def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_path: Path) -> None:
     with chdir(tmp_path):
         outcome = plot(mine, "--out", "drawn")
