@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.checkpoint import PLANE_POINTS
 from models.spec import ModelSpec
 from training.splits import Split
 
 Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # rows -> probabilities (N, K)
 
 MARGIN = 0.3  # how far the plane is shown beyond the outermost point
-POINTS = 500  # of a larger training set so many are told
 DECIMALS = 4  # of a coordinate that is told
 SIZE = 32  # points per axis at which a training asks its model
 FULL = 255  # how a probability of 1 is told
@@ -46,7 +46,7 @@ class Plane:
     def facts(self) -> dict[str, Any]:
         """What somebody who draws the plane needs to know of it, as JSON has it."""
         (x_low, y_low), (x_high, y_high) = (_rounded(corner) for corner in self.extent)
-        chosen = evenly(len(self.split), POINTS)
+        chosen = evenly(len(self.split), PLANE_POINTS)
         return {
             "x": [x_low, x_high],
             "y": [y_low, y_high],
