@@ -30,6 +30,7 @@ META = "meta.json"
 PLOTS = ("loss", "boundary", "predictions")
 PLOT_FORMATS = ("svg", "png")
 BOUNDARY_DATA = "plots/boundary.json"  # the points of the picture of that name
+PLANE_POINTS = 500  # of a larger training set so many are told
 FILES = re.compile(
     rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|{re.escape(BOUNDARY_DATA)}|"
     rf"plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"

@@ -19,9 +19,8 @@ from models.checkpoint import CurvePoint
 from models.trainable import BatchSize, Epochs, LearningRate, Seed, Trainable
 from service.gate import Gate, Verdict
 from service.jobs import Kind, Promotion, Status
-from service.schemas import example
+from service.schemas import PlaneData, example
 
-MAX_POINTS = 500  # of a plane that is told
 MAX_SIZE = 64  # points per axis of a boundary that is told
 MAX_RUNTIME_S = 31_536_000
 Runtime = Annotated[float, Field(gt=0, le=MAX_RUNTIME_S, allow_inf_nan=False)]
@@ -131,26 +130,6 @@ class JobProgress(BaseModel):
     seconds_left: FiniteFloat = Field(description="An estimate.")
 
 
-Pair = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
-
-
-class JobPlane(BaseModel):
-    """The plane of a 2-D model with two labels: what is shown of it, and training rows on it."""
-
-    x: Pair = Field(description="From where to where it is shown.")
-    y: Pair
-    points: list[Pair] = Field(max_length=MAX_POINTS)
-    targets: list[Literal[0, 1]] = Field(description="The index of each point's label.")
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if not (self.x[0] < self.x[1] and self.y[0] < self.y[1]):
-            raise ValueError("the plane has no extent")
-        if len(self.points) != len(self.targets):
-            raise ValueError(f"{len(self.points)} points, {len(self.targets)} targets")
-        return self
-
-
 class JobBoundary(BaseModel):
     """How a model divides the plane after an epoch, on a square grid that fills it.
 
@@ -168,6 +147,10 @@ class JobBoundary(BaseModel):
         if len(self.probabilities) != self.size**2:
             raise ValueError(f"{len(self.probabilities)} probabilities, not {self.size**2}")
         return self
+
+
+# What a training tells for those who draw it, by the kind of its events.
+DRAWN: dict[str, type[BaseModel]] = {"plane": PlaneData, "boundary": JobBoundary}
 
 
 class Reproduction(BaseModel):

@@ -1,14 +1,17 @@
 """The playground: a page for people, and its files. It needs no token; what it asks for may."""
 
+import re
 from pathlib import Path
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 FOLDER = Path(__file__).parent / "static"
 HEADERS = {
@@ -24,12 +27,46 @@ HEADERS = {
 
 
 class PageFiles(StaticFiles):
-    """A folder of files, sent with the page's headers."""
+    """A folder of files, each sent whole and with the page's headers."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
+        # For parts of so small files nobody has a use, and a wrong range is told as plain text.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
+        try:
+            response = await super().get_response(path, scope)
+        except HTTPException as error:
+            error.headers = {**HEADERS, **(error.headers or {})}
+            raise
         response.headers.update(HEADERS)
+        del response.headers["Accept-Ranges"]
+        # Weak: it stands for the file, whose bytes differ where they are sent compressed.
+        response.headers["ETag"] = f"W/{response.headers['ETag']}"
         return response
+
+
+class Compression(GZipMiddleware):
+    """Compresses for whoever takes gzip, and says of every answer that it depends on that."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_vary(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(raw=message["headers"])["Vary"] = "Accept-Encoding"
+            await send(message)
+
+        # Starlette looks for the word alone, also in `gzip;q=0`.
+        accepted = ",".join(Headers(scope=scope).getlist("accept-encoding"))
+        kept = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+        coding = (b"accept-encoding", b"gzip" if takes_gzip(accepted) else b"identity")
+        await super().__call__({**scope, "headers": [*kept, coding]}, receive, send_with_vary)
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether `Accept-Encoding` names gzip with a weight above 0."""
+    for entry in accepted.lower().split(","):
+        coding, _, weight = entry.partition(";")
+        if coding.strip() == "gzip":
+            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+    return False
 
 
 class Counted(BaseRoute):
@@ -49,7 +86,7 @@ class CountedMount(Counted, Mount): ...
 def routes() -> list[BaseRoute]:
     """The page on `/`, its files on `/static`."""
     files = PageFiles(directory=FOLDER)
-    packed = [Middleware(GZipMiddleware)]
+    packed = [Middleware(Compression)]
 
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)

@@ -1,11 +1,11 @@
 """Response bodies. Those of requests depend on the model: see `service/request_schemas.py`."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 
-from models.checkpoint import CurvePoint, DatasetRef
+from models.checkpoint import PLANE_POINTS, CurvePoint, DatasetRef
 from models.spec import InputSpec
 from service.errors import FieldError
 
@@ -179,8 +179,11 @@ class VersionDetail(VersionPublic):
     )
 
 
-class BoundaryData(BaseModel):
-    """What the picture of a decision boundary shows: rows of the training data, and how far."""
+Pair = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+
+
+class PlaneData(BaseModel):
+    """The plane of a 2-D model with two labels: what is shown of it, and training rows on it."""
 
     model_config = example(
         x=[-1.5, 1.5],
@@ -189,12 +192,21 @@ class BoundaryData(BaseModel):
         targets=[0, 1],
     )
 
-    x: tuple[float, float] = Field(description="Where the picture begins and ends.")
-    y: tuple[float, float]
-    points: list[tuple[float, float]] = Field(max_length=500)
-    targets: list[NonNegativeInt] = Field(
-        max_length=500, description="Of each point, the position of its label in `labels`."
+    x: Pair = Field(description="From where to where it is shown.")
+    y: Pair
+    points: list[Pair] = Field(max_length=PLANE_POINTS)
+    targets: list[Literal[0, 1]] = Field(
+        max_length=PLANE_POINTS,
+        description="Of each point, the position of its label in `labels`.",
     )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not (self.x[0] < self.x[1] and self.y[0] < self.y[1]):
+            raise ValueError("the plane has no extent")
+        if len(self.points) != len(self.targets):
+            raise ValueError(f"{len(self.points)} points, {len(self.targets)} targets")
+        return self
 
 
 class VersionsPublic(BaseModel):

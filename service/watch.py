@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from service.claims import Claims, LostJobError
 from service.db import TIMEOUT_S
 from service.errors import DiskError, StoreError
-from service.job_schemas import JobBoundary, JobPlane, JobProgress
+from service.job_schemas import DRAWN, JobProgress
 from service.jobs import Event, Job
 from service.process import GRACE_S, LOG_CHARACTERS, Budget, TrainingProcess
 
@@ -22,7 +22,6 @@ BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
 TERMINATED = 128 + signal.SIGTERM  # the exit status of a training that was asked to end
 RETRY_S = 0.5  # between attempts to reach a database that is away
 LOG_EVENTS = 1000  # after which a job's output is no longer told line by line
-DRAWN: dict[str, type[BaseModel]] = {"plane": JobPlane, "boundary": JobBoundary}
 
 log = logging.getLogger("perceptd.worker")
 Result = TypeVar("Result")

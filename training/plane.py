@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.checkpoint import PLANE_POINTS
 from models.spec import ModelSpec
 from training.splits import Split
 
 Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # rows -> probabilities (N, K)
 
 MARGIN = 0.3  # how far the plane is shown beyond the outermost point
-POINTS = 500  # of a larger training set so many are told
 DECIMALS = 4  # of a coordinate that is told
 SIZE = 32  # points per axis at which a training asks its model
 FULL = 255  # how a probability of 1 is told
@@ -37,15 +37,16 @@ class Plane:
     split: Split
 
     @property
-    def extent(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def extent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The lower left and the upper right corner, (2,) each."""
-        points = self.split.inputs  # (N, 2)
+        # Far from zero a float32 has no room for the margin.
+        points = self.split.inputs.astype(np.float64)  # (N, 2)
         return points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
 
     def facts(self) -> dict[str, Any]:
         """What somebody who draws the plane needs to know of it, as JSON has it."""
         (x_low, y_low), (x_high, y_high) = (_rounded(corner) for corner in self.extent)
-        chosen = evenly(len(self.split), POINTS)
+        chosen = evenly(len(self.split), PLANE_POINTS)
         return {
             "x": [x_low, x_high],
             "y": [y_low, y_high],
@@ -55,10 +56,11 @@ class Plane:
 
     def ask(
         self, classify: Classifier, size: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
         """x, y and the probability of the second label on a grid over the plane, (size, size)."""
-        x, y = np.meshgrid(*np.linspace(*self.extent, size, dtype=np.float32).T)
-        field = classify(np.stack([x.ravel(), y.ravel()], axis=1))[:, 1]  # (size * size,)
+        x, y = np.meshgrid(*np.linspace(*self.extent, size).T)
+        rows = np.stack([x.ravel(), y.ravel()], axis=1, dtype=np.float32)  # (size * size, 2)
+        field = classify(rows)[:, 1]  # (size * size,)
         return x, y, field.reshape(x.shape)
 
     def boundary(self, classify: Classifier) -> Boundary | None:
@@ -75,8 +77,14 @@ def has_plane(spec: ModelSpec) -> bool:
 
 
 def plane_of(spec: ModelSpec, split: Split) -> Plane | None:
-    """The plane around the training rows of a model that has one."""
-    return Plane(split) if has_plane(spec) else None
+    """The plane around the training rows of a model that has one.
+
+    None also where they are so far out, all at one coordinate, that no number lies beside them.
+    """
+    if not has_plane(spec):
+        return None
+    low, high = (plane := Plane(split)).extent
+    return plane if (low < high).all() else None
 
 
 def evenly(count: int, most: int) -> list[int]:
@@ -85,6 +93,6 @@ def evenly(count: int, most: int) -> list[int]:
     return chosen
 
 
-def _rounded(coordinates: NDArray[np.float32]) -> list[Any]:
+def _rounded(coordinates: NDArray[np.floating[Any]]) -> list[Any]:
     rounded: list[Any] = coordinates.astype(np.float64).round(DECIMALS).tolist()
     return rounded

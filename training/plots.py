@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from models.checkpoint import PLOT_FORMATS, CurvePoint
 from models.registry import Architecture
 from models.spec import ModelSpec, decide
-from training.plane import Classifier, Plane, has_plane
+from training.plane import Classifier, Plane, has_plane, plane_of
 from training.splits import Dataset, Split
 
 CLASS_COLORS = ("#2563eb", "#dc2626")
@@ -46,7 +46,9 @@ def draw(
             return
         match picture_of_data(spec):
             case "boundary":
-                plane, linear = Plane(data.train), architecture.name in LINEAR
+                if (plane := plane_of(spec, data.train)) is None:
+                    return
+                linear = architecture.name in LINEAR
                 _save(boundary(spec, classify, plane, linear=linear), folder / "boundary")
                 facts = json.dumps(plane.facts(), separators=(",", ":"))
                 (folder / "boundary.json").write_text(facts + "\n")

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
 from pydantic import ValidationError
 from torch import nn
 
@@ -16,6 +18,7 @@ from training.errors import DataError, DrawingError, UnknownRecipeError
 from training.evaluate import classifier
 from training.importing import import_module
 from training.options import next_free
+from training.plane import Classifier
 from training.splits import Dataset
 
 PICTURES = Path("plots")
@@ -24,12 +27,14 @@ PICTURES = Path("plots")
 def draw_checkpoint(folder: Path, *, dataset: str | None, data_dir: Path, out: Path | None) -> None:
     """Draw what was drawn when a checkpoint was made; what its data are not there for is told.
 
+    Whatever fails on the way leaves no picture behind.
+
     Raises `CheckpointError`, `DataError`, `DrawingError`.
     """
     meta = checkpoint.read(folder)
     target = free_place(out or next_free(PICTURES / meta.architecture))
     architecture = replace(registry.load(meta.architecture), spec=meta.spec)
-    module = module_of(folder, meta, architecture)
+    classify = classifier_of(folder, meta, architecture)
     picture = plots.picture_of_data(meta.spec)
     data, missing = None, "other picture of such a model"
     if picture or dataset:
@@ -41,8 +46,12 @@ def draw_checkpoint(folder: Path, *, dataset: str | None, data_dir: Path, out: P
             missing = f"{picture} ({error})"
     if not (data or meta.curve):
         raise DrawingError(f"nothing to draw of {folder}: no loss curve, no {missing}")
-    target.mkdir(parents=True, exist_ok=True)
-    plots.draw(target, architecture, classifier(module, meta.spec.head), data, meta.curve)
+    place = next(path for path in (target, *target.resolve().parents) if path.is_dir())
+    with TemporaryDirectory(prefix=".unfinished-", dir=place) as unfinished:
+        plots.draw(Path(unfinished), architecture, classify, data, meta.curve)
+        target.mkdir(parents=True, exist_ok=True)
+        for drawn in _pictures_in(Path(unfinished)):
+            drawn.rename(target / drawn.name)
     click.echo(f"{target}: {', '.join(path.name for path in _pictures_in(target))}")
     if picture and not data:
         click.echo(f"Not drawn: {missing}", err=True)
@@ -58,6 +67,22 @@ def free_place(folder: Path) -> Path:
     if taken := _pictures_in(folder):
         raise DrawingError(f"{taken[0]} exists, and a picture is never overwritten")
     return folder
+
+
+def classifier_of(folder: Path, meta: Meta, architecture: Architecture) -> Classifier:
+    """What a verified checkpoint answers. Raises `CheckpointError`, `ImportFileError`."""
+    spec = meta.spec
+    classify = classifier(module_of(folder, meta, architecture), spec.head)
+    try:
+        answered = classify(np.zeros((1, *spec.input.shape), dtype=np.float32)).shape
+    except RuntimeError:
+        answered = None
+    if answered != (1, len(spec.labels)):
+        raise CheckpointError(
+            f"{folder}: {META} does not fit {architecture.name}, which cannot have rows of shape "
+            f"{spec.input.shape}, a {spec.head} head and {len(spec.labels)} labels"
+        )
+    return classify
 
 
 def module_of(folder: Path, meta: Meta, architecture: Architecture) -> nn.Module:
@@ -79,7 +104,7 @@ def open_data(folder: Path, meta: Meta, dataset: str | None, data_dir: Path) -> 
     data = (
         datasets.load(dataset, meta.spec, data_dir)
         if dataset
-        else datasets.load_present(_recorded(meta), meta.spec, data_dir)
+        else datasets.load_present(_recorded(folder, meta, data_dir), meta.spec, data_dir)
     )
     if meta.dataset and data.ref.sha256 != meta.dataset.sha256:
         raise DrawingError(
@@ -89,8 +114,12 @@ def open_data(folder: Path, meta: Meta, dataset: str | None, data_dir: Path) -> 
     return data
 
 
-def _recorded(meta: Meta) -> str | Maker:
-    """The data set that a checkpoint names. Raises `DataError` where that leads nowhere."""
+def _recorded(folder: Path, meta: Meta, data_dir: Path) -> str | Maker:
+    """The data set that a checkpoint names. Raises `DataError` where that leads nowhere.
+
+    A file is looked for from here, from `data_dir`, and from the store that `folder` is in as
+    `checkpoints/MODEL/VERSION`: a job names it as the store has it.
+    """
     if meta.dataset is None:
         raise DataError("it was made without data; name some with --dataset")
     if meta.dataset.name.endswith(feedback.SUFFIX):
@@ -103,9 +132,12 @@ def _recorded(meta: Meta) -> str | Maker:
     for maker in made:  # of a plug-in
         if callable(maker) and maker.__name__ == recorded:
             return maker
-    if Path(recorded).suffix in files.SUFFIXES and not Path(recorded).is_file():
-        raise DataError(f"{recorded} is not there; name it with --dataset")
-    return recorded
+    if Path(recorded).suffix not in files.SUFFIXES:
+        return recorded
+    for place in (Path(), data_dir, *folder.resolve().parents[2:3]):
+        if (place / recorded).is_file():
+            return str(place / recorded)
+    raise DataError(f"{recorded} is not there; name it with --dataset")
 
 
 def _pictures_in(folder: Path) -> list[Path]:

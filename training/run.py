@@ -20,7 +20,7 @@ from training.recipes import Recipe
 from training.save import save
 from training.splits import Dataset
 from training.state import StateFile
-from training.train import Progress, train
+from training.train import Progress, boundaries_in, train
 
 
 def train_model(
@@ -106,10 +106,12 @@ def start(
     if plane := plane_of(architecture.spec, data.train):
         report.plane(plane)
     if state:  # whoever listens may not have heard the last epochs before the end
+        boundaries = boundaries_in(state)
         for point in map(checkpoint.CurvePoint.model_validate, state["curve"]):
             seconds = state["seconds"] * point.epoch / state["epoch"]
             left = seconds / point.epoch * (plan.epochs - point.epoch)
-            report.epoch(Progress(point, plan.epochs, seconds, left))
+            boundary = boundaries.get(point.epoch)
+            report.epoch(Progress(point, plan.epochs, seconds, left, boundary))
 
 
 def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:

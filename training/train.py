@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -87,6 +87,7 @@ def train(
     precision = _precision(recipe, device)
 
     curve: list[CurvePoint] = []
+    boundaries: dict[int, Boundary] = {}
     begin, spent = 0, 0.0
     if state_file and (state := state_file.read()):
         module.load_state_dict(state["module"])
@@ -95,6 +96,7 @@ def train(
             scheduler.load_state_dict(state["scheduler"])
         begin, spent = state["epoch"], state["seconds"]
         curve = [CurvePoint.model_validate(point) for point in state["curve"]]
+        boundaries = boundaries_in(state)
 
     every = max(1, recipe.epochs // CURVE_POINTS)
     evaluated = {*range(0, recipe.epochs, every), recipe.epochs - 1}
@@ -139,8 +141,10 @@ def train(
             )
             curve.append(point)
             left = seconds / (epoch + 1) * (recipe.epochs - epoch - 1)
-            boundary = plane.boundary(classify) if plane and epoch in pictured else None
-            report(Progress(point, recipe.epochs, seconds, left, boundary))
+            # Also where a bar is all that listens: what goes on from the saved state may draw.
+            if plane and epoch in pictured and (boundary := plane.boundary(classify)):
+                boundaries[point.epoch] = boundary
+            report(Progress(point, recipe.epochs, seconds, left, boundaries.get(point.epoch)))
         if state_file and time.monotonic() - saved >= SAVE_SECONDS and epoch + 1 < recipe.epochs:
             state_file.write(
                 {
@@ -150,6 +154,7 @@ def train(
                     "epoch": epoch + 1,
                     "seconds": seconds,
                     "curve": [point.model_dump() for point in curve],
+                    "boundaries": {told: asdict(one) for told, one in boundaries.items()},
                 }
             )
             saved = time.monotonic()
@@ -163,6 +168,11 @@ def train(
         metrics["feedback"] = evaluate(module, *_tensors(data.feedback, device, layout), head)
     module.to("cpu").to(memory_format=torch.contiguous_format).eval()
     return Trained(module, metrics, curve, seconds)
+
+
+def boundaries_in(state: dict[str, Any]) -> dict[int, Boundary]:
+    """The boundaries that a saved state has, by the epoch that told them."""
+    return {epoch: Boundary(**facts) for epoch, facts in state["boundaries"].items()}
 
 
 def _tensors(

@@ -9,10 +9,9 @@ import click
 
 from models.terminal import EpochBar, epoch_words
 from service.client import Client
-from service.job_schemas import JobProgress
+from service.job_schemas import DRAWN, JobProgress
 from service.jobs import Event
 
-PICTURES = ("plane", "boundary")  # kinds of events that no line can tell
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended
 
 
@@ -57,7 +56,7 @@ class Ticker:
         if self._as_json:
             facts = {"id": event.number, "event": event.kind, "data": event.data}
             click.echo(json.dumps(facts))
-        elif event.kind in PICTURES:
+        elif event.kind in DRAWN:  # which no line can tell
             return
         elif event.kind == "epoch" and sys.stdout.isatty():
             progress = JobProgress.model_validate(event.data)

@@ -37,9 +37,9 @@ from service.repository import Version
 from service.request_schemas import example_of
 from service.schemas import (
     AliasPut,
-    BoundaryData,
     ModelPublic,
     ModelsPublic,
+    PlaneData,
     VersionDetail,
     VersionPublic,
     VersionsPublic,
@@ -161,7 +161,7 @@ def get_version(
 
 @router.get(
     "/models/{model}/versions/{version}/plots/boundary.json",
-    response_model=BoundaryData,
+    response_model=PlaneData,
     responses=of_a_plot,
 )
 def get_boundary(model: ModelName, version: VersionNumber, repository: RepositoryDep) -> Response:

@@ -11,7 +11,7 @@ from models import registry
 from models.checkpoint import BOUNDARY_DATA, META
 from service.commands.common import opened_store
 from service.repository import PRETRAINED, shipped
-from service.schemas import BoundaryData
+from service.schemas import PlaneData
 from service.settings import Settings
 from tests.service.admin import problem
 
@@ -72,7 +72,7 @@ def test_the_pictures_of_a_version_are_served(client: httpx.Client, model: str) 
         assert response.status_code == 200
         if url.endswith(".json"):
             assert response.headers["content-type"] == "application/json"
-            BoundaryData.model_validate(response.json())
+            PlaneData.model_validate(response.json())
         elif url.endswith(".svg"):
             assert response.headers["content-type"].startswith("image/svg+xml")
             assert b"<svg" in response.content
@@ -108,7 +108,7 @@ def test_the_points_of_a_boundary_are_served_as_data(
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.json() == BOUNDARY
-    assert BoundaryData.model_validate(BOUNDARY)
+    assert PlaneData.model_validate(BOUNDARY)
 
     (settings.data_dir / "checkpoints/dnn/2" / BOUNDARY_DATA).write_text("{}")
     assert problem(client.get(url)) == (503, "store_unavailable")

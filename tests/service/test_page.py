@@ -90,7 +90,8 @@ def test_the_page_and_its_files_need_no_token_and_ask_nobody_else(
     assert response.headers["x-request-id"]
     head = client.head(path)
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["etag"] == response.headers["etag"]
+    for name in ("etag", "vary"):
+        assert head.headers[name] == response.headers[name]
     assert problem(client.get("/models")) == (401, "unauthorized")
 
 
@@ -99,14 +100,27 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(client: httpx.Client, pa
     first = client.get(path)
     for headers in (
         {"If-None-Match": first.headers["etag"]},
-        {"If-None-Match": f"W/{first.headers['etag']}"},
+        {"If-None-Match": first.headers["etag"].removeprefix("W/")},
         {"If-Modified-Since": first.headers["last-modified"]},
     ):
         again = client.get(path, headers=headers)
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["cache-control"] == "no-cache"
         assert again.headers["etag"] == first.headers["etag"]
+        assert again.headers["vary"] == "Accept-Encoding"
     assert client.get(path, headers={"If-None-Match": '"another"'}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js"])
+@pytest.mark.parametrize("asked", ["bytes=0-9", "bytes=99999-", "bytes=5-1", "lines=1", "bytes"])
+def test_a_file_is_sent_whole_whatever_part_is_asked_for(
+    client: httpx.Client, path: str, asked: str
+) -> None:
+    whole = client.get(path)
+    response = client.get(path, headers={"Range": asked})
+    assert (response.status_code, response.content) == (200, whole.content)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "accept-ranges" not in response.headers
 
 
 @pytest.mark.parametrize(("path", "text"), [("/", INDEX), ("/static/app.js", SCRIPT)])
@@ -117,7 +131,30 @@ def test_text_is_sent_compressed(client: httpx.Client, path: str, text: str) -> 
     assert packed.text == text
     plain = client.get(path, headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
+    assert plain.headers["vary"] == "Accept-Encoding"
     assert plain.text == text
+    assert plain.headers["etag"] == packed.headers["etag"]
+    assert plain.headers["etag"].startswith('W/"')
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("deflate , gzip ; q=0.001", True),
+        ("gzip;q=0", False),
+        ("br, gzip; q=0.000", False),
+        ("notgzip", False),
+        ("", False),
+    ],
+)
+def test_text_is_compressed_for_those_who_take_it(
+    client: httpx.Client, accepted: str, packed: bool
+) -> None:
+    response = client.get("/static/app.js", headers={"Accept-Encoding": accepted})
+    assert ("content-encoding" in response.headers) == packed
+    assert response.text == SCRIPT
 
 
 def test_a_picture_and_the_answers_of_the_api_are_not_compressed(client: httpx.Client) -> None:
@@ -167,6 +204,16 @@ def test_another_method_is_told(client: httpx.Client, path: str, method: str) ->
     response = client.request(method, path)
     assert problem(response) == (405, "method_not_allowed")
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "nope.js"), ("POST", "app.js")])
+def test_what_is_refused_has_the_headers_of_the_page(
+    client: httpx.Client, method: str, path: str
+) -> None:
+    response = client.request(method, f"/static/{path}")
+    for name, value in page.HEADERS.items():
+        assert response.headers.get_list(name) == [value]
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_files_are_counted_under_one_label(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from models import registry
+from models.checkpoint import PLANE_POINTS
 from training import datasets
-from training.plane import DECIMALS, MARGIN, POINTS, SIZE, Plane, evenly, has_plane, plane_of
+from training.plane import DECIMALS, MARGIN, SIZE, Plane, evenly, has_plane, plane_of
 from training.splits import Split
 
 Rows = NDArray[np.float32]
@@ -55,12 +56,12 @@ def test_points_are_told_in_few_digits() -> None:
 
 
 def test_of_many_points_some_are_told_evenly_and_the_extent_is_that_of_all() -> None:
-    many = points(10 * POINTS)
+    many = points(10 * PLANE_POINTS)
     many.inputs[1] = (9, -9)  # the next to the first, which is not told
 
     facts = Plane(many).facts()
 
-    assert len(facts["points"]) == len(facts["targets"]) == POINTS
+    assert len(facts["points"]) == len(facts["targets"]) == PLANE_POINTS
     assert facts["points"][0] == pytest.approx(many.inputs[0].tolist(), abs=1e-4)
     assert facts["points"][-1] == pytest.approx(many.inputs[-1].tolist(), abs=1e-4)
     assert [9, -9] not in facts["points"]
@@ -95,6 +96,21 @@ def test_boundary_goes_row_by_row_from_the_lower_left_corner() -> None:
     assert np.reshape(rightwards.probabilities, (SIZE, SIZE)).tolist() == [ramp] * SIZE
     assert np.reshape(upwards.probabilities, (SIZE, SIZE)).T.tolist() == [ramp] * SIZE
     assert {type(value) for value in rightwards.probabilities} == {int}
+
+
+@pytest.mark.parametrize(("coordinate", "seen"), [(1e8, True), (-1e8, True), (1e17, False)])
+def test_points_far_out_have_a_plane_for_as_long_as_it_has_an_extent(
+    coordinate: float, seen: bool
+) -> None:
+    inputs = np.array([[0, coordinate], [1, coordinate]], dtype=np.float32)
+
+    plane = plane_of(registry.load("dnn").spec, Split(inputs, np.array([0, 1])))
+
+    assert (plane is not None) == seen
+    if plane:
+        facts = plane.facts()
+        assert facts["y"] == [coordinate - MARGIN, coordinate + MARGIN]
+        assert plane.boundary(answering(lambda rows: 0 * rows[:, 0]))
 
 
 def test_answers_that_are_no_numbers_are_no_boundary() -> None:

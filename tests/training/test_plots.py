@@ -175,3 +175,15 @@ def test_few_pictures_leave_places_empty() -> None:
     figure = plots.predictions(spec, always_three, three)
 
     assert [len(axes.images) for axes in figure.axes] == [1] * 3 + [0] * 22
+
+
+def test_points_without_a_plane_have_no_boundary_to_draw(tmp_path: Path) -> None:
+    inputs = np.array([[0, 1e17], [1, 1e17]], dtype=np.float32)
+    split = Split(inputs, np.array([0, 1]))
+
+    drawn = draw(tmp_path / "far", "dnn", Dataset("far", split, split), CURVE)
+    near = Split(np.array([[1e8, 1e8], [1e8 + 8, 1e8]], dtype=np.float32), split.targets)
+    seen = draw(tmp_path / "near", "dnn", Dataset("near", near, near), CURVE)
+
+    assert drawn == ["loss.png", "loss.svg"]
+    assert seen == PLANE

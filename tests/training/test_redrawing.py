@@ -10,6 +10,7 @@ import torch
 from models import checkpoint, registry
 from models.checkpoint import META, WEIGHTS
 from tests.training.conftest import SPIRAL, Outcome, Package, command
+from training import plots
 
 PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
 CURVE = ["loss.png", "loss.svg"]
@@ -147,6 +148,27 @@ def test_file_of_ones_own_is_found_where_it_was_or_where_one_says(
         assert_same_pictures(mine, tmp_path / drawn, PLANE)
 
 
+def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / "datasets").mkdir(parents=True)
+    (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
+    with chdir(store):
+        made = command(
+            "dnn", "--dataset", "datasets/mine.csv", "--epochs", "3", "--out", "checkpoints/dnn/3"
+        )
+    assert made.exit_code == 0, made.stderr
+    version = store / "checkpoints" / "dnn" / "3"
+    moved = tmp_path / "moved"
+    checkpoint.copy(version, moved)
+
+    with chdir(tmp_path):
+        plot("store/checkpoints/dnn/3", "--out", "there")
+        plot("moved", "--data-dir", "store", "--out", "named")
+
+    for drawn in ("there", "named"):
+        assert_same_pictures(version, tmp_path / drawn, PLANE)
+
+
 def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_path: Path) -> None:
     with chdir(tmp_path):
         outcome = plot(mine, "--out", "drawn")
@@ -241,6 +263,11 @@ def test_other_data_are_refused_with_both_hashes(
         (["altered"], "altered: model.safetensors was altered: "),
         (["unknown"], "no architecture is called 'helix'; known: perceptron, "),
         (["unset"], "unset: dnn has no such settings as {'width': 8, 'activation': 'tanh'}"),
+        (
+            ["headless"],
+            "headless: meta.json does not fit dnn, which cannot have rows of shape (2,), "
+            "a softmax head and 2 labels",
+        ),
         (["unlike"], "unlike/model.safetensors does not fit dnn with "),
     ],
 )
@@ -252,6 +279,7 @@ def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
         ("altered", "", ""),
         ("unknown", '"architecture": "dnn"', '"architecture": "helix"'),
         ("unset", '"hidden": 8', '"width": 8'),
+        ("headless", '"head": "sigmoid"', '"head": "softmax"'),
         ("unlike", '"hidden": 8', '"hidden": 7'),
     ):
         checkpoint.copy(wide_dnn, tmp_path / name)
@@ -266,6 +294,23 @@ def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
 
     assert told.startswith(reason)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["new", "new/deep", "there"])
+def test_drawing_that_fails_leaves_nothing_in_its_own_way(
+    out: str, wide_dnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    (tmp_path / "there").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "boundary", fail)
+        assert refused(wide_dnn, "--out", tmp_path / out) == "the disk is full"
+
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    plot(wide_dnn, "--out", tmp_path / out)
+    assert_same_pictures(wide_dnn, tmp_path / out, PLANE)
 
 
 @pytest.mark.usefixtures("no_mnist_server")
