@@ -101,8 +101,10 @@ def file_of(page: str, title: str) -> str:
 class Shell:
     """A terminal: what a block sets is there in the next one; what fails ends it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, environment: dict[str, str], seconds: float = COMMAND_S
+    ) -> None:
+        self._seconds = seconds  # for one block
         self._errors = folder / ".stderr"
         self._script = folder / ".block"
         with self._errors.open("w") as errors:
@@ -123,7 +125,7 @@ class Shell:
         self._script.write_text(code)
         self._process.stdin.write(b". ./.block </dev/null; printf '\\0'\n")
         self._process.stdin.flush()
-        timer = Timer(COMMAND_S, self._process.kill)
+        timer = Timer(self._seconds, self._kill)
         timer.start()
         told = bytearray()
         try:
@@ -136,8 +138,13 @@ class Shell:
         return told.decode()
 
     def end(self) -> None:
-        self._process.kill()
+        self._kill()
         self._process.communicate()
+
+    def _kill(self) -> None:
+        """Bash and all it started: a child that lives would keep the pipe open."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class Server:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +22,7 @@ from tests.documents import (
     RETRAINING,
     ROOT,
     Reader,
+    Shell,
     blocks_of,
     fences,
     needing,
@@ -41,6 +43,15 @@ def test_every_block_is_known(page: str) -> None:
     blocks = blocks_of(page)
     assert len(blocks) == fences(page)
     assert {block.needs for block in blocks} <= {None, *NEEDS}
+
+
+def test_a_block_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, dict(os.environ), seconds=1)
+    since = time.monotonic()
+    with pytest.raises(pytest.fail.Exception, match="sleep 60"):
+        shell.run("sleep 60")
+    shell.end()
+    assert time.monotonic() - since < 30
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RETRAINING])
