@@ -44,6 +44,13 @@ NOTE = re.compile(r"(needs|run in|checked by): (\S+)|(serves)")
 PRINTED = re.compile(r"^\s*print\(.*\)  # (.+)$", re.MULTILINE)
 NUMBER = re.compile(r"\d+\.\d+(?:e[-+]\d+)?")
 ANYTHING = "…"  # in an answer: whatever stands here
+CURL = b"""
+curl() { # fails where the answer is a refusal, but for as many as the page shows
+  command curl --fail-with-body "$@" && return
+  local status=$?
+  (( status == 22 && refusals-- > 0 )) || return $status
+}
+"""
 TOLERANCE = 1e-4  # of figures that a network computed
 STARTUP_S = 60
 BUILD_S = 3600
@@ -118,11 +125,12 @@ class Shell:
                 start_new_session=True,
             )
 
-    def run(self, code: str) -> str:
-        """What it prints to standard output."""
+    def run(self, code: str, refusals: int = 0) -> str:
+        """What it prints to standard output; so many answers of a server may be refusals."""
         assert self._process.stdin
         assert self._process.stdout
         self._script.write_text(code)
+        self._process.stdin.write(CURL + b"refusals=%d\n" % refusals)
         self._process.stdin.write(b". ./.block </dev/null; printf '\\0'\n")
         self._process.stdin.flush()
         timer = Timer(self._seconds, self._kill)
@@ -231,9 +239,9 @@ class Reader:
             self._server.end()
 
     def read(self, blocks: list[Block]) -> None:
-        for block in blocks:
+        for block, following in zip_longest(blocks, blocks[1:]):
             if self.wants(block):
-                self.do(block)
+                self.do(block, refusals=int(following is not None and refuses(following)))
                 self.done += 1
             else:
                 self.left.append(block)
@@ -243,7 +251,7 @@ class Reader:
             return block.needs == self.only
         return block.needs is None or block.needs in self.besides
 
-    def do(self, block: Block) -> None:
+    def do(self, block: Block, refusals: int) -> None:
         if block.run_in:
             assert any(block.code in other.code for other in blocks_of(block.run_in)), block
             return
@@ -263,7 +271,7 @@ class Reader:
         answer, self._answer = self._answer, None
         match block.language:
             case "sh":
-                self._answer = self._shell.run(code)
+                self._answer = self._shell.run(code, refusals)
             case "python":
                 self._answer = self.execute(block, code)
             case "json" | "text":
@@ -320,6 +328,14 @@ def environment_of(folder: Path) -> dict[str, str]:
         "PERCEPTD_PROCESSES": "1",
         "PERCEPTD_TRAIN_NICE": "0",  # or it would stand back for the other tests
     }
+
+
+def refuses(block: Block) -> bool:
+    """Whether it shows an answer that is an error."""
+    if block.language != "json":
+        return False
+    shown = json.loads(block.code)
+    return isinstance(shown, dict) and {"status", "code"} <= shown.keys()
 
 
 def compare(block: Block, answer: str) -> None:

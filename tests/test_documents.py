@@ -54,6 +54,20 @@ def test_a_block_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path
     assert time.monotonic() - since < 30
 
 
+@pytest.mark.parametrize(("refusals", "fails"), [(0, True), (1, False)])
+def test_a_refusal_ends_a_page_that_shows_none(
+    client: httpx.Client, tmp_path: Path, refusals: int, fails: bool
+) -> None:
+    shell = Shell(tmp_path, dict(os.environ))
+    block = f"curl -s {client.base_url}/models/xor\ncurl -s {client.base_url}/models/nobody"
+    if fails:
+        with pytest.raises(pytest.fail.Exception, match="model_not_found"):
+            shell.run(block, refusals)
+    else:
+        assert "model_not_found" in shell.run(block, refusals)
+    shell.end()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RETRAINING])
 def test_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     read(page, tmp_path)
