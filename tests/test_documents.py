@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,8 +22,10 @@ from tests.documents import (
     RETRAINING,
     ROOT,
     Reader,
+    Shell,
     blocks_of,
     fences,
+    line_alike,
     needing,
     read,
 )
@@ -43,6 +46,45 @@ def test_every_block_is_known(page: str) -> None:
     assert {block.needs for block in blocks} <= {None, *NEEDS}
 
 
+@pytest.mark.parametrize(
+    ("shown", "got", "alike"),
+    [
+        ("loss 0.1062", "loss 0.1064", True),
+        ("loss 0.1062", "loss 0.1065", False),
+        ("5  99.96%", "5  99.94%", True),
+        ("5  99.96%", "5  99.93%", False),
+        ("… 1.5e-05", "rate 1.7e-05", True),
+        ("… 1.5e-05", "rate 1.8e-05", False),
+        ("epoch 1", "epoch 2", False),
+    ],
+)
+def test_a_figure_may_differ_by_two_of_its_last_digit(shown: str, got: str, alike: bool) -> None:
+    assert line_alike(shown, got) == alike
+
+
+def test_a_block_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, dict(os.environ), seconds=1)
+    since = time.monotonic()
+    with pytest.raises(pytest.fail.Exception, match="sleep 60"):
+        shell.run("sleep 60")
+    shell.end()
+    assert time.monotonic() - since < 30
+
+
+@pytest.mark.parametrize(("refusals", "fails"), [(0, True), (1, False)])
+def test_a_refusal_ends_a_page_that_shows_none(
+    client: httpx.Client, tmp_path: Path, refusals: int, fails: bool
+) -> None:
+    shell = Shell(tmp_path, dict(os.environ))
+    block = f"curl -s {client.base_url}/models/xor\ncurl -s {client.base_url}/models/nobody"
+    if fails:
+        with pytest.raises(pytest.fail.Exception, match="model_not_found"):
+            shell.run(block, refusals)
+    else:
+        assert "model_not_found" in shell.run(block, refusals)
+    shell.end()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RETRAINING])
 def test_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     read(page, tmp_path)
@@ -56,7 +98,9 @@ def test_a_page_does_what_it_says_with_mnist(page: str, tmp_path: Path) -> None:
     variables = {"PERCEPTD_MNIST_DIR": folder, "PERCEPTD_WORKERS": "0"}
     with Reader(tmp_path, besides=("mnist",), variables=variables) as reader:
         reader.read(blocks_of(page))
-    assert all(block.needs != "mnist" for block in reader.left)
+    assert [block for block in reader.done if block.needs] == [
+        block for block in blocks_of(page) if block.needs == "mnist"
+    ]
 
 
 @pytest.mark.database

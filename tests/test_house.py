@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ MAY_KNOW_THE_WEB = {
     "service.routes.repository_v2",
     "service.server",
 }
+
+TREE = re.compile(r"^```text\n(models/.*?)^```$", re.DOTALL | re.MULTILINE)
+NAMED = re.compile(r"(?<![\w./-])\w+(?:\.py|\.yml|/)(?!\w)")
+RELATIVE = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
@@ -123,9 +128,34 @@ def test_the_documents_say_what_the_code_says() -> None:
     subprocess.run([sys.executable, "-m", "scripts.documents", "--check"], cwd=ROOT, check=True)
 
 
-def test_the_readme_has_every_file_of_the_house() -> None:
+def tree_of_the_readme() -> Iterator[tuple[str, Path | None]]:
+    """Each name in the README's tree of files, and the path that it stands for."""
     readme = (ROOT / "README.md").read_text()
+    top = inner = ROOT
+    for line in TREE.findall(readme)[0].splitlines():
+        first = line.split()[0]
+        if not line.startswith(" "):
+            top = inner = ROOT / first
+        elif not line.startswith("   ") and first.endswith("/"):
+            inner = top / first
+        elif not line.startswith("   "):
+            inner = top
+        for name in NAMED.findall(line):
+            paths = (folder / name for folder in (inner, top, ROOT))
+            yield name, next((path for path in paths if path.exists()), None)
+
+
+def test_the_readme_has_every_file_of_the_house_and_no_other() -> None:
+    named = dict.fromkeys(tree_of_the_readme())
+    assert [name for name, path in named if path is None] == []
+    paths = {path for _, path in named}
     for package in PACKAGES:
         for name, path in modules(package):
             if path.name != "__init__.py" and "migrations" not in path.parts:
-                assert path.name in readme, name
+                assert path in paths, name
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_what_a_page_outside_the_manual_links_to_is_there(page: str) -> None:
+    links = RELATIVE.findall((ROOT / page).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
