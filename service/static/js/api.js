@@ -2,7 +2,7 @@
 
 import { askForToken, authorization } from "./token.js";
 
-const listeners = new Set();
+const listeners = new Map(); // listener -> whether it is told of the quiet ones, too
 
 /** An answer that is an error: what the service said of it. */
 export class Problem extends Error {
@@ -18,11 +18,11 @@ export class Problem extends Error {
 export class Refused extends Error {}
 
 /**
- * Called with every request that was answered, but for the `quiet` ones that the page makes for
- * itself: `{ method, path, body, type, headers, secured, status, ms }`.
+ * Called with every request that was answered, with the `quiet` ones that the page makes for itself
+ * only where that is wanted: `{ method, path, body, type, headers, secured, status, ms }`.
  */
-export function onRequest(listener) {
-  listeners.add(listener);
+export function onRequest(listener, { quiet = false } = {}) {
+  listeners.set(listener, quiet);
 }
 
 export const get = (path, options) => send({ method: "GET", path, ...options });
@@ -58,7 +58,7 @@ export async function ask(request) {
     const secured = admin || answer.status === 401 || answer.status === 403 || !!given;
     const ms = performance.now() - began;
     const told = { method, path, body: sent, type, headers, secured, status: answer.status, ms };
-    if (!quiet) for (const listener of listeners) listener(told);
+    for (const [listener, hearsAll] of listeners) if (hearsAll || !quiet) listener(told);
     if (answer.ok) return answer;
     const problem = new Problem(answer.status, await said(answer));
     if (answer.status !== 401 && answer.status !== 403) throw problem;

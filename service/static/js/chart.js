@@ -142,7 +142,11 @@ class Chart {
         svg("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, text(value)),
       ]),
       ...epochTicks(this.#epochs).map((epoch) =>
-        svg("text", { x: x(epoch), y: bottom + 18, "text-anchor": "middle" }, number(epoch)),
+        svg(
+          "text",
+          { x: x(epoch), y: bottom + 18, "text-anchor": x(epoch) < right ? "middle" : "end" },
+          number(epoch),
+        ),
       ),
     );
   }

@@ -136,6 +136,7 @@ class DrawView {
   /** Ask every model of what is on the sheet now; whoever still answers is asked again after. */
   #changed() {
     this.kept.hidden = true;
+    this.#allowCorrection(true);
     this.hint.hidden = !this.sketch.isEmpty;
     if (this.sketch.isEmpty) this.#forget();
     this.#cards.forEach((card, at) => card.latest.run(() => this.#read(card, at === 0)));
@@ -202,7 +203,7 @@ class DrawView {
 
   async #correct(label) {
     if (!this.#seen) {
-      tell(t("draw.nothingToCorrect"));
+      tell(t("draw.nothingToCorrect"), { isWrong: true });
       return;
     }
     const inputs = [this.#seen];
@@ -212,7 +213,12 @@ class DrawView {
       this.kept.textContent = t("draw.kept", { label, total: number(total) });
     }
     this.kept.hidden = false;
+    this.#allowCorrection(false); // the same once more would count twice
     speak(this.kept.textContent);
+  }
+
+  #allowCorrection(isAllowed) {
+    for (const button of this.right.children) button.disabled = !isAllowed;
   }
 
   #trace() {
@@ -233,7 +239,7 @@ class DrawView {
     try {
       await this.sketch.lay(file);
     } catch {
-      tell(t("draw.noPicture", { name: file.name }));
+      tell(t("draw.noPicture", { name: file.name }), { isWrong: true });
     }
   }
 }

@@ -8,7 +8,7 @@ import { Learning } from "./learning.js";
 import { inThePlane, refresh, versionsOf } from "./models.js";
 import { complain, guarded } from "./notices.js";
 import { once } from "./once.js";
-import { behind, beside, promote } from "./promotion.js";
+import { behind, beside, promote, wayTo } from "./promotion.js";
 import { isOver, showBadge } from "./status.js";
 import { sentence, verdictCard } from "./verdict.js";
 
@@ -306,8 +306,8 @@ export class JobPanel {
     const made = this.#versions.some((one) => one.version === version);
     const buttons = [];
     if (made && version !== production)
-      buttons.push(this.#button(version === previous ? "back" : "promote", version));
-    else if (made && previous) buttons.push(this.#button("back", previous));
+      buttons.push(this.#button(wayTo(version, production), version));
+    else if (made && previous) buttons.push(this.#button(wayTo(previous, production), previous));
     if (made && version !== production && inThePlane().some(({ name }) => name === model)) {
       buttons.push(
         h("a", { class: "button", href: beside(model, production, version), t: "versions.beside" }),

@@ -3,7 +3,7 @@
 import { Refused } from "./api.js";
 import * as language from "./language.js";
 import * as models from "./models.js";
-import { complain, guarded } from "./notices.js";
+import * as notices from "./notices.js";
 import * as requests from "./requests.js";
 import * as router from "./router.js";
 import * as theme from "./theme.js";
@@ -30,12 +30,13 @@ async function start() {
   await language.start();
   token.start();
   requests.start();
+  notices.start();
   showTools();
   themeButton.addEventListener("click", theme.toggle);
   languageButton.addEventListener("click", () => language.choose(language.other().tag));
   theme.onTheme(showTools);
   language.onLanguage(showTools);
-  await guarded(open)();
+  await notices.guarded(open)();
 }
 
 async function open() {
@@ -43,7 +44,7 @@ async function open() {
     await models.refresh();
   } catch (error) {
     if (error instanceof Refused) return showLocked();
-    complain(error);
+    notices.complain(error);
   }
   await router.start();
 }
@@ -54,7 +55,7 @@ function showLocked() {
     class: "button main",
     type: "button",
     t: "token.again",
-    on: { click: guarded(open) },
+    on: { click: notices.guarded(open) },
   });
   document
     .getElementById("main")

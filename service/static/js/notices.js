@@ -1,14 +1,21 @@
 /** What went well or wrong, told in a corner. */
 
-import { Problem, Refused } from "./api.js";
+import { Problem, Refused, onRequest } from "./api.js";
 import { h, icon } from "./dom.js";
 import { t } from "./language.js";
 
 const STAYS_MS = 6000;
 const CROSS = "M6 6l12 12M18 6L6 18";
 
-export function tell(text) {
+/** Nobody answering is over with the next answer. */
+export function start() {
+  onRequest(() => document.querySelector(".notice.unreachable")?.remove(), { quiet: true });
+}
+
+/** What was done, or `isWrong`, what cannot be done. */
+export function tell(text, { isWrong = false } = {}) {
   const notice = show(text, []);
+  notice.classList.toggle("bad", isWrong);
   setTimeout(() => notice.remove(), STAYS_MS);
 }
 
@@ -21,13 +28,16 @@ export function complain(error) {
     );
     show(error.message, faults).classList.add("bad");
   } else if (error instanceof TypeError) {
-    show(t("error.unreachable"), []).classList.add("bad");
+    show(t("error.unreachable"), []).classList.add("bad", "unreachable");
   } else {
     throw error;
   }
 }
 
+/** A notice; the same one that is still there is replaced. */
 function show(text, lines) {
+  const notices = document.getElementById("notices");
+  for (const old of notices.children) if (old.firstChild.textContent === text) old.remove();
   const notice = h(
     "div",
     { class: "notice" },
@@ -45,7 +55,7 @@ function show(text, lines) {
         )
       : null,
   );
-  document.getElementById("notices").append(notice);
+  notices.append(notice);
   return notice;
 }
 

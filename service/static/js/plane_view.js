@@ -116,7 +116,8 @@ class PlaneView {
   #offerVersions(version = this.version.value, beside = this.other.value) {
     const options = this.#versions.map((one) => [one.version, titleOf(one)]);
     offer(this.version, options, version);
-    offer(this.other, [["", t("plane.nothing")], ...options], beside);
+    const others = options.filter(([one]) => String(one) !== String(version));
+    offer(this.other, [["", t("plane.nothing")], ...others], beside);
   }
 
   /** The chosen versions, each in a plane of the same extent. */

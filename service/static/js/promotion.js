@@ -13,6 +13,9 @@ export const behind = (versions, alias) =>
 export const beside = (model, production, version) =>
   `#/plane/${[model, production, version].filter(Boolean).map(encodeURIComponent).join("/")}`;
 
+/** What it is to have a version serve in place of another: to promote it, or to go back. */
+export const wayTo = (version, production) => (version < production ? "back" : "promote");
+
 export async function promote(model, version) {
   await put(`models/${model}/aliases/production`, { version }, { admin: true });
   tell(t("promotion.done", { model, version }));

@@ -16,7 +16,11 @@ let shown = null;
 let current = "draw"; // its name
 
 export async function start() {
-  addEventListener("hashchange", guarded(route));
+  const again = guarded(route);
+  addEventListener("hashchange", again);
+  addEventListener("click", ({ target }) => {
+    if (target.closest?.("a")?.hash === location.hash) again(); // it may have failed before
+  });
   onLanguage(() => entitle(current));
   await route();
 }

@@ -9,6 +9,7 @@ import { number, onLanguage, t, translated } from "./language.js";
 import { all, named, onModels, versionsOf } from "./models.js";
 import { changed, settingFields } from "./network.js";
 import { complain, guarded } from "./notices.js";
+import { isOver } from "./status.js";
 import { once } from "./once.js";
 
 const MODEL = "perceptd.trained"; // the one that was looked at last
@@ -63,11 +64,22 @@ class TrainView {
     this.panel.resume();
     this.#offerModels();
     const model = named(name) ?? named(this.#model ?? sessionStorage.getItem(MODEL)) ?? all()[0];
-    if (model) await this.#choose(model.name);
+    if (!model) return;
+    await this.#choose(model.name);
+    if (!this.panel.job) await this.#openUnfinished(model.name);
   }
 
   hide() {
     this.panel.pause();
+  }
+
+  /** A job that goes on is shown again, as after the page was loaded anew. */
+  async #openUnfinished(model) {
+    const query = new URLSearchParams({ model, limit: 1 });
+    const { jobs } = await get(`jobs?${query}`, { quiet: true });
+    if (!jobs.length || isOver(jobs[0])) return;
+    this.waiting.hidden = true;
+    await this.panel.open(jobs[0].id, { quiet: true });
   }
 
   #made() {
@@ -79,7 +91,10 @@ class TrainView {
         listener: () => this.#showRecipe(),
         hint: h("small"),
       }),
-      dataset: new ChoiceField({ t: "train.dataset" }, []),
+      dataset: new ChoiceField({ t: "train.dataset" }, [], {
+        listener: () => this.#showYardstick(),
+        hint: h("small", { t: "train.yardstick" }),
+      }),
       start_from: new ChoiceField({ t: "train.startFrom" }, [], {
         listener: () => this.#holdSettings(),
       }),
@@ -252,6 +267,7 @@ class TrainView {
     const own = ["", recipe.dataset];
     const others = datasets.filter((name) => name !== recipe.dataset).map((name) => [name, name]);
     offer(this.fields.dataset.control, [own, ...others], isNew ? "" : undefined);
+    this.#showYardstick();
     for (const name of HYPERPARAMETERS) {
       this.fields[name].control.placeholder = recipe[name] ?? t("train.allRows");
     }
@@ -261,6 +277,12 @@ class TrainView {
       .filter(Boolean)
       .join(", ")
       .replaceAll("_", " ");
+  }
+
+  /** Held-out rows of another data set measure something else. */
+  #showYardstick() {
+    const { element, value } = this.fields.dataset;
+    element.querySelector("small").hidden = !value;
   }
 
   #showGate() {

@@ -109,15 +109,17 @@ function lineage(details) {
     ["created", moment(details.created_at)],
     ["architecture", code(details.architecture)],
     ["config", code(settings(details.config))],
-    ...Object.entries(details.metrics).map(([split, values]) => [
-      `metrics.${split}`,
-      figures(values),
-    ]),
+    ...Object.entries(details.metrics)
+      .filter(([split]) => recipe || split !== "train") // what it learned from is not known
+      .map(([split, values]) => [`metrics.${split}`, figures(values)]),
     ["recipe", recipe ? code(settings(known(recipe))) : t("details.noRecipe")],
-    ["dataset", dataset ? `${dataset.name}: ${rows(dataset)}` : "–"],
+    [
+      recipe ? "dataset" : "measuredOn",
+      dataset ? `${dataset.name}: ${rows(dataset, recipe)}` : "–",
+    ],
     ["datasetHash", dataset && code(dataset.sha256)],
     ["sha256", code(details.sha256)],
-    ["parent", parent === null ? t("details.noParent") : t("version", { version: parent })],
+    ["parent", parent === null ? orphan(recipe) : t("version", { version: parent })],
     ["parentHash", details.parent_sha256 && code(details.parent_sha256)],
     ["libraries", code(settings(details.libraries))],
     ["commit", details.git_commit ? code(details.git_commit) : "–"],
@@ -142,8 +144,10 @@ const figures = (values) =>
   Object.entries(values)
     .map(([name, value]) => `${metricName(name)} ${metricValue(name, value)}`)
     .join(", ");
-const rows = ({ rows: counts }) =>
+const orphan = (recipe) => t(recipe ? "details.noParent" : "details.unknownParent");
+const rows = ({ rows: counts }, recipe) =>
   Object.entries(counts)
+    .filter(([split]) => recipe || split !== "train")
     .map(([split, count]) => `${splitName(split)} ${number(count)}`)
     .join(", ");
 

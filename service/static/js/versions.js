@@ -7,7 +7,7 @@ import { moment, onLanguage, t } from "./language.js";
 import { all, inThePlane, named, onModels, versionsOf } from "./models.js";
 import { guarded } from "./notices.js";
 import { once } from "./once.js";
-import { behind, beside, promote } from "./promotion.js";
+import { behind, beside, promote, wayTo } from "./promotion.js";
 import { go } from "./router.js";
 import { aliasBadges, showDetails } from "./version.js";
 
@@ -130,7 +130,6 @@ class VersionsView {
   #actions(one) {
     const { version } = one;
     const production = behind(this.#versions, "production");
-    const isBack = version === behind(this.#versions, "previous");
     const details = h(
       "button",
       { class: "button slim", type: "button", "aria-label": t("versions.detailsOf", { version }) },
@@ -142,7 +141,7 @@ class VersionsView {
     );
     const shown = [details];
     if (version !== production) {
-      const key = isBack ? "back" : "promote";
+      const key = wayTo(version, production);
       const button = h(
         "button",
         { class: "button slim", type: "button", "aria-label": t(`promotion.${key}`, { version }) },
