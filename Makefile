@@ -29,7 +29,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The manual as a site, in site/; a page that is viewed needs no server and asks no other host.
+# The manual as a site, in site/, to be put on any server; `mkdocs serve` is one. It asks no other host.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -40,7 +40,8 @@ def _download(data_dir: Path) -> None:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
                 f"MNIST is not in {data_dir} and cannot be downloaded ({reason}); "
-                f"name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR"
+                "name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR, "
+                "or take the data set digits, which is embedded"
             ) from error
         shutil.move(Path(folder) / "MNIST", data_dir / "MNIST")
 

@@ -23,7 +23,8 @@ def test_absent_mnist_without_a_network_is_one_sentence_and_leaves_no_trace(
     text = str(error.value)
     assert text.startswith(f"MNIST is not in {tmp_path} and cannot be downloaded (")
     assert text.endswith(
-        "name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR"
+        "name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR, "
+        "or take the data set digits, which is embedded"
     )
     assert "\n" not in text
     assert list(tmp_path.iterdir()) == []
