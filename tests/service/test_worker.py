@@ -190,6 +190,7 @@ def test_a_job_done_again_gives_the_same_weights(site: Site) -> None:
     job = site.job("again")
 
     assert (job["status"], job["promotion"], job["version"]) == ("succeeded", "skipped", None)
+    assert job["reason"] == "the weights are the same"  # as docs/retrain.md shows
     expected = site.version("xor", original["version"])["sha256"]
     assert job["reproduction"] == {
         "of": original["id"],
