@@ -109,6 +109,7 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(
 def test_a_retraining_is_asked_for_by_keys(visit: Visitor) -> None:
     page = visit("/#/train/dnn")
     form = page.get_by_role("form", name="Retrain")
+    expect(form.get_by_label("Epochs")).to_be_visible()
     form.get_by_label("Epochs").focus()
     page.keyboard.type("30")
     page.keyboard.press("Enter")

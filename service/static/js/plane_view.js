@@ -230,12 +230,14 @@ class Side {
       const answers = await probabilities(this.model, this.version, rows, { quiet: true });
       const second = this.model.labels[1];
       this.plane.field({ size: SIZE, values: answers.map((one) => one.probabilities[second]) });
+      this.read(this.point); // somebody may point at it already
     } catch (error) {
       complain(error);
     }
   }
 
   read(point) {
+    this.point = point;
     this.plane.cross(point);
     const share = point && this.plane.at(point);
     if (share === null || share === undefined) {
