@@ -77,6 +77,25 @@ def test_undo_takes_a_stroke_away_and_clear_all_of_them(visit: Visitor) -> None:
     sheet.expect_ink(0)
     sheet.expect_unread()
     assert sheet.shades() == 1
+    sheet.button("Undo").click()
+    sheet.expect_ink(three)
+    sheet.expect_read("3")
+
+
+def test_a_server_that_is_away_is_told_once_until_it_answers(visit: Visitor) -> None:
+    page = visit()
+    sheet = Sheet(page)
+    visit.expected = "Failed to load resource: net::ERR_FAILED"
+    away = page.get_by_text("The service does not answer.")
+    page.route("**/predict/image*", lambda route: route.abort())
+    sheet.draw(THREE)
+    expect(away).to_have_count(1)
+    sheet.draw([[(0.1, 0.9), (0.5, 0.95), (0.9, 0.9)]])
+    expect(away).to_have_count(1)
+    page.unroute("**/predict/image*")
+    sheet.button("Undo").click()
+    sheet.expect_read("3")
+    expect(away).to_have_count(0)
 
 
 def test_an_example_is_traced_and_read(visit: Visitor) -> None:

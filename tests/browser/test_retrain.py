@@ -112,17 +112,24 @@ def test_what_passes_the_gate_serves_without_another_word(visit: Visitor, site: 
     expect(form.verdict).to_contain_text(f"Version {version} was promoted")
     assert production(site, "perceptron") == version
     form.page.get_by_role("link", name="Plane").click()
+    expect(form.page.get_by_role("heading", name="The plane")).to_be_visible()
     form.page.get_by_label("Model").select_option("perceptron")
     expect(form.page.get_by_role("combobox", name="Version")).to_have_value(str(version))
 
 
-def test_a_job_is_cancelled_by_the_page(form: Form, site: Site) -> None:
+def test_a_job_is_found_again_after_a_reload_and_cancelled_by_the_page(
+    form: Form, site: Site
+) -> None:
     form.form.get_by_label("Model").select_option("xor")
     form.fill(epochs="1000000")
     form.submit()
     expect(form.job.get_by_text(re.compile(r"Epoch [\d,]+ of 1,000,000"))).to_be_visible(
         timeout=120_000
     )
+    number = form.number
+    form.page.reload()
+    form.expect_status("Running")
+    assert form.number == number
     form.job.get_by_role("button", name="Cancel the job").click()
     form.expect_status("Cancelled")
     expect(form.verdict).to_contain_text(f"Job {form.number} was cancelled")
