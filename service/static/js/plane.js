@@ -2,6 +2,7 @@
 
 import { h, svg } from "./dom.js";
 import { Field } from "./field.js";
+import { soon } from "./frame.js";
 import { number } from "./language.js";
 import { color, onTheme, paint } from "./theme.js";
 
@@ -16,7 +17,7 @@ export class Plane {
   #cross = null; // where the pointer is
   #marks = []; // [{ point, index }]
   #painted = null; // the field as a picture, until it or the colours change
-  #waiting = false;
+  #paintSoon = soon(() => this.#paint());
 
   /**
    * With a `probe` the plane can be pointed at: `probe.move(point)` is told where the pointer is,
@@ -99,15 +100,6 @@ export class Plane {
     const right = (event.clientX - left) / width;
     const down = (event.clientY - top) / height;
     return [x[0] + right * (x[1] - x[0]), y[1] - down * (y[1] - y[0])];
-  }
-
-  #paintSoon() {
-    if (this.#waiting) return;
-    this.#waiting = true;
-    requestAnimationFrame(() => {
-      this.#waiting = false;
-      this.#paint();
-    });
   }
 
   #paint() {

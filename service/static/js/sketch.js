@@ -1,5 +1,6 @@
 /** A sheet to draw on, by mouse, touch, pen or the arrow keys, or to lay a picture on. */
 
+import { soon } from "./frame.js";
 import { onTheme, paint } from "./theme.js";
 
 const WIDTH = 0.075; // of a stroke, as a share of the sheet
@@ -15,7 +16,7 @@ export class Sketch {
   #cleared = null; // { strokes, picture } of the sheet that was cleared last
   #pen = null; // { x, y, down }: where the arrow keys have it
   #pointer = null; // { id, stroke } of the pointer that draws
-  #waiting = false; // for the next frame
+  #paintSoon = soon(() => this.#paint());
 
   /** `changed` is called after whatever changes what is on the sheet. */
   constructor(canvas, changed) {
@@ -161,15 +162,6 @@ export class Sketch {
   #happened() {
     this.#paintSoon();
     this.changed();
-  }
-
-  #paintSoon() {
-    if (this.#waiting) return;
-    this.#waiting = true;
-    requestAnimationFrame(() => {
-      this.#waiting = false;
-      this.#paint();
-    });
   }
 
   #paint() {
