@@ -1,6 +1,7 @@
 """What more than one part of the tests needs."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,12 @@ def no_settings_from_outside() -> None:
             "PERCEPTD_TEST_FAULTS",
         ):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> None:
+    """A shell starts what it runs in the background deaf to it, and so are all children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
