@@ -42,6 +42,7 @@ checkpoints: $(READY)
 # MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
 bench: $(READY) bench-peers
 	$(BIN)/python -m benchmarks.footprint
+	$(BIN)/python -m benchmarks.first_view --browser "$$(command -v chromium)"
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.retraining
 	$(BIN)/python -m benchmarks.corrections

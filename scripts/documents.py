@@ -134,6 +134,7 @@ PARTS = {
         name: partial(results, name)
         for name in (
             "footprint",
+            "first-view",
             "training",
             "serving",
             "serving-long",

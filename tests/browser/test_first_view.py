@@ -1,4 +1,4 @@
-"""The first view is small and soon there; nothing on any page comes from another host."""
+"""The first view is small; nothing on any page comes from another host."""
 
 from playwright.sync_api import Request, expect
 
@@ -6,40 +6,13 @@ from tests.browser.sheet import Sheet
 from tests.browser.visitor import VIEWS, Visitor
 
 MOST_BYTES = 150_000
-SOON_MS = 1000
-TRIES = 10
 MAKERS_LOGO = "Loading the image 'https://cdn.redoc.ly/redoc/logo-mini.svg' violates"
-READY = """
-new MutationObserver((_, observer) => {
-  if (document.querySelectorAll(".reading .bars li").length < 20) return;
-  observer.disconnect();
-  window.readyAfter = performance.now();
-}).observe(document, { childList: true, subtree: true });
-"""
 
 
 def transferred(requests: list[Request]) -> int:
     """Bytes of the answers, headers included, as they came over the wire."""
     sizes = [request.sizes() for request in requests if request.response()]
     return sum(size["responseHeadersSize"] + size["responseBodySize"] for size in sizes)
-
-
-def test_the_first_view_is_there_within_a_second(visit: Visitor) -> None:
-    """From the start of the navigation, in a browser that knows nothing of it.
-
-    Other tests keep the machine busy meanwhile, so that one of several tries counts.
-    """
-    took: list[float] = []
-    while not took or (min(took) >= SOON_MS and len(took) < TRIES):
-        context = visit.context()
-        context.add_init_script(READY)
-        sheet = Sheet(visit.opened(context))
-        sheet.page.wait_for_function("() => window.readyAfter")
-        took.append(sheet.page.evaluate("window.readyAfter"))
-        sheet.draw()
-        sheet.expect_read("3")
-        context.close()
-    assert min(took) < SOON_MS, took
 
 
 def test_the_first_view_is_small(visit: Visitor) -> None:
