@@ -18,6 +18,7 @@ from tests.browser.site import Site
 from tests.browser.token_dialog import give_ahead
 from tests.browser.visitor import Visitor
 from tests.service.admin import ADMIN
+from tests.service.test_faults import eventually
 
 NEWEST = 5  # of the answers to one address: while something is drawn it is asked again and again
 OF_ITS_OWN = {"id", "created_at", "total"}  # what another request of the same kind gets
@@ -33,6 +34,17 @@ def page(visit: Visitor) -> Page:
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     give_ahead(page)
     return page
+
+
+def copied(page: Page, word: str) -> str:
+    """What is in the clipboard, once it is the code that this word is of."""
+
+    def read() -> str:
+        text: str = page.evaluate("navigator.clipboard.readText()")
+        return text
+
+    eventually(lambda: word in read())
+    return read()
 
 
 def draw(page: Page) -> None:
@@ -101,10 +113,13 @@ def test_a_copied_request_gets_what_the_page_got(
     act(page)
     bar = page.get_by_role("region", name="Requests of this page")
     expect(bar.get_by_text(line)).to_be_visible()
-    for name, command in (("curl", ["bash"]), ("Python", [sys.executable, "-"])):
+    for name, command, word in (
+        ("curl", ["bash"], "curl -s"),
+        ("Python", [sys.executable, "-"], "import httpx"),
+    ):
         page.get_by_role("button", name=f"Copy as {name}").click()
-        expect(page.get_by_text("Copied.").last).to_be_visible()
-        text = page.evaluate("navigator.clipboard.readText()")
+        expect(page.get_by_text("Copied.")).to_be_visible()
+        text = copied(page, word)
         assert ADMIN not in text
         url = next(url for url in sorted(answers, reverse=True) if url in text)
         got = [lasting(response.json()) for response in answers[url][-NEWEST:]]
