@@ -9,8 +9,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -52,6 +52,7 @@ class Waiting:
     deliver: Deliver
     caller: Caller
     since: int  # how many batches had been run when it came
+    came: float = field(default_factory=time.perf_counter)
     taken: int = 0  # rows that are in a batch, or were
     missing: int = 0  # rows without an answer
     parts: tuple[Answer, ...] = ()
@@ -79,12 +80,26 @@ class Waiting:
 _Batch = list[tuple[Waiting, Rows]]
 
 
+class Ran(NamedTuple):
+    """A batch that was computed. Its times are `time.perf_counter`'s, as a request's `came` is."""
+
+    rows: Rows  # (N, ...)
+    answer: Answer  # to all of them
+    requests: Sequence[Waiting]  # whose rows they are, in order
+    began: float
+    ended: float
+
+
+Observer = Callable[[Ran], None]
+
+
 class Batcher:
     """Gathers the rows of requests into batches, run one after the other on one event loop.
 
     A request of more rows than a batch has room for is answered over several, and lets others in
     between. `run` computes a batch; where it raises for the rows of several requests it is asked
-    for each alone, so that only those fail which fail by themselves.
+    for each alone, so that only those fail which fail by themselves. Observers are told of each
+    batch on the event loop, once its answers are on their way.
     """
 
     def __init__(
@@ -95,9 +110,12 @@ class Batcher:
         max_batch_size: int,
         max_batch_time_s: float,
         max_queue_size: int,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._run = run
         self._limiter = limiter
+        self._observers = observers
+        self._ran: list[Ran] = []  # and not yet told of
         self._max_batch_size = max_batch_size
         self._max_batch_time_s = max_batch_time_s
         self._max_queue_size = max_queue_size
@@ -186,10 +204,20 @@ class Batcher:
             self._done(asyncio.get_running_loop())
 
     def _done(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._tell()
         self._batches += 1
         self._busy = bool(self._queue)
         if self._queue:
             loop.call_soon(self._next)
+
+    def _tell(self) -> None:
+        ran, self._ran = self._ran, []
+        for batch in ran:
+            for observer in self._observers:
+                try:
+                    observer(batch)
+                except Exception:  # what watches the answers must not end them
+                    log.exception("a batch could not be observed")
 
     def _take(self, now: float) -> _Batch:
         """The rows of the next batch, of those who still want an answer."""
@@ -225,14 +253,15 @@ class Batcher:
             return []
         try:
             rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-            since = time.perf_counter()
+            began = time.perf_counter()
             answer = self._run(rows)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [outcome for alone in batch for outcome in self._compute([alone])]
-        taken = (time.perf_counter() - since) / len(rows)
-        self._row_s = min(self._row_s * FORGETTING, taken)
+        ended = time.perf_counter()
+        self._row_s = min(self._row_s * FORGETTING, (ended - began) / len(rows))
+        self._ran.append(Ran(rows, answer, [waiting for waiting, _ in batch], began, ended))
         ends = list(accumulate(map(len, pieces)))
         return [answer.part(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
 

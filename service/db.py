@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0002"  # the newest revision in `migrations/`
+HEAD = "0003"  # the newest revision in `migrations/`
 FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
 TIMEOUT_S = 5  # an absent database holds nobody up for longer

@@ -6,9 +6,10 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from models.spec import Head, ModelSpec, decide
 from service import runtimes
 from service.aliases import Serving
 from service.answers import Answer, Rows
-from service.batcher import NOBODY, Batcher, Caller
+from service.batcher import NOBODY, Batcher, Caller, Observer
 from service.decoder import Decoder
 from service.errors import (
     ConflictError,
@@ -244,8 +245,12 @@ class Engine:
             self.runtime,
             self._settings,
             self._limiter,
-            self._metrics.batch,
+            self._observers,
         )
+
+    def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
+        """What watches the answers of a version."""
+        return [partial(self._metrics.batch, model, version)]
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):
@@ -264,11 +269,11 @@ def load(
     runtime_name: RuntimeName,
     settings: Settings,
     limiter: CapacityLimiter | None = None,
-    count: Callable[[str, int, int], None] = lambda model, version, rows: None,
+    observers: Callable[[str, int, Meta], Sequence[Observer]] = lambda model, version, meta: (),
 ) -> LoadedVersion:
     """Load a version and have it answer its own example.
 
-    `count` is told model, version and rows of each batch.
+    `observers` makes what is told of each of its batches.
 
     Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
     """
@@ -284,16 +289,12 @@ def load(
         answers = answer.probabilities.shape[1]
         raise CheckpointError(f"it answers {answers} classes for {len(spec.labels)} labels")
 
-    def run(rows: Rows) -> Answer:
-        answer = compute(runtime, spec.head, rows)
-        count(model, version, len(rows))
-        return answer
-
     batcher = Batcher(
-        run,
+        partial(compute, runtime, spec.head),
         limiter,
         max_batch_size=size,
         max_batch_time_s=settings.max_batch_time_ms / 1000,
         max_queue_size=settings.max_queue_size,
+        observers=observers(model, version, meta),
     )
     return LoadedVersion(model, version, meta, runtime, batcher)

@@ -52,6 +52,7 @@ class Job:
     reproduction: dict[str, Any] | None
     log: list[str]
     events: int
+    traceparent: str | None
 
     @property
     def ended(self) -> bool:

@@ -16,6 +16,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.batcher import Ran
+
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"  # the label of whatever a caller made up: labels must stay few
@@ -72,8 +74,9 @@ class Metrics:
             counter = self._request_counters[key] = self._requests.labels(*key)
         counter.inc()
 
-    def batch(self, model: str, version: int, rows: int) -> None:
+    def batch(self, model: str, version: int, ran: Ran) -> None:
         """Count the rows of one forward pass."""
+        rows = len(ran.rows)
         figures = self._batch_figures.get((model, version))
         if figures is None:
             figures = (self._rows.labels(model, version), self._batch_rows.labels(model))

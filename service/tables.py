@@ -103,6 +103,7 @@ jobs = Table(
     Column("reproduction", JSON(none_as_null=True)),  # how the weights' hashes compare
     Column("log", JSON, nullable=False),  # the training's last lines
     Column("events", Integer, nullable=False),  # the number of the newest event
+    Column("traceparent", String),  # of the request that asked for it, as W3C Trace Context has it
     Index("ix_jobs_status", "status"),
     # No two workers train one model at the same time, whatever they believe.
     Index(
@@ -143,4 +144,15 @@ trainables = Table(
     metadata,
     Column("architecture", String, primary_key=True),
     Column("description", JSON, nullable=False),
+)
+
+# A bearer token that was issued: its hash alone, so that who reads the database has no token.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),  # admin or predict
+    Column("sha256", String, nullable=False, unique=True),
+    Column("created_at", Utc, nullable=False),
+    Column("expires_at", Utc),
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.answers import Answer, Rows
-from service.batcher import NOBODY, Batcher, Caller
+from service.batcher import NOBODY, Batcher, Caller, Ran
 from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 
 BAD = -1.0
@@ -290,6 +290,35 @@ def test_quick_batches_run_on_the_event_loop_and_slow_ones_off_it() -> None:
 
     run(work())
     assert [thread is threading.main_thread() for thread in threads] == [False, True, True]
+
+
+def test_observers_are_told_of_each_batch_and_cannot_break_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Ran] = []
+    delivered: list[float] = []
+
+    def broken(ran: Ran) -> None:
+        raise RuntimeError("the observer's own fault")
+
+    async def work() -> None:
+        observers = [broken, lambda ran: told.append(ran)]
+        limits = {"max_batch_size": 4, "max_batch_time_s": 0, "max_queue_size": 100}
+        made = Batcher(Network(), None, **limits, observers=observers)
+        task = submitted(made, 1, 2, 3, 4, 5)
+        other = submitted(made, BAD, 7)
+        answer = await task
+        delivered.extend(answer.indices.tolist())
+        with pytest.raises(ValueError, match="a bad row"):
+            await other
+
+    run(work())
+    assert delivered == [1, 2, 3, 4, 5]
+    assert [ran.rows[:, 0].tolist() for ran in told] == [[1, 2, 3, 4], [5]]
+    assert all(ran.answer.indices.tolist() == ran.rows[:, 0].tolist() for ran in told)
+    assert [[len(waiting.rows) for waiting in ran.requests] for ran in told] == [[5], [5]]
+    assert all(ran.requests[0].came <= ran.began <= ran.ended for ran in told)
+    assert caplog.text.count("could not be observed") == 2
 
 
 def test_deadlines_that_pass_under_load_leave_everybody_answered(
