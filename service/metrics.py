@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.batcher import Ran
 
@@ -62,6 +63,12 @@ class Metrics:
             ("model",),
             registry=own,
         )
+        self._closed_connections = Counter(
+            "perceptd_connections_closed_total",
+            "Connections that the server refused, or closed before their client did, by reason.",
+            ("reason",),
+            registry=own,
+        )
         # Looking a label's figure up by its text would cost more than counting.
         self._request_counters: dict[tuple[str, str, int], Counter] = {}
         self._batch_figures: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -88,6 +95,14 @@ class Metrics:
     def swap(self, model: str) -> None:
         """Count that another version of a model serves now."""
         self._swaps.labels(model).inc()
+
+    def connection_closed(self, reason: str) -> None:
+        """Count a connection that was refused or closed; `reason` is one of a few words."""
+        self._closed_connections.labels(reason).inc()
+
+    def collect(self, collector: Collector) -> None:
+        """Ask a collector as well whenever the figures are read; what it tells is told as it is."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """All figures, as `MEDIA_TYPE` has it."""

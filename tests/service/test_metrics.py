@@ -8,7 +8,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from service.metrics import Metrics
 from service.repository import PRETRAINED
@@ -94,6 +97,24 @@ def test_two_applications_in_one_process_count_apart() -> None:
     one.request("GET", "/models", 200)
     assert (REQUESTS, "200", "GET", "/models") in figures(one.render().decode())
     assert figures(other.render().decode()) == {}
+
+
+class Answers(Collector):
+    """A collector that knows one figure."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("perceptd_answers", "To everything.", 42)
+
+
+def test_a_collector_tells_its_figures_beside_those_that_are_counted() -> None:
+    metrics = Metrics()
+    metrics.collect(Answers())
+    metrics.connection_closed("slow")
+    metrics.connection_closed("slow")
+    assert figures(metrics.render().decode()) == {
+        ("perceptd_answers",): 42,
+        ("perceptd_connections_closed_total", "slow"): 2,
+    }
 
 
 def test_whoever_reads_them_needs_the_token_for_reads(
