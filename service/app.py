@@ -17,10 +17,12 @@ from service.engine import Engine
 from service.errors import StoreError
 from service.feedback import Feedback
 from service.intake import Intake
+from service.job_metrics import JobFigures
 from service.jobs import Jobs
 from service.metrics import Metrics
 from service.middleware import Envelope
 from service.plans import Planner
+from service.process_metrics import Build, Processes, Pulse
 from service.repository import Repository
 from service.routes import (
     feedback,
@@ -53,6 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
     figures = Metrics()
     engine = Engine(repository, settings, figures)
 
+    closing = threading.Event()
+    pulse = Pulse(figures.store, engine, closing)
+    for collector in (Build(engine), Processes(figures.store), JobFigures(database)):
+        figures.collect(collector)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(repository.prepare)
@@ -60,8 +67,10 @@ def create_app(settings: Settings) -> FastAPI:
         await to_thread.run_sync(engine.refresh)
         async with create_task_group() as tasks:  # waits for a thread that still reads
             tasks.start_soon(follow, engine)
+            tasks.start_soon(pulse.run)
             yield
             app.state.closing.set()
+            pulse.beat()
             tasks.cancel_scope.cancel()
         database.dispose()
 
@@ -86,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.planner,
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
-    app.state.closing = threading.Event()
+    app.state.closing = closing
     native = (predict, models, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)

@@ -127,6 +127,16 @@ class Batcher:
         self._batches = 0
         self._row_s = math.inf  # the least that a row has taken of late
 
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for a batch."""
+        return self._queued_rows
+
+    @property
+    def max_queue_size(self) -> int:
+        """How many rows may wait."""
+        return self._max_queue_size
+
     async def submit(self, rows: Rows, caller: Caller) -> Answer:
         """Answer all rows, (N, ...) with N >= 1.
 

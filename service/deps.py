@@ -14,13 +14,14 @@ from pydantic import SecretStr
 from service.auth import check_admin, check_any, check_predict
 from service.batcher import Caller
 from service.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
-from service.engine import Engine
+from service.engine import Engine, LoadedVersion
 from service.errors import UnsupportedMediaTypeError
 from service.feedback import Feedback
 from service.intake import Intake
 from service.jobs import Jobs
 from service.media import JSON_TYPE
 from service.metrics import Metrics
+from service.middleware import ANSWERED_BY
 from service.plans import Planner
 from service.repository import Repository
 from service.request_schemas import FeedbackRequest, PredictRequest
@@ -79,6 +80,12 @@ async def get_closing(request: Request) -> threading.Event:
     """Set when the server has been asked to end, so that streams end first."""
     closing: threading.Event = request.app.state.closing
     return closing
+
+
+def answered_by(request: Request, version: LoadedVersion) -> LoadedVersion:
+    """Have a request counted as one to this version."""
+    setattr(request.state, ANSWERED_BY, (version.model, version.version))
+    return version
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]

@@ -114,6 +114,12 @@ class Engine:
         return self._production
 
     @property
+    def loaded(self) -> list[LoadedVersion]:
+        """Every version in memory, once."""
+        every = [*self._production.values(), *self._pinned.copy().values()]
+        return list({(one.model, one.version): one for one in every}.values())
+
+    @property
     def failures(self) -> dict[str, str]:
         """Models whose production version could not be loaded, and why."""
         return self._failures
@@ -250,7 +256,7 @@ class Engine:
 
     def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
         """What watches the answers of a version."""
-        return [partial(self._metrics.batch, model, version)]
+        return [self._metrics.observer(model, version)]
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):

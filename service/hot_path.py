@@ -12,6 +12,7 @@ Clients repeat themselves: a head that came before, byte by byte, is not taken a
 import asyncio
 import logging
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
@@ -50,8 +51,9 @@ class Prediction:
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, came: float) -> None:
         self.head = head
+        self.came = came
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
@@ -167,6 +169,7 @@ class HotPath(HttpToolsProtocol):
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
+        came = perf_counter()
         try:
             found = head.route.read(self._engine, head.query, body)
         except Exception:  # the parser would blame the caller for it
@@ -175,7 +178,7 @@ class HotPath(HttpToolsProtocol):
         if found is None:
             return False
         version, rows = found
-        prediction = Prediction(head)
+        prediction = Prediction(head, came)
         prediction.keep_alive = not self._is_ending
         self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         deliver = partial(self._deliver, prediction, version)
@@ -202,7 +205,8 @@ class HotPath(HttpToolsProtocol):
                 problem = problems.fault(route.path, name, error)
             status, headers = problem.status_code, lines(problem.raw_headers)
             body = bytes(problem.body)
-        self._metrics.request("POST", route.path, status)
+        took = perf_counter() - prediction.came
+        self._metrics.request("POST", route.path, status, took, version.model, version.version)
         self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:

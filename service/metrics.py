@@ -1,109 +1,184 @@
-"""What Prometheus counts, over all processes of a server.
+"""What Prometheus is told: the figures of all processes of a server, and of the store behind them.
 
-Where several processes serve, each writes its figures to files of one folder, and whoever is asked
-adds them up: `PROMETHEUS_MULTIPROC_DIR`, which prometheus_client reads when it is imported.
+An answer is counted where it is sent, a batch once its answers are on their way; each costs well
+under a microsecond, for the numbers lie in memory (`service.metric_store`).
 """
 
+import logging
 import os
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from http import HTTPMethod
+from pathlib import Path
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from service.batcher import Ran
+from service import metric_families as families
+from service.batcher import Observer, Ran
+from service.metric_families import Family
+from service.metric_store import FOLDER, MetricStore, Series
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"  # the label of whatever a caller made up: labels must stay few
 METHODS = frozenset(HTTPMethod)
-BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-EXAMPLE = """\
-# HELP perceptd_http_requests_total Requests answered.
-# TYPE perceptd_http_requests_total counter
-perceptd_http_requests_total{code="200",method="POST",path="/predict"} 1024.0
-"""
+
+log = logging.getLogger("perceptd")
 
 
 class Metrics:
-    """The figures of one application. Whatever is counted for each request takes a microsecond."""
+    """The figures of one application, and of those that count in the same folder."""
 
-    def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # several processes have none
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder is None and (given := os.environ.get(FOLDER)):
+            folder = Path(given)
+        self.store = MetricStore(folder)
         self._registry = CollectorRegistry()
-        own: CollectorRegistry | None = self._registry
-        if folder := os.environ.get(FOLDER):
-            MultiProcessCollector(self._registry, folder)  # type: ignore[no-untyped-call]
-            own = None
-        self._requests = Counter(
-            "perceptd_http_requests_total",
-            "Requests answered.",
-            ("method", "path", "code"),
-            registry=own,
-        )
-        self._rows = Counter(
-            "perceptd_rows_total", "Rows answered.", ("model", "version"), registry=own
-        )
-        self._batch_rows = Histogram(
-            "perceptd_batch_size_rows",
-            "Rows of one forward pass.",
-            ("model",),
-            registry=own,
-            buckets=BATCH_ROWS,
-        )
-        self._swaps = Counter(
-            "perceptd_swaps_total",
-            "Changes of the version in production, in each process.",
-            ("model",),
-            registry=own,
-        )
-        self._closed_connections = Counter(
-            "perceptd_connections_closed_total",
-            "Connections that the server refused, or closed before their client did, by reason.",
-            ("reason",),
-            registry=own,
-        )
-        # Looking a label's figure up by its text would cost more than counting.
-        self._request_counters: dict[tuple[str, str, int], Counter] = {}
-        self._batch_figures: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self.collect(Counted(self.store))
+        # Looking a figure up by its labels' text would cost more than counting.
+        self._answers: dict[tuple[str, str | None, int, str, int], tuple[Series, Series]] = {}
 
-    def request(self, method: str, path: str | None, code: int) -> None:
-        """Count an answer; `path` is its route's template, or None where there is no route."""
-        key = (method if method in METHODS else OTHER, path or OTHER, code)
-        counter = self._request_counters.get(key)
-        if counter is None:
-            counter = self._request_counters[key] = self._requests.labels(*key)
-        counter.inc()
+    def request(
+        self,
+        method: str,
+        path: str | None,
+        code: int,
+        seconds: float,
+        model: str = "",
+        version: int = 0,
+    ) -> None:
+        """Count an answer. `path` is its route's template, or None where there is no route; the
+        version is the loaded one that answered, if any.
+        """
+        key = (method, path, code, model, version)
+        found = self._answers.get(key)
+        if found is None:
+            found = self._answer(*key)
+        count, duration = found
+        count[0] += 1
+        duration[bisect_left(families.SECONDS, seconds)] += 1
+        duration[-1] += seconds
 
-    def batch(self, model: str, version: int, ran: Ran) -> None:
-        """Count the rows of one forward pass."""
-        rows = len(ran.rows)
-        figures = self._batch_figures.get((model, version))
-        if figures is None:
-            figures = (self._rows.labels(model, version), self._batch_rows.labels(model))
-            self._batch_figures[model, version] = figures
-        answered, size = figures
-        answered.inc(rows)
-        size.observe(rows)
+    def _answer(
+        self, method: str, path: str | None, code: int, model: str, version: int
+    ) -> tuple[Series, Series]:
+        how = method if method in METHODS else OTHER
+        where = path or OTHER
+        number = str(version) if version else ""
+        count = self.store.series(families.REQUESTS, how, where, str(code), model, number)
+        duration = self.store.series(families.REQUEST_SECONDS, how, where, model)
+        if how == method:  # what callers make up is not to be kept
+            self._answers[method, path, code, model, version] = count, duration
+        return count, duration
+
+    def observer(self, model: str, version: int) -> Observer:
+        """What counts the batches of a version."""
+        return Batches(self.store, model, version)
 
     def swap(self, model: str) -> None:
         """Count that another version of a model serves now."""
-        self._swaps.labels(model).inc()
+        self.store.series(families.SWAPS, model)[0] += 1
+
+    def feedback(self, model: str, rows: int) -> None:
+        """Count corrected rows that are kept."""
+        self.store.series(families.FEEDBACK_ROWS, model)[0] += rows
 
     def connection_closed(self, reason: str) -> None:
         """Count a connection that was refused or closed; `reason` is one of a few words."""
-        self._closed_connections.labels(reason).inc()
+        self.store.series(families.CLOSED_CONNECTIONS, reason)[0] += 1
 
     def collect(self, collector: Collector) -> None:
-        """Ask a collector as well whenever the figures are read; what it tells is told as it is."""
-        self._registry.register(collector)
+        """Ask a collector as well whenever the figures are read. What it tells is told as it is:
+        by the process that is asked, for all of them. One that fails tells nothing.
+        """
+        self._registry.register(Guarded(collector))
 
     def render(self) -> bytes:
         """All figures, as `MEDIA_TYPE` has it."""
         return generate_latest(self._registry)
+
+
+class Batches:
+    """Counts the batches of one version."""
+
+    def __init__(self, store: MetricStore, model: str, version: int) -> None:
+        self._rows = store.series(families.ANSWERED_ROWS, model, str(version))
+        self._size = store.series(families.BATCH_ROWS, model)
+        self._wait = store.series(families.QUEUE_SECONDS, model)
+        self._compute = store.series(families.COMPUTE_SECONDS, model)
+
+    def __call__(self, ran: Ran) -> None:
+        _, answer, requests, began, ended = ran
+        rows = len(answer.indices)
+        self._rows[0] += rows
+        size, compute, wait = self._size, self._compute, self._wait
+        size[bisect_left(families.ROWS, rows)] += 1
+        size[-1] += rows
+        seconds = ended - began
+        compute[bisect_left(families.SECONDS, seconds)] += 1
+        compute[-1] += seconds
+        waited = 0.0
+        for request in requests:
+            if len(request.parts) < 2:  # else it is the second batch or a later one that it is in
+                seconds = began - request.came
+                waited += seconds
+                wait[bisect_left(families.SECONDS, seconds)] += 1
+        wait[-1] += waited
+
+
+class Counted(Collector):
+    """What the processes count: sums over them, or what each says of itself."""
+
+    def __init__(self, store: MetricStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        found: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(dict)
+        for _, name, labels, numbers in self._store.read():
+            sums = found[name].get(labels)
+            if sums is None:
+                found[name][labels] = list(numbers)
+            else:
+                for index, number in enumerate(numbers):
+                    sums[index] += number
+        for name, family in families.COUNTED.items():
+            yield told(family, found[name].items())
+
+
+def told(family: Family, series: Iterable[tuple[tuple[str, ...], list[float]]]) -> Metric:
+    """A family as Prometheus' client has it."""
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        for labels, numbers in sorted(series):
+            below, buckets = 0.0, []
+            for bucket, number in zip((*map(str, family.buckets), "+Inf"), numbers, strict=False):
+                below += number
+                buckets.append((bucket, below))
+            histogram.add_metric(labels, buckets, numbers[-1])
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    single = kind(family.name, family.help, labels=family.labels)
+    for labels, (number,) in sorted(series):
+        if number or not family.fades:
+            single.add_metric(labels, number)
+    return single
+
+
+class Guarded(Collector):
+    """A collector that holds back no other's figures when it fails."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            return list(self._collector.collect())
+        except Exception:
+            log.exception("figures are missing")
+            return []

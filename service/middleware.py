@@ -3,6 +3,7 @@
 import itertools
 import re
 import secrets
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +12,8 @@ from service import problems
 from service.metrics import Metrics
 
 HEADER = "X-Request-ID"
+ANSWERED_BY = "answered_by"  # the key of a request's state: a model's name, and the version
+NO_VERSION = ("", 0)
 # For a page that does not say it itself. ReDoc would fetch its maker's logo.
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
@@ -52,12 +55,15 @@ class Envelope:
         name = request_id(Headers(scope=scope).get(HEADER, ""))
         scope.setdefault("state", {})["request_id"] = name
         replaced = False
+        came = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal replaced
             if message["type"] == "http.response.start":
                 path = getattr(scope.get("route"), "path", None)
-                self.metrics.request(scope["method"], path, message["status"])
+                seconds = time.perf_counter() - came
+                by = scope["state"].get(ANSWERED_BY, NO_VERSION)
+                self.metrics.request(scope["method"], path, message["status"], seconds, *by)
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = name
                 if headers.get("content-type", "").startswith("text/html"):

@@ -8,13 +8,13 @@ import sys
 import threading
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from prometheus_client.multiprocess import mark_process_dead
 
-from service import listening, metrics, runtimes, server
+from service import listening, runtimes, server
 from service.commands.common import (
     DATA_DIR,
     log_config,
@@ -24,6 +24,7 @@ from service.commands.common import (
     wait_for_end_of_input,
 )
 from service.listening import Listeners
+from service.metric_store import ENDED, FOLDER, MetricStore
 from service.process import cores
 from service.runtimes import Device
 from service.settings import Settings
@@ -87,8 +88,8 @@ def serve_by_children(
         TemporaryDirectory(prefix="perceptd-metrics-") as folder,
         Supervisor(
             [*children, *workers],
-            {**environment, metrics.FOLDER: folder},
-            on_end=partial(mark_process_dead, path=folder),
+            {**environment, FOLDER: folder},
+            on_end=MetricStore(Path(folder), ENDED).bury,
         ) as supervisor,
     ):
         try:

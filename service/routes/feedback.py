@@ -4,7 +4,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends
 
 from models.preprocessing import from_numbers
-from service.deps import EngineDep, FeedbackDep, FeedbackRequestDep, require_any_token
+from service.deps import EngineDep, FeedbackDep, FeedbackRequestDep, MetricsDep, require_any_token
 from service.errors import (
     BodyTooLargeError,
     InvalidInputError,
@@ -34,11 +34,12 @@ router = APIRouter(
 
 @router.post("/feedback", status_code=201)
 async def give_feedback(
-    request: FeedbackRequestDep, engine: EngineDep, feedback: FeedbackDep
+    request: FeedbackRequestDep, engine: EngineDep, feedback: FeedbackDep, metrics: MetricsDep
 ) -> FeedbackPublic:
     """Keep rows with their right labels, all or none, for jobs with `include_feedback`."""
     spec = (await engine.find(request.model)).spec
     rows = from_numbers(spec.input, request.inputs, request.dtype)
     # Not off_the_loop with the predictions, which wait for no database.
     total = await to_thread.run_sync(feedback.add, request.model, rows, request.labels)
+    metrics.feedback(request.model, len(rows))
     return FeedbackPublic(model=request.model, kept=len(rows), total=total)

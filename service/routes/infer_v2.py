@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from service import inference
 from service.batcher import Caller
-from service.deps import CallerDep, EngineDep, SettingsDep, require_predict_token
+from service.deps import CallerDep, EngineDep, SettingsDep, answered_by, require_predict_token
 from service.engine import LoadedVersion
 from service.errors import (
     BodyTooLargeError,
@@ -103,6 +103,7 @@ async def ask(
     json_length: str | None,
 ) -> Response:
     body = await request.body()
+    answered_by(request, version)
     asked = inference.read(body, json_length, version.spec, settings.max_rows)
     reply = inference.write(asked, version, await version.answer(asked.rows, caller))
     if reply.json_length is None:

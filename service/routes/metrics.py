@@ -5,7 +5,8 @@ from fastapi.responses import PlainTextResponse, Response
 
 from service.deps import MetricsDep, require_predict_token
 from service.errors import UnauthorizedError
-from service.metrics import EXAMPLE, MEDIA_TYPE
+from service.metric_families import EXAMPLE
+from service.metrics import MEDIA_TYPE
 from service.problems import documented
 
 router = APIRouter(

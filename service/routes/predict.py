@@ -14,6 +14,7 @@ from service.deps import (
     EngineDep,
     PredictionDep,
     SettingsDep,
+    answered_by,
     media_type,
     require_predict_token,
 )
@@ -57,19 +58,21 @@ router = APIRouter(
 
 
 @router.post("/predict", response_model=PredictResponse)
-async def predict(prediction: PredictionDep, engine: EngineDep, caller: CallerDep) -> Response:
+async def predict(
+    request: Request, prediction: PredictionDep, engine: EngineDep, caller: CallerDep
+) -> Response:
     """The label of each row."""
-    version = await engine.find(prediction.model, prediction.version)
+    version = answered_by(request, await engine.find(prediction.model, prediction.version))
     answer = await version.answer(rows_of(prediction, version), caller)
     return Response(with_labels(version, answer), media_type=JSON_TYPE)
 
 
 @router.post("/predict_proba", response_model=PredictProbaResponse)
 async def predict_proba(
-    prediction: PredictionDep, engine: EngineDep, caller: CallerDep
+    request: Request, prediction: PredictionDep, engine: EngineDep, caller: CallerDep
 ) -> Response:
     """The label of each row with the probability of every label."""
-    version = await engine.find(prediction.model, prediction.version)
+    version = answered_by(request, await engine.find(prediction.model, prediction.version))
     answer = await version.answer(rows_of(prediction, version), caller)
     return Response(with_probabilities(version, answer), media_type=JSON_TYPE)
 
@@ -98,7 +101,7 @@ async def predict_image(
     for name in request.query_params:
         if name not in PICTURE_PARAMETERS:
             raise wrong_picture(request, ["query", name], known(PICTURE_PARAMETERS), "another")
-    loaded = await engine.find(model, version)
+    loaded = answered_by(request, await engine.find(model, version))
     if loaded.spec.input.picture is None:
         expected, got = "a model that reads pictures", f"{model}, which takes numbers"
         raise wrong_picture(request, ["query", "model"], expected, got)
