@@ -113,7 +113,6 @@ class Engine:
         """What serves now, by model."""
         return self._production
 
-    @property
     def loaded(self) -> list[LoadedVersion]:
         """Every version in memory, once."""
         every = [*self._production.values(), *self._pinned.copy().values()]

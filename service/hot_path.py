@@ -51,9 +51,8 @@ class Prediction:
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
 
-    def __init__(self, head: Head, came: float) -> None:
+    def __init__(self, head: Head) -> None:
         self.head = head
-        self.came = came
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
@@ -77,6 +76,7 @@ class HotPath(HttpToolsProtocol):
         self._is_ending = False  # the server: no request is to follow
         self._usual_headers: Headers = []
         self._usual = b""
+        self._came = 0.0  # the whole of the prediction that is answered
 
     def data_received(self, data: bytes) -> None:
         self._new_head, self._is_refused = None, False
@@ -169,7 +169,7 @@ class HotPath(HttpToolsProtocol):
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
-        came = perf_counter()
+        self._came = perf_counter()
         try:
             found = head.route.read(self._engine, head.query, body)
         except Exception:  # the parser would blame the caller for it
@@ -178,7 +178,7 @@ class HotPath(HttpToolsProtocol):
         if found is None:
             return False
         version, rows = found
-        prediction = Prediction(head, came)
+        prediction = Prediction(head)
         prediction.keep_alive = not self._is_ending
         self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         deliver = partial(self._deliver, prediction, version)
@@ -205,7 +205,7 @@ class HotPath(HttpToolsProtocol):
                 problem = problems.fault(route.path, name, error)
             status, headers = problem.status_code, lines(problem.raw_headers)
             body = bytes(problem.body)
-        took = perf_counter() - prediction.came
+        took = perf_counter() - self._came
         self._metrics.request("POST", route.path, status, took, version.model, version.version)
         self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
 

@@ -21,7 +21,6 @@ from typing import NamedTuple, TypeAlias
 
 from service.metric_families import COUNTED, Family
 
-FOLDER = "PERCEPTD_METRICS_DIR"  # set for the processes that answer together, by their parent
 PAGE_BYTES = 65_536
 NUMBERS = 2048  # of a page; the rest of it is for names
 NAMES = 8 * (1 + NUMBERS)

@@ -23,8 +23,9 @@ from prometheus_client.registry import Collector
 from service import metric_families as families
 from service.batcher import Observer, Ran
 from service.metric_families import Family
-from service.metric_store import FOLDER, MetricStore, Series
+from service.metric_store import MetricStore, Series
 
+FOLDER = "PERCEPTD_METRICS_DIR"  # set for the processes that answer together, by their parent
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"  # the label of whatever a caller made up: labels must stay few
 METHODS = frozenset(HTTPMethod)

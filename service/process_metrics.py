@@ -57,12 +57,12 @@ class Pulse:
         self._set(families.READY, {(self._pid,): ready})
         self._set(families.DRAINING, {(self._pid,): draining})
         waiting, room = Counter[Labels](), Counter[Labels]()
-        for one in engine.loaded:
+        for one in engine.loaded():
             waiting[(one.model,)] += one.batcher.queued_rows
             room[(one.model,)] += one.batcher.max_queue_size
         self._set(families.QUEUED_ROWS, waiting)
         self._set(families.QUEUE_LIMIT_ROWS, room)
-        self._set(families.LOADED, versions(engine.loaded))
+        self._set(families.LOADED, versions(engine.loaded()))
         self._set(families.PRODUCTION, versions(engine.production.values()))
 
     def _set(self, family: Family, values: dict[Labels, int]) -> None:

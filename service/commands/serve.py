@@ -24,7 +24,8 @@ from service.commands.common import (
     wait_for_end_of_input,
 )
 from service.listening import Listeners
-from service.metric_store import ENDED, FOLDER, MetricStore
+from service.metric_store import ENDED, MetricStore
+from service.metrics import FOLDER
 from service.process import cores
 from service.runtimes import Device
 from service.settings import Settings
