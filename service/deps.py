@@ -9,9 +9,8 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
 
-from service.auth import check_admin, check_any, check_predict
+from service.access import Access
 from service.batcher import Caller
 from service.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
 from service.engine import Engine
@@ -31,7 +30,7 @@ JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON
 bearer = HTTPBearer(
     auto_error=False,
     description="Whatever changes something needs the admin token, which `perceptd token` prints. "
-    "The rest needs one only where the server was given PERCEPTD_PREDICT_TOKEN.",
+    "The rest needs one only where a predict token was set or issued.",
 )
 
 
@@ -91,7 +90,7 @@ FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
-TokenCheck = Callable[[str | None, SecretStr, SecretStr | None], None]
+TokenCheck = Callable[[Access, str | None], None]
 
 
 class RequireToken:
@@ -103,16 +102,15 @@ class RequireToken:
     async def __call__(
         self,
         request: Request,
-        settings: SettingsDep,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
     ) -> None:
         given = credentials.credentials if credentials else None
-        self._check(given, request.app.state.admin_token, settings.predict_token)
+        self._check(request.app.state.access, given)
 
 
-require_predict_token = RequireToken(check_predict)
-require_admin_token = RequireToken(check_admin)
-require_any_token = RequireToken(check_any)
+require_predict_token = RequireToken(Access.check_predict)
+require_admin_token = RequireToken(Access.check_admin)
+require_any_token = RequireToken(Access.check_any)
 
 
 def media_type(request: Request) -> str:
