@@ -9,6 +9,7 @@ from models.checkpoint import BOUNDARY_DATA
 from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
+    GuardedRoute,
     PlannerDep,
     RepositoryDep,
     SettingsDep,
@@ -48,6 +49,7 @@ from service.settings import Settings
 
 router = APIRouter(
     tags=["models"],
+    route_class=GuardedRoute,
     dependencies=[Depends(require_predict_token)],
     responses=documented(UnauthorizedError),
 )
