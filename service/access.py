@@ -32,8 +32,7 @@ class Access:
 
     def may_predict(self, digest: bytes) -> bool:
         """Whether the token of that SHA-256 allows predictions, where they are not open."""
-        now = time.time()
-        return any(now < until for until in self._tokens.ends(digest).values())
+        return time.time() < self._tokens.end(digest)
 
     def check_predict(self, given: str | None) -> None:
         """Raise `UnauthorizedError` unless predictions are open or a token is given."""
@@ -70,16 +69,21 @@ class _Tokens:
 
     def __init__(self, known: Sequence[Credential]) -> None:
         self._known = known
-        self._found: dict[bytes, dict[Role, float]] = {}  # no more than there are tokens
+        self._found: dict[bytes, float] = {}  # no more than there are tokens
+
+    def end(self, digest: bytes) -> float:
+        """When the token of this SHA-256 ends, whatever its role; of an unknown one, long ago."""
+        if (found := self._found.get(digest)) is not None:
+            return found
+        end = max(self.ends(digest).values(), default=-math.inf)
+        if end > -math.inf:
+            self._found[digest] = end
+        return end
 
     def ends(self, digest: bytes) -> dict[Role, float]:
         """For each role that the token of this SHA-256 has or had, when it ends."""
-        if (found := self._found.get(digest)) is not None:
-            return found
         ends: dict[Role, float] = {}
         for one in self._known:  # all of them: how long it takes tells nothing
             if hmac.compare_digest(digest, one.digest):
                 ends[one.role] = max(ends.get(one.role, -math.inf), one.expires_at)
-        if ends:
-            self._found[digest] = ends
         return ends

@@ -43,7 +43,7 @@ log = logging.getLogger("perceptd")
 def protocol(app: FastAPI) -> type["HotPath"]:
     """uvicorn's protocol for the connections to an app of `create_app`."""
     busy_poll = BusyPoll(app.state.settings.busy_poll_us / 1e6)
-    shared = {"service": app.state, "heads": {}, "busy_poll": busy_poll}
+    shared = {"service": app.state, "heads": {}, "hashed_heads": {}, "busy_poll": busy_poll}
     return type("HotPath", (HotPath,), shared)
 
 
@@ -64,6 +64,7 @@ class HotPath(HttpToolsProtocol):
 
     service: State
     heads: dict[bytes, Head]
+    hashed_heads: dict[bytes, Head]
     busy_poll: BusyPoll
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -134,14 +135,18 @@ class HotPath(HttpToolsProtocol):
 
     def _known(self, start: bytes) -> Head | None:
         """A head that came before. One with a token is known by its hash: no token is kept."""
-        return self.heads.get(start) or self.heads.get(sha256(start).digest())
+        head = self.heads.get(start)
+        if head is None and self.hashed_heads:
+            return self.hashed_heads.get(sha256(start).digest())
+        return head
 
     def _remember(self, head: Head) -> None:
         if self._new_head is not None:
-            if len(self.heads) >= MAX_HEADS:
-                self.heads.clear()
-            start = self._new_head
-            self.heads[sha256(start).digest() if head.token else start] = head
+            start = sha256(self._new_head).digest() if head.token else self._new_head
+            heads = self.hashed_heads if head.token else self.heads
+            if len(heads) >= MAX_HEADS:
+                heads.clear()
+            heads[start] = head
 
     def _plain_head(self) -> Head | None:
         parser = self.parser
@@ -151,6 +156,8 @@ class HotPath(HttpToolsProtocol):
         if head is None or head.length > min(self.service.settings.max_body_bytes, MAX_BYTES):
             return None
         if head.forwarded and self.access_log:  # uvicorn knows which proxies to believe
+            return None
+        if head.foreign and self.service.settings.cors_origins:  # the answer says who may read it
             return None
         return head
 

@@ -46,6 +46,7 @@ class Head(NamedTuple):
     request_id: str  # the caller's own, or empty
     token: bytes  # the SHA-256 of the caller's, or empty
     forwarded: bool
+    foreign: bool  # a page of another origin may have sent it
 
 
 def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
@@ -99,4 +100,5 @@ def plain_head(url: bytes, headers: Headers) -> Head | None:
         given.get(ID, b"").decode("latin-1"),
         digest_of(token.decode("latin-1")) if token else b"",
         b"x-forwarded-for" in given,
+        b"origin" in given,
     )

@@ -3,14 +3,16 @@
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PostgresDsn, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 TOKEN = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,}")  # a comma stands between two
 HASHED = "sha256:"  # before the hash of a token, which may stand for it
 HASH = re.compile(rf"{HASHED}[0-9a-fA-F]{{64}}")
+
+ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -78,6 +80,10 @@ class Settings(BaseSettings):
     """The same for whatever changes something: jobs, promotions, uploads. Unset: one is made at
     first start, and `perceptd token` prints it."""
 
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may ask from a browser, such as `https://app.example.com`, with commas
+    between them. Unset: none but the server's own."""
+
     open_predictions: bool = False
     """Allow listening on a public address without a token for predictions."""
 
@@ -123,6 +129,22 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: str | None) -> str | None:
         if value is not None:
             PostgresDsn(value)
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _separate(cls, value: object) -> object:
+        return [entry.strip() for entry in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if not ORIGIN.fullmatch(entry):
+                raise ValueError(
+                    "an origin is exact, without a path and in lower case, such as "
+                    f"https://app.example.com:8443; {entry!r} is none"
+                )
         return value
 
     @field_validator("predict_token", "admin_token")

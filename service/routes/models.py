@@ -67,7 +67,6 @@ PlotFormat = Literal["svg", "png"]
 PLOT_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 PLOT_HEADERS = {
     "Cache-Control": "private, no-cache",
-    "X-Content-Type-Options": "nosniff",
     # An SVG opened on its own runs nothing, whoever made the checkpoint.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
 }
