@@ -1,5 +1,6 @@
 """The command `perceptd`."""
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version as installed_version
@@ -38,6 +39,7 @@ def cli() -> None:
 
 
 def main() -> None:
+    os.umask(os.umask(0o077) | 0o007)  # the store is nobody else's to read
     try:
         cli()
     except EXPECTED_ERRORS as error:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import auth, db, openapi, page, problems
+from service.access import Access
 from service.compression import Decompression
 from service.engine import Engine
 from service.errors import StoreError
@@ -36,11 +37,12 @@ from service.routes import (
     predict,
     repository_v2,
 )
-from service.settings import Settings
+from service.settings import Settings, is_loopback
+from service.tokens import Tokens
 from service.trainables import Trainables
 from service.uploads import JOBS, Uploads
 
-REFRESH_SECONDS = 0.5  # a promotion anywhere serves here within a second
+REFRESH_SECONDS = 0.5  # a promotion or a revocation anywhere counts here within a second
 
 log = logging.getLogger("perceptd")
 
@@ -50,10 +52,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises `DeviceError` where the device asked for is not here.
     """
+    settings = auth.hashed(settings)  # from here on no token is known
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
     engine = Engine(repository, settings, figures)
+    issued = Tokens(database)
 
     closing = threading.Event()
     pulse = Pulse(figures.store, engine, closing)
@@ -63,11 +67,19 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(repository.prepare)
-        app.state.admin_token = await to_thread.run_sync(auth.admin_token, settings)
+        fixed = await to_thread.run_sync(auth.credentials, settings)
+        may_be_open = is_loopback(settings.host) or settings.open_predictions
+        access = app.state.access = Access(fixed, may_be_open=may_be_open)
+
+        def take_issued() -> None:
+            access.update(issued.credentials())
+
+        await to_thread.run_sync(take_issued)
         await to_thread.run_sync(engine.refresh)
         async with create_task_group() as tasks:  # waits for a thread that still reads
-            tasks.start_soon(follow, engine)
             tasks.start_soon(pulse.run)
+            tasks.start_soon(follow, lambda: engine.refresh(), "still serving what is loaded")
+            tasks.start_soon(follow, take_issued, "still taking the tokens known before")
             yield
             app.state.closing.set()
             pulse.beat()
@@ -106,21 +118,21 @@ def create_app(settings: Settings) -> FastAPI:
     # Set here because only what wraps the whole stack sees every answer.
     limit = settings.max_body_bytes
     unpacked = Decompression(app.build_middleware_stack(), limit)
-    app.middleware_stack = Envelope(unpacked, limit, figures)
+    app.middleware_stack = Envelope(page.shared(unpacked, settings.cors_origins), limit, figures)
     return app
 
 
-async def follow(engine: Engine) -> None:
-    """Serve what becomes production, whoever promoted it; an absent database changes nothing."""
+async def follow(refresh: Callable[[], None], meanwhile: str) -> None:
+    """Keep up with what others change in the database; while it is away nothing changes."""
     away = False
     while True:
         await sleep(REFRESH_SECONDS)
         try:
-            await to_thread.run_sync(engine.refresh)
+            await to_thread.run_sync(refresh)
             away = False
         except StoreError as error:
             if not away:
-                log.warning("still serving what is loaded: %s", error)
+                log.warning("%s: %s", meanwhile, error)
             away = True
-        except Exception:  # one fault must not end the following of all promotions to come
-            log.exception("still serving what is loaded")
+        except Exception:  # one fault must not end the following of all changes to come
+            log.exception(meanwhile)

@@ -19,7 +19,7 @@ from service import db
 from service.aliases import PRODUCTION
 from service.arguments import CHECKPOINT, Arguments
 from service.claims import CancelledError, Claims, LostJobError
-from service.errors import DiskError, PerceptdError, StoreError
+from service.errors import DiskError, PerceptdError, StoreError, printable
 from service.feedback import Feedback
 from service.job_schemas import Reproduction
 from service.jobs import Job, Jobs
@@ -239,7 +239,7 @@ class Attempt:
             self._settle(lambda: claims.hand_back(self.job, reason, counts=True))
 
     def _fail(self, code: str, reason: str) -> None:
-        log.warning("job %d failed: %s", self.job.id, reason)
+        log.warning("job %d failed: %s", self.job.id, printable(reason))
         self._settle(lambda: self.tools.claims.fail(self.job, code, reason, self._watch.log))
 
     def _settle(self, write: Callable[[], None]) -> None:

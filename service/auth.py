@@ -1,29 +1,99 @@
-"""Bearer tokens: one for predictions and reads, one for whatever changes something."""
+"""Bearer tokens: where they come from, and the hashes that are all that a server keeps of them."""
 
-import hmac
+import hashlib
+import math
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pydantic import SecretStr
 
 from service import db
-from service.errors import ForbiddenError, StoreError, UnauthorizedError
-from service.settings import TOKEN, Settings
+from service.errors import ConflictError, StoreError
+from service.settings import HASHED, TOKEN, Settings
 
 FILE = "admin-token"
 BYTES = 32
 
+Role = Literal["admin", "predict"]
+FIELDS: tuple[tuple[str, Role], ...] = (("admin_token", "admin"), ("predict_token", "predict"))
 
-def admin_token(settings: Settings) -> SecretStr:
-    """The token for admin routes: the one set, else the store's own, made at first start.
+
+class Credential(NamedTuple):
+    """A token that counts, known by its SHA-256 alone."""
+
+    role: Role
+    digest: bytes
+    expires_at: float = math.inf  # seconds since 1970
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(BYTES)
+
+
+def digest_of(token: str) -> bytes:
+    """No salt and no stretching: a token is 256 random bits, not a word that can be guessed."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def hash_of(token: str) -> str:
+    """How a token is written where it is to be known by its hash."""
+    return f"{HASHED}{digest_of(token).hex()}"
+
+
+def credentials(settings: Settings) -> list[Credential]:
+    """The tokens of the settings, and the store's own where no admin token is set.
 
     Raises `StoreError` where the store's cannot be read or made.
     """
+    found = [
+        Credential(role, bytes.fromhex(entry.removeprefix(HASHED)))
+        for name, role in FIELDS
+        for entry in _entries(getattr(hashed(settings), name))
+    ]
+    if not settings.admin_token:
+        found.append(Credential("admin", digest_of(admin_token(settings).get_secret_value())))
+    return found
+
+
+def hashed(settings: Settings) -> Settings:
+    """The same settings with the hashes of their tokens instead of these."""
+    hashes = {
+        name: SecretStr(",".join(_hash(entry) for entry in _entries(getattr(settings, name))))
+        for name, _ in FIELDS
+        if getattr(settings, name)
+    }
+    return settings.model_copy(update=hashes)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Hashes of the tokens that are set, as variables for the processes of a server."""
+    values = ((name, getattr(hashed(settings), name)) for name, _ in FIELDS)
+    return {f"PERCEPTD_{name.upper()}": value.get_secret_value() for name, value in values if value}
+
+
+def clear(setting: SecretStr | None) -> str | None:
+    """The first token that a setting has in clear: what a client sends."""
+    return next((entry for entry in _entries(setting) if not entry.startswith(HASHED)), None)
+
+
+def admin_token(settings: Settings) -> SecretStr:
+    """The token for admin routes: the first that is set, else the store's own, made when first
+    asked for.
+
+    Raises `ConflictError` where hashes alone are set, `StoreError` where the store's cannot be read
+    or made.
+    """
     if settings.admin_token:
-        return settings.admin_token
+        if (token := clear(settings.admin_token)) is None:
+            raise ConflictError(
+                "PERCEPTD_ADMIN_TOKEN has hashes alone: the tokens are with whoever made them"
+            )
+        return SecretStr(token)
     path = settings.data_dir / FILE
     with db.store_errors():
         if not path.exists():
@@ -34,43 +104,22 @@ def admin_token(settings: Settings) -> SecretStr:
     return SecretStr(token)
 
 
-def check_admin(given: str | None, admin: SecretStr, predict: SecretStr | None) -> None:
-    """Raise `UnauthorizedError`, or `ForbiddenError` for a token that allows predictions only."""
-    if given is not None and predict and _same(given, predict) and not _same(given, admin):
-        raise ForbiddenError("this token allows predictions and feedback; this needs the admin's")
-    _check(given, (admin,), "`perceptd token`, run where the server's store is, prints it")
+def _entries(setting: SecretStr | None) -> Iterator[str]:
+    if setting:
+        yield from (entry.strip() for entry in setting.get_secret_value().split(","))
 
 
-def check_predict(given: str | None, admin: SecretStr, predict: SecretStr | None) -> None:
-    """Raise `UnauthorizedError` unless predictions are open or one of the two tokens is given."""
-    if predict:
-        _check(given, (predict, admin), "the predict or the admin token")
-
-
-def check_any(given: str | None, admin: SecretStr, predict: SecretStr | None) -> None:
-    """Raise `UnauthorizedError` unless one of the two tokens is given."""
-    known = (predict, admin) if predict else (admin,)
-    _check(given, known, "the predict token where one is set, or the admin's")
-
-
-def _check(given: str | None, known: tuple[SecretStr, ...], which: str) -> None:
-    if given is None:
-        raise UnauthorizedError(f"a token is needed: Authorization: Bearer TOKEN ({which})")
-    if not any(_same(given, token) for token in known):
-        raise UnauthorizedError(f"the token is not valid here ({which})")
-
-
-def _same(given: str, token: SecretStr) -> bool:
-    return hmac.compare_digest(given.encode(), token.get_secret_value().encode())
+def _hash(entry: str) -> str:
+    return entry.lower() if entry.startswith(HASHED) else hash_of(entry)
 
 
 def _make(path: Path) -> None:
     """Write a new token, whole or not at all, unless another process was faster."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    db.make_folder(path.parent)
     descriptor, name = tempfile.mkstemp(prefix=f".{FILE}-", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(f"{secrets.token_urlsafe(BYTES)}\n")
+            file.write(f"{new_token()}\n")
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):

@@ -25,7 +25,7 @@ STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in
 def connect(settings: Settings) -> Engine:
     """An engine for the configured database; SQLite in WAL mode, its folder made if absent."""
     if settings.database_url is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.data_dir)
         engine = create_engine(URL.create("sqlite", database=str(settings.data_dir / FILE)))
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -43,6 +43,12 @@ def connect(settings: Settings) -> Engine:
     )
     event.listen(engine, "connect", _configure_postgresql)
     return engine
+
+
+def make_folder(data_dir: Path) -> None:
+    """The folder of the store, for its owner alone where it is made here."""
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager

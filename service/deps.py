@@ -4,14 +4,14 @@ All are coroutines: FastAPI runs plain functions in threads, and a prediction mu
 """
 
 import threading
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, Header, Request, Response, Security
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
 
-from service.auth import check_admin, check_any, check_predict
+from service.access import Access
 from service.batcher import Caller
 from service.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
 from service.engine import Engine, LoadedVersion
@@ -32,7 +32,7 @@ JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON
 bearer = HTTPBearer(
     auto_error=False,
     description="Whatever changes something needs the admin token, which `perceptd token` prints. "
-    "The rest needs one only where the server was given PERCEPTD_PREDICT_TOKEN.",
+    "The rest needs one only where a predict token was set or issued.",
 )
 
 
@@ -98,7 +98,7 @@ FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
-TokenCheck = Callable[[str | None, SecretStr, SecretStr | None], None]
+TokenCheck = Callable[[Access, str | None], None]
 
 
 class RequireToken:
@@ -110,16 +110,34 @@ class RequireToken:
     async def __call__(
         self,
         request: Request,
-        settings: SettingsDep,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
     ) -> None:
+        self.check(request, credentials)
+
+    def check(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> None:
         given = credentials.credentials if credentials else None
-        self._check(given, request.app.state.admin_token, settings.predict_token)
+        self._check(request.app.state.access, given)
 
 
-require_predict_token = RequireToken(check_predict)
-require_admin_token = RequireToken(check_admin)
-require_any_token = RequireToken(check_any)
+require_predict_token = RequireToken(Access.check_predict)
+require_admin_token = RequireToken(Access.check_admin)
+require_any_token = RequireToken(Access.check_any)
+
+
+class GuardedRoute(APIRoute):
+    """A route with a body of FastAPI's, which would be read before anybody is asked for a token."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        asked = [one.dependency for one in self.dependencies]
+        checks = [one.check for one in asked if isinstance(one, RequireToken)]
+
+        async def guarded(request: Request) -> Response:
+            for check in checks:
+                check(request, await bearer(request))
+            return await handle(request)
+
+        return guarded
 
 
 def media_type(request: Request) -> str:

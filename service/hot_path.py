@@ -12,6 +12,7 @@ Clients repeat themselves: a head that came before, byte by byte, is not taken a
 import asyncio
 import logging
 from functools import partial
+from hashlib import sha256
 from time import perf_counter
 from typing import Any
 
@@ -19,12 +20,13 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service import auth, problems
+from service import problems
+from service.access import Access
 from service.batcher import Caller, Outcome
 from service.busy_poll import BusyPoll
 from service.decoder import MAX_BYTES
 from service.engine import Engine, LoadedVersion
-from service.errors import PerceptdError, UnauthorizedError
+from service.errors import PerceptdError
 from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
@@ -42,7 +44,7 @@ log = logging.getLogger("perceptd")
 def protocol(app: FastAPI) -> type["HotPath"]:
     """uvicorn's protocol for the connections to an app of `create_app`."""
     busy_poll = BusyPoll(app.state.settings.busy_poll_us / 1e6)
-    shared = {"service": app.state, "heads": {}, "busy_poll": busy_poll}
+    shared = {"service": app.state, "heads": {}, "hashed_heads": {}, "busy_poll": busy_poll}
     return type("HotPath", (HotPath,), shared)
 
 
@@ -63,11 +65,13 @@ class HotPath(HttpToolsProtocol):
 
     service: State
     heads: dict[bytes, Head]
+    hashed_heads: dict[bytes, Head]
     busy_poll: BusyPoll
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._engine: Engine = self.service.engine
+        self._access: Access = self.service.access
         self._metrics: Metrics = self.service.metrics
         self._is_between = True  # requests: what arrives now begins with a head
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
@@ -82,7 +86,7 @@ class HotPath(HttpToolsProtocol):
         self._new_head, self._is_refused = None, False
         if self._is_between and data.startswith(POST):  # the parser would skip empty lines before
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
-            head = self.heads.get(data[:end])
+            head = self._known(data[:end])
             if head and len(data) == end + head.length and self._is_free(head):
                 self._unset_keepalive_if_required()
                 if self._answer(head, data[end:]):
@@ -131,11 +135,20 @@ class HotPath(HttpToolsProtocol):
             super().on_body(body)
         super().on_message_complete()
 
+    def _known(self, start: bytes) -> Head | None:
+        """A head that came before. One with a token is known by its hash: no token is kept."""
+        head = self.heads.get(start)
+        if head is None and self.hashed_heads:
+            return self.hashed_heads.get(sha256(start).digest())
+        return head
+
     def _remember(self, head: Head) -> None:
         if self._new_head is not None:
-            if len(self.heads) >= MAX_HEADS:
-                self.heads.clear()
-            self.heads[self._new_head] = head
+            start = sha256(self._new_head).digest() if head.token else self._new_head
+            heads = self.hashed_heads if head.token else self.heads
+            if len(heads) >= MAX_HEADS:
+                heads.clear()
+            heads[start] = head
 
     def _plain_head(self) -> Head | None:
         parser = self.parser
@@ -146,6 +159,8 @@ class HotPath(HttpToolsProtocol):
             return None
         if head.forwarded and self.access_log:  # uvicorn knows which proxies to believe
             return None
+        if head.foreign and self.service.settings.cors_origins:  # the answer says who may read it
+            return None
         return head
 
     def _is_free(self, head: Head) -> bool:
@@ -154,18 +169,7 @@ class HotPath(HttpToolsProtocol):
             return False
         if self.flow.write_paused:
             return False
-        return self.service.settings.predict_token is None or self._is_allowed(head)
-
-    def _is_allowed(self, head: Head) -> bool:
-        scheme, _, token = head.authorization.partition(b" ")
-        if scheme != b"Bearer":
-            return False
-        known = self.service.admin_token, self.service.settings.predict_token
-        try:
-            auth.check_predict(token.decode("latin-1"), *known)
-        except UnauthorizedError:
-            return False
-        return True
+        return self._access.is_open or self._access.may_predict(head.token)
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from models.preprocessing import from_bytes
 from service.answers import Answer, Rows
+from service.auth import digest_of
 from service.callers import TIMEOUT_HEADER
 from service.encoder import with_labels, with_probabilities
 from service.engine import Engine, LoadedVersion
@@ -43,8 +44,9 @@ class Head(NamedTuple):
     query: bytes
     length: int  # of the body
     request_id: str  # the caller's own, or empty
-    authorization: bytes
+    token: bytes  # the SHA-256 of the caller's, or empty
     forwarded: bool
+    foreign: bool  # a page of another origin may have sent it
 
 
 def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
@@ -87,12 +89,16 @@ def plain_head(url: bytes, headers: Headers) -> Head | None:
         return None
     if given.get(b"content-type") != route.media_type.encode():
         return None
+    scheme, _, token = given.get(b"authorization", b"").partition(b" ")
+    if scheme not in (b"", b"Bearer"):
+        return None
     return Head(
         route,
         url,
         query,
         int(length),
         given.get(ID, b"").decode("latin-1"),
-        given.get(b"authorization", b""),
+        digest_of(token.decode("latin-1")) if token else b"",
         b"x-forwarded-for" in given,
+        b"origin" in given,
     )

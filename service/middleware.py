@@ -1,5 +1,7 @@
 """What wraps every answer: its request id, its count, one shape for the framework's refusals."""
 
+import base64
+import hashlib
 import itertools
 import re
 import secrets
@@ -14,14 +16,23 @@ from service.metrics import Metrics
 HEADER = "X-Request-ID"
 ANSWERED_BY = "answered_by"  # the key of a request's state: a model's name, and the version
 NO_VERSION = ("", 0)
-# For a page that does not say it itself. ReDoc would fetch its maker's logo.
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "worker-src 'self' blob:; base-uri 'none'; frame-ancestors 'none'",
+POLICY_HEADER = "Content-Security-Policy"
+# Of every answer; uvicorn sends them, also with those of its own.
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
+# For a page that does not say it itself: that of Swagger UI, that of ReDoc, which would fetch its
+# maker's logo. Both write styles into the page; of scripts in it, those alone that it came with.
+POLICY = (
+    "default-src 'self'; script-src 'self'{scripts}; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+READING = ("GET", "HEAD")
+OF_CORS = ("access-control-allow-origin", "access-control-expose-headers", "vary")
 ACCEPTABLE = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
@@ -34,6 +45,13 @@ def request_id(given: str) -> str:
     if given and ACCEPTABLE.fullmatch(given):
         return given
     return f"{THIS_PROCESS}{next(numbers):016x}"
+
+
+def policy(html: bytes) -> str:
+    """A `Content-Security-Policy` that lets the scripts in a page run, each by its hash."""
+    digests = (hashlib.sha256(script).digest() for script in SCRIPT.findall(html))
+    hashes = (f" 'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return POLICY.format(scripts="".join(hashes))
 
 
 class Envelope:
@@ -52,13 +70,15 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        name = request_id(Headers(scope=scope).get(HEADER, ""))
+        given = Headers(scope=scope)
+        name = request_id(given.get(HEADER, ""))
         scope.setdefault("state", {})["request_id"] = name
         replaced = False
         came = time.perf_counter()
+        page: Message | None = None  # the start of one whose policy depends on what is in it
 
         async def send_with_id(message: Message) -> None:
-            nonlocal replaced
+            nonlocal replaced, page
             if message["type"] == "http.response.start":
                 path = getattr(scope.get("route"), "path", None)
                 seconds = time.perf_counter() - came
@@ -66,14 +86,23 @@ class Envelope:
                 self.metrics.request(scope["method"], path, message["status"], seconds, *by)
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = name
-                if headers.get("content-type", "").startswith("text/html"):
-                    for header, value in PAGE_HEADERS.items():
-                        headers.setdefault(header, value)
+                if given.get("authorization") and scope["method"] in READING:
+                    headers.setdefault("Cache-Control", "no-store")
+                html = headers.get("content-type", "").startswith("text/html")
+                if html and POLICY_HEADER not in headers:
+                    page = message
+                    return
                 if message["status"] == 413 and headers["content-type"].startswith("text/plain"):
                     replaced = True
                     refusal = problems.body_too_large(scope["path"], self.max_body_bytes)
                     refusal.headers[HEADER] = name
+                    for header in (header for header in headers if header in OF_CORS):
+                        refusal.headers[header] = headers[header]
                     await refusal(scope, receive, send)
+            if page:
+                MutableHeaders(scope=page)[POLICY_HEADER] = policy(message.get("body", b""))
+                await send(page)
+                page = None
             if not replaced:
                 await send(message)
 

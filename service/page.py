@@ -1,17 +1,19 @@
-"""The playground: a page for people, and its files. It needs no token; what it asks for may."""
+"""Pages: the playground and its files, which need no token, and those of other origins."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = Path(__file__).parent / "static"
 HEADERS = {
@@ -19,11 +21,22 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",  # asked about each time: the files of one release go together
 }
+
+# What a page of another origin may send and may read beside what every page may.
+SENT = (
+    "Authorization",
+    "Content-Encoding",
+    "Content-Type",
+    "Idempotency-Key",
+    "Inference-Header-Content-Length",
+    "Last-Event-ID",
+    "X-Request-ID",
+    "X-Request-Timeout-Ms",
+)
+TOLD = ("Inference-Header-Content-Length", "Location", "Retry-After", "X-Request-ID")
 
 
 class PageFiles(StaticFiles):
@@ -67,6 +80,19 @@ def takes_gzip(accepted: str) -> bool:
         if coding.strip() == "gzip":
             return not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
     return False
+
+
+def shared(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The app for the pages of other origins, too, where there are any; tokens go in a header."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "PUT"),
+        allow_headers=SENT,
+        expose_headers=TOLD,
+    )
 
 
 class Counted(BaseRoute):

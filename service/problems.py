@@ -21,6 +21,7 @@ from service.errors import (
     Problem,
     StoreError,
     UnauthorizedError,
+    printable,
 )
 from service.infer_schemas import ErrorBody
 from service.media import FORM_TYPE, JSON_TYPE
@@ -145,7 +146,7 @@ def of(error: PerceptdError, path: str) -> Response:
     invalid = error if isinstance(error, InvalidInputError) else None
     detail = str(error)
     if isinstance(error, StoreError):  # its text is the operator's: hosts, users, paths
-        log.error("%s: %s", path, error)
+        log.error("%s: %s", printable(path), printable(detail))
         detail = "the store cannot be used now; the server's log says why"
     return response(
         PROBLEMS[type(error)],
@@ -205,5 +206,5 @@ async def on_fault(request: Request, error: Exception) -> Response:
 
 
 def fault(path: str, request_id: str | None, error: Exception) -> Response:
-    log.error("%s failed (%s)", path, request_id, exc_info=error)
+    log.error("%s failed (%s)", printable(path), request_id, exc_info=error)
     return response(HTTP_PROBLEMS[500], "the request broke something here", path)

@@ -61,7 +61,7 @@ class Repository:
     def prepare(self, pretrained: Path = PRETRAINED) -> None:
         """Make or upgrade the tables; give the store those shipped models that it does not have."""
         with db.store_errors():
-            self._data_dir.mkdir(parents=True, exist_ok=True)
+            db.make_folder(self._data_dir)
             db.migrate(self._engine, self._data_dir)
             with db.startup_lock(self._engine, self._data_dir):
                 there = self.production()

@@ -13,6 +13,7 @@ from service.app import create_app
 from service.commands.common import log_config
 from service.hot_path import protocol
 from service.listening import Listeners
+from service.middleware import SECURITY_HEADERS
 from service.settings import Settings
 
 # Longer than clients keep an idle connection (httpx 5 s, proxies 60): a server that closes first
@@ -54,7 +55,13 @@ def run(settings: Settings, listeners: Listeners, on_ready: Callable[[], object]
 def config(app: FastAPI, **options: Any) -> uvicorn.Config:
     """uvicorn's options for an app of `create_app`.
 
-    Any other ASGI server serves it as well, predictions slower.
+    Any other ASGI server serves it as well, predictions slower, and without `SECURITY_HEADERS`.
     """
-    http = protocol(app)
-    return uvicorn.Config(app, http=http, timeout_keep_alive=KEEP_ALIVE_S, **options)
+    return uvicorn.Config(
+        app,
+        http=protocol(app),
+        timeout_keep_alive=KEEP_ALIVE_S,
+        server_header=False,
+        headers=list(SECURITY_HEADERS.items()),
+        **options,
+    )

@@ -3,12 +3,16 @@
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, PostgresDsn, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PostgresDsn, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-TOKEN = re.compile(r"[\x21-\x7e]{16,}")
+TOKEN = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,}")  # a comma stands between two
+HASHED = "sha256:"  # before the hash of a token, which may stand for it
+HASH = re.compile(rf"{HASHED}[0-9a-fA-F]{{64}}")
+
+ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -19,7 +23,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs `PERCEPTD_PREDICT_TOKEN` or
+    """Address to listen on. Anything but loopback needs a token for predictions, set or issued, or
     `PERCEPTD_OPEN_PREDICTIONS=1`."""
 
     port: int = Field(8000, ge=0, le=65535)
@@ -69,14 +73,19 @@ class Settings(BaseSettings):
 
     predict_token: SecretStr | None = None
     """Token of at least 16 characters that predictions and reads then need, sent as the header
-    `Authorization: Bearer TOKEN`. Unset: they are open."""
+    `Authorization: Bearer TOKEN`; or several, with commas between them. Each may be given as
+    `sha256:HASH` instead. Unset, and none issued: they are open."""
 
     admin_token: SecretStr | None = None
-    """Token of at least 16 characters for whatever changes something: jobs, promotions, uploads.
-    Unset: one is made at first start, and `perceptd token` prints it."""
+    """The same for whatever changes something: jobs, promotions, uploads. Unset: one is made at
+    first start, and `perceptd token` prints it."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may ask from a browser, such as `https://app.example.com`, with commas
+    between them. Unset: none but the server's own."""
 
     open_predictions: bool = False
-    """Allow listening on a public address without a predict token."""
+    """Allow listening on a public address without a token for predictions."""
 
     processes: int | None = Field(None, ge=1, le=64)
     """Processes that answer on the port, each with its own copy of every model. Unset: one per
@@ -122,21 +131,32 @@ class Settings(BaseSettings):
             PostgresDsn(value)
         return value
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _separate(cls, value: object) -> object:
+        return [entry.strip() for entry in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if not ORIGIN.fullmatch(entry):
+                raise ValueError(
+                    "an origin is exact, without a path and in lower case, such as "
+                    f"https://app.example.com:8443; {entry!r} is none"
+                )
+        return value
+
     @field_validator("predict_token", "admin_token")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not TOKEN.fullmatch(value.get_secret_value()):
-            raise ValueError("a token has 16 or more letters, digits or signs, all ASCII, no blank")
+        for entry in value.get_secret_value().split(",") if value else ():
+            if not (HASH if entry.strip().startswith(HASHED) else TOKEN).fullmatch(entry.strip()):
+                raise ValueError(
+                    "a token has 16 or more letters, digits or signs, all ASCII, no blank and no "
+                    f"comma; a hash is {HASHED} and 64 hexadecimal digits"
+                )
         return value
-
-    @model_validator(mode="after")
-    def _public_needs_protection(self) -> Self:
-        if not (is_loopback(self.host) or self.predict_token or self.open_predictions):
-            raise ValueError(
-                f"listening on {self.host} would open predictions to the network: set "
-                "PERCEPTD_PREDICT_TOKEN, or PERCEPTD_OPEN_PREDICTIONS=1 to allow it"
-            )
-        return self
 
 
 def is_loopback(host: str) -> bool:

@@ -57,17 +57,18 @@ def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
 
     The default store's goes to this machine only: another server is not to learn it by accident.
     """
-    if settings.predict_token and not changes:
-        return settings.predict_token.get_secret_value()
+    token = None if changes else auth.clear(settings.predict_token)
     ours = is_loopback(host_of(url)) or "data_dir" in settings.model_fields_set
-    if settings.admin_token or (ours and os.access(settings.data_dir / auth.FILE, os.R_OK)):
-        return auth.admin_token(settings).get_secret_value()
-    if changes:
+    if token is None and settings.admin_token:
+        token = auth.clear(settings.admin_token)
+    elif token is None and ours and os.access(settings.data_dir / auth.FILE, os.R_OK):
+        token = auth.admin_token(settings).get_secret_value()
+    if token is None and changes:
         raise click.ClickException(
             f"this needs the admin token of the server at {url}: set PERCEPTD_ADMIN_TOKEN to what "
             "`perceptd token` prints there, or name the server's store with --data-dir"
         )
-    return None
+    return token
 
 
 def tell(answer: BaseModel, text: str, *, as_json: bool) -> None:

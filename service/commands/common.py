@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from service import db
 from service.repository import Repository
 from service.settings import Settings
+from service.tokens import Tokens
 
 STDIN = 0
 SECRET = ("database_url", "predict_token", "admin_token")  # whose value is never repeated
@@ -43,6 +44,20 @@ def opened_store(settings: Settings) -> Iterator[Repository]:
         repository = Repository(database, settings.data_dir)
         repository.prepare()
         yield repository
+    finally:
+        database.dispose()
+
+
+@contextmanager
+def issued_tokens(settings: Settings) -> Iterator[Tokens]:
+    """The tokens issued in the store of these settings, which is made or brought up to date."""
+    with db.store_errors():
+        db.make_folder(settings.data_dir)
+    database = db.connect(settings)
+    try:
+        with db.store_errors():
+            db.migrate(database, settings.data_dir)
+        yield Tokens(database)
     finally:
         database.dispose()
 

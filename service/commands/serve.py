@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
-from service import listening, runtimes, server
+from service import auth, listening, runtimes, server
 from service.commands.common import (
     DATA_DIR,
+    issued_tokens,
     log_config,
     opened_store,
     read_settings,
@@ -28,7 +29,7 @@ from service.metric_store import ENDED, MetricStore
 from service.metrics import FOLDER
 from service.process import cores
 from service.runtimes import Device
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.supervisor import Program, Supervisor
 
 SELF = (sys.executable, "-P", "-m", "service")
@@ -59,10 +60,11 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     workers = settings.workers
     if workers is None:
         workers = 1 if find_spec("torch") else 0
-    environment = {**os.environ, **as_environment(overrides)}
+    environment = {**os.environ, **as_environment(overrides), **auth.environment(settings)}
     with listening.bound(settings.host, settings.port, processes) as groups:
         with opened_store(settings):
-            pass  # one that cannot be used ends in a sentence here, not in the server's traceback
+            # One that cannot be used ends in a sentence here, not in the server's traceback.
+            check_protected(settings)
         # uvicorn raises it once more when it has ended; what runs beside it is to end as well.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         if processes > 1:
@@ -70,6 +72,23 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
             return
         with Supervisor([WORKER] * workers, environment):
             server.run(settings, groups[0], partial(say_where, settings, groups))
+
+
+def check_protected(settings: Settings) -> None:
+    """End where predictions would be open to a network and nothing says that they are meant to be.
+
+    Raises `UsageError`.
+    """
+    if is_loopback(settings.host) or settings.open_predictions or settings.predict_token:
+        return
+    with issued_tokens(settings) as tokens:
+        if any(token.role == "predict" for token in tokens.all()):
+            return
+    raise click.UsageError(
+        f"PERCEPTD_HOST: listening on {settings.host} would open predictions to the network: set "
+        "PERCEPTD_PREDICT_TOKEN, issue a token by `perceptd token create NAME --role predict`, or "
+        "set PERCEPTD_OPEN_PREDICTIONS=1 to allow it"
+    )
 
 
 def default_processes(device: Device) -> int:

@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from service.deps import (
     ClosingDep,
     EngineDep,
+    GuardedRoute,
     IntakeDep,
     JobsDep,
     require_admin_token,
@@ -36,7 +37,7 @@ LOOK_S = 0.25  # between looks for new events
 NOTHING_MORE = 204  # the status at which an EventSource does not connect again
 MAX_PAGE = 200
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 reading: dict[str, Any] = {"dependencies": [Depends(require_predict_token)]}
 changing: dict[str, Any] = {"dependencies": [Depends(require_admin_token)], "status_code": 202}
 may_read = documented(UnauthorizedError, InvalidInputError, StoreError)

@@ -9,6 +9,7 @@ from models.checkpoint import BOUNDARY_DATA
 from service.aliases import PRODUCTION
 from service.deps import (
     EngineDep,
+    GuardedRoute,
     PlannerDep,
     RepositoryDep,
     SettingsDep,
@@ -48,6 +49,7 @@ from service.settings import Settings
 
 router = APIRouter(
     tags=["models"],
+    route_class=GuardedRoute,
     dependencies=[Depends(require_predict_token)],
     responses=documented(UnauthorizedError),
 )
@@ -65,7 +67,6 @@ PlotFormat = Literal["svg", "png"]
 PLOT_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 PLOT_HEADERS = {
     "Cache-Control": "private, no-cache",
-    "X-Content-Type-Options": "nosniff",
     # An SVG opened on its own runs nothing, whoever made the checkpoint.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
 }

@@ -9,12 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from service import auth
-from service.errors import ForbiddenError, PerceptdError, StoreError, UnauthorizedError
+from service.errors import ConflictError, StoreError
 from service.settings import TOKEN as ACCEPTABLE
 from service.settings import Settings
 from tests.service.admin import problem
 
-TOKEN = "a-token-of-some-length"
+TOKEN, OTHER = "a-token-of-some-length", "another-of-some-length"
 BODY = {"model": "xor", "inputs": [[1, 1]]}
 
 
@@ -58,44 +58,41 @@ def test_health_and_documentation_stay_open(guarded: httpx.Client) -> None:
         assert guarded.get(path).status_code == 200
 
 
-ADMIN, PREDICT = SecretStr("an-admin-token-of-a-test"), SecretStr("a-predict-token-of-a-test")
-
-
 @pytest.mark.parametrize(
-    ("given", "predict", "refused_by"),
+    ("setting", "accepted", "first"),
     [
-        (ADMIN, PREDICT, set()),
-        (ADMIN, None, set()),
-        (PREDICT, PREDICT, {"admin"}),
-        (PREDICT, None, {"admin", "any"}),
-        (None, PREDICT, {"admin", "predict", "any"}),
-        (None, None, {"admin", "any"}),
-        (SecretStr("another"), PREDICT, {"admin", "predict", "any"}),
-        (SecretStr("tökén"), PREDICT, {"admin", "predict", "any"}),
-        (SecretStr(""), None, {"admin", "any"}),
-        (SecretStr("an-admin-token-of-a-tes"), None, {"admin", "any"}),
+        (TOKEN, [TOKEN], TOKEN),
+        (f"{TOKEN}, {OTHER}", [TOKEN, OTHER], TOKEN),
+        (auth.hash_of(TOKEN), [TOKEN], None),
+        (f"{auth.hash_of(TOKEN).upper().replace('SHA', 'sha')},{OTHER}", [TOKEN, OTHER], OTHER),
     ],
 )
-def test_each_token_opens_its_own_doors(
-    given: SecretStr | None, predict: SecretStr | None, refused_by: set[str]
+def test_a_setting_has_several_tokens_each_in_clear_or_hashed(
+    tmp_path: Path, setting: str, accepted: list[str], first: str | None
 ) -> None:
-    checks = {"admin": auth.check_admin, "predict": auth.check_predict, "any": auth.check_any}
-    errors: dict[str, PerceptdError] = {}
-    for name, check in checks.items():
-        try:
-            check(given.get_secret_value() if given else None, ADMIN, predict)
-        except PerceptdError as error:
-            errors[name] = error
-    assert errors.keys() == refused_by
-    known_but_too_weak = given is not None and given is predict
-    refusal = ForbiddenError if known_but_too_weak else UnauthorizedError
-    assert {type(error) for error in errors.values()} <= {refusal}
-    assert ADMIN.get_secret_value() not in " ".join(map(str, errors.values()))
+    settings = Settings(
+        data_dir=tmp_path, admin_token=SecretStr(setting), predict_token=SecretStr(setting)
+    )
+    known = auth.credentials(settings)
+    for role in ("admin", "predict"):
+        digests = [one.digest for one in known if one.role == role]
+        assert digests == [auth.digest_of(one) for one in accepted]
+    assert auth.clear(settings.admin_token) == first
+    assert auth.credentials(auth.hashed(settings)) == known
+    assert not list(tmp_path.iterdir())
+    kept = {**auth.hashed(settings).model_dump(), **auth.environment(settings)}
+    values = [
+        one.get_secret_value() if isinstance(one, SecretStr) else one for one in kept.values()
+    ]
+    for one in accepted:
+        assert one not in repr(values)
+        assert auth.digest_of(one).hex() in repr(values)
 
 
-def test_one_token_for_both_opens_everything() -> None:
-    for check in (auth.check_admin, auth.check_predict, auth.check_any):
-        check(ADMIN.get_secret_value(), ADMIN, ADMIN)
+def test_where_hashes_alone_are_set_there_is_no_token_to_tell(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, admin_token=SecretStr(auth.hash_of(TOKEN)))
+    with pytest.raises(ConflictError, match="hashes alone"):
+        auth.admin_token(settings)
 
 
 def token(settings: Settings) -> str:
@@ -107,6 +104,7 @@ def test_the_admin_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> Non
     made = token(settings)
     path = settings.data_dir / auth.FILE
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.read_text() == f"{made}\n"
     assert ACCEPTABLE.fullmatch(made)
     assert [token(settings) for _ in range(2)] == [made, made]

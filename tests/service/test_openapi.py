@@ -1,5 +1,7 @@
 """The document describes the service exactly: what it publishes is what it accepts."""
 
+import base64
+import hashlib
 import json
 import re
 from typing import Any
@@ -167,6 +169,13 @@ def test_the_documentation_pages_need_nothing_from_elsewhere(
     assert policy.startswith("default-src 'self'; ")
     assert "frame-ancestors 'none'" in policy
     assert "http" not in policy
+    scripts, styles = (part.split(" ") for part in policy.split("; ")[1:3])
+    assert (scripts[0], styles[0]) == ("script-src", "style-src")
+    assert "'unsafe-inline'" not in scripts
+    written = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+    digests = [hashlib.sha256(script.encode()).digest() for script in written]
+    hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+    assert scripts[1:] == ["'self'", *hashes]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Referrer-Policy"] == "no-referrer"
     assert "validator.swagger.io" not in response.text

@@ -1,0 +1,89 @@
+"""Who may do what. A request is held against hashes in memory; no database is asked."""
+
+import hmac
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+from service.auth import Credential, Role, digest_of
+from service.errors import ForbiddenError, UnauthorizedError
+
+PREDICT = "a predict or the admin token"
+ADMIN = "`perceptd token`, run where the server's store is, prints it"
+
+
+class Access:
+    """The tokens that count now: those of the settings, and those that were issued.
+
+    Predictions and reads are open where they may be and no token for them is known. One that has
+    expired is still known: a server does not open itself because time went by.
+    """
+
+    def __init__(self, fixed: Sequence[Credential], *, may_be_open: bool) -> None:
+        self._fixed = tuple(fixed)
+        self._may_be_open = may_be_open
+        self.update(())
+
+    def update(self, issued: Iterable[Credential]) -> None:
+        """Take these issued tokens for all that there are; from any thread."""
+        known = (*self._fixed, *issued)
+        self.is_open = self._may_be_open and all(one.role != "predict" for one in known)
+        self._tokens = _Tokens(known)
+
+    def may_predict(self, digest: bytes) -> bool:
+        """Whether the token of that SHA-256 allows predictions, where they are not open."""
+        return time.time() < self._tokens.end(digest)
+
+    def check_predict(self, given: str | None) -> None:
+        """Raise `UnauthorizedError` unless predictions are open or a token is given."""
+        if not self.is_open:
+            self.check_any(given, which=PREDICT)
+
+    def check_any(
+        self, given: str | None, which: str = "a predict token where there is one, or the admin's"
+    ) -> None:
+        """Raise `UnauthorizedError` unless a token of either role is given."""
+        if not self._roles(given, which):
+            raise UnauthorizedError(f"the token is not valid here ({which})")
+
+    def check_admin(self, given: str | None) -> None:
+        """Raise `UnauthorizedError`, or `ForbiddenError` for one that allows predictions only."""
+        roles = self._roles(given, ADMIN)
+        if not roles:
+            raise UnauthorizedError(f"the token is not valid here ({ADMIN})")
+        if "admin" not in roles:
+            raise ForbiddenError(
+                "this token allows predictions and feedback; this needs the admin's"
+            )
+
+    def _roles(self, given: str | None, which: str) -> set[Role]:
+        if given is None:
+            raise UnauthorizedError(f"a token is needed: Authorization: Bearer TOKEN ({which})")
+        now = time.time()
+        ends = self._tokens.ends(digest_of(given))
+        return {role for role, until in ends.items() if now < until}
+
+
+class _Tokens:
+    """One set of tokens, and of those that came and are in it until when they count."""
+
+    def __init__(self, known: Sequence[Credential]) -> None:
+        self._known = known
+        self._found: dict[bytes, float] = {}  # no more than there are tokens
+
+    def end(self, digest: bytes) -> float:
+        """When the token of this SHA-256 ends, whatever its role; of an unknown one, long ago."""
+        if (found := self._found.get(digest)) is not None:
+            return found
+        end = max(self.ends(digest).values(), default=-math.inf)
+        if end > -math.inf:
+            self._found[digest] = end
+        return end
+
+    def ends(self, digest: bytes) -> dict[Role, float]:
+        """For each role that the token of this SHA-256 has or had, when it ends."""
+        ends: dict[Role, float] = {}
+        for one in self._known:  # all of them: how long it takes tells nothing
+            if hmac.compare_digest(digest, one.digest):
+                ends[one.role] = max(ends.get(one.role, -math.inf), one.expires_at)
+        return ends
