@@ -22,6 +22,7 @@ from service.jobs import Jobs
 from service.media import JSON_TYPE
 from service.metrics import Metrics
 from service.plans import Planner
+from service.refusals import VERSION, model_of
 from service.repository import Repository
 from service.request_schemas import FeedbackRequest, PredictRequest
 from service.settings import Settings
@@ -137,7 +138,12 @@ JsonBodyDep = Annotated[bytes, Depends(json_body)]
 
 
 async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> PredictRequest:
-    """The body, validated against the schema of the model it names."""
+    """The body, validated against the schema of the model it names.
+
+    Raises `QueueFullError`, too: under overload a body is not read before it is refused.
+    """
+    if (model := model_of(body)) and VERSION not in body and (serving := engine.serving(model)):
+        serving.batcher.admit(1)
     return engine.schemas.parse(body, PredictRequest)
 
 
@@ -158,7 +164,8 @@ async def get_caller(
         ),
     ] = None,
 ) -> Caller:
-    return caller(request.receive, timeout_ms)
+    settings: Settings = request.app.state.settings
+    return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, settings.request_timeout_ms))
 
 
 PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]

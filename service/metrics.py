@@ -62,6 +62,12 @@ class Metrics:
             ("model",),
             registry=own,
         )
+        self._closed = Counter(
+            "perceptd_connections_closed_total",
+            "Connections that the server ended, by reason.",
+            ("reason",),
+            registry=own,
+        )
         # Looking a label's figure up by its text would cost more than counting.
         self._request_counters: dict[tuple[str, str, int], Counter] = {}
         self._batch_figures: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -88,6 +94,10 @@ class Metrics:
     def swap(self, model: str) -> None:
         """Count that another version of a model serves now."""
         self._swaps.labels(model).inc()
+
+    def connection_closed(self, reason: str) -> None:
+        """Count a connection that was ended here; `reason` is one of few."""
+        self._closed.labels(reason).inc()
 
     def render(self) -> bytes:
         """All figures, as `MEDIA_TYPE` has it."""
