@@ -86,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.planner,
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
+    app.state.draining = threading.Event()
     app.state.closing = threading.Event()
     native = (predict, models, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):

@@ -82,6 +82,12 @@ async def get_closing(request: Request) -> threading.Event:
     return closing
 
 
+async def get_draining(request: Request) -> threading.Event:
+    """Set from when the server has been asked to end."""
+    draining: threading.Event = request.app.state.draining
+    return draining
+
+
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 EngineDep = Annotated[Engine, Depends(get_engine)]
 RepositoryDep = Annotated[Repository, Depends(get_repository)]
@@ -90,6 +96,7 @@ PlannerDep = Annotated[Planner, Depends(get_planner)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
+DrainingDep = Annotated[threading.Event, Depends(get_draining)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[str | None, SecretStr, SecretStr | None], None]
