@@ -108,6 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = closing
+    app.state.draining = threading.Event()
     native = (predict, models, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)

@@ -18,6 +18,7 @@ import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from service.answers import Answer, Rows, joined
+from service.drain_rate import DrainRate
 from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 
 INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
@@ -110,6 +111,7 @@ class Batcher:
         max_batch_size: int,
         max_batch_time_s: float,
         max_queue_size: int,
+        max_queue_wait_s: float = math.inf,
         observers: Sequence[Observer] = (),
     ) -> None:
         self._run = run
@@ -119,8 +121,11 @@ class Batcher:
         self._max_batch_size = max_batch_size
         self._max_batch_time_s = max_batch_time_s
         self._max_queue_size = max_queue_size
+        self._max_queue_wait_s = max_queue_wait_s
         self._queue: deque[Waiting] = deque()
         self._queued_rows = 0
+        self._running_rows = 0
+        self._drain_rate = DrainRate()
         self._busy = False  # a batch runs, or will in the next turn
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -165,16 +170,35 @@ class Batcher:
 
         Raises `QueueFullError`.
         """
-        if self._queue and self._queued_rows + len(rows) > self._max_queue_size:
-            raise QueueFullError(
-                f"{self._queued_rows} rows wait already, and at most {self._max_queue_size} may"
-            )
+        if self._busy or self._queue:
+            self.admit(len(rows), caller.deadline)
         waiting = Waiting(rows, deliver, caller, self._batches)
         self._queue.append(waiting)
         self._queued_rows += len(rows)
         if not self._busy:
             self._wake(asyncio.get_running_loop())
         return waiting
+
+    def admit(self, rows: int, deadline: float | None = None) -> None:
+        """Let so many rows into the queue, or not.
+
+        Raises `QueueFullError` where they would be too many, or wait too long for their turn, or
+        be answered after their deadline. Its text is one of few: it may be kept as bytes.
+        """
+        row_s = self._drain_rate.row_s
+        wait_s = self._queued_rows * row_s
+        if self._queue and self._queued_rows + rows > self._max_queue_size:
+            most = f"at most {self._max_queue_size} rows may wait for a model"
+            raise QueueFullError(most, wait_s)
+        if wait_s + self._running_rows * row_s > self._max_queue_wait_s:
+            wait_s += self._drain_rate.left(self._running_rows)
+            if wait_s > self._max_queue_wait_s:
+                most = f"a prediction waits {self._max_queue_wait_s * 1000:g} ms at most"
+                raise QueueFullError(f"{most}, and would have to wait longer now", wait_s)
+        if deadline is not None and self._queue:
+            left_s = deadline - asyncio.get_running_loop().time()
+            if wait_s + rows * row_s > left_s:
+                raise QueueFullError("there is no answer within the time that is allowed", wait_s)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run what waits: in the next turn, or once `max_batch_time` has passed."""
@@ -189,13 +213,15 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         self._busy = True
+        self._drain_rate.start()
         loop.call_soon(self._next)
 
     def _next(self) -> None:
         """Run the next batch."""
         loop = asyncio.get_running_loop()
         batch = self._take(loop.time())
-        if sum(len(piece) for _, piece in batch) * self._row_s > INLINE_S:
+        self._running_rows = sum(len(piece) for _, piece in batch)
+        if self._running_rows * self._row_s > INLINE_S:
             self._task = loop.create_task(self._off_the_loop(batch))
             return
         try:
@@ -217,6 +243,8 @@ class Batcher:
         self._tell()
         self._batches += 1
         self._busy = bool(self._queue)
+        self._drain_rate.ran(self._running_rows, more=self._busy)
+        self._running_rows = 0
         if self._queue:
             loop.call_soon(self._next)
 

@@ -23,6 +23,7 @@ from service.media import JSON_TYPE
 from service.metrics import Metrics
 from service.middleware import ANSWERED_BY
 from service.plans import Planner
+from service.refusals import VERSION, model_of
 from service.repository import Repository
 from service.request_schemas import FeedbackRequest, PredictRequest
 from service.settings import Settings
@@ -88,6 +89,12 @@ def answered_by(request: Request, version: LoadedVersion) -> LoadedVersion:
     return version
 
 
+async def get_draining(request: Request) -> threading.Event:
+    """Set from when the server has been asked to end."""
+    draining: threading.Event = request.app.state.draining
+    return draining
+
+
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 EngineDep = Annotated[Engine, Depends(get_engine)]
 RepositoryDep = Annotated[Repository, Depends(get_repository)]
@@ -96,6 +103,7 @@ PlannerDep = Annotated[Planner, Depends(get_planner)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
+DrainingDep = Annotated[threading.Event, Depends(get_draining)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[Access, str | None], None]
@@ -162,7 +170,12 @@ JsonBodyDep = Annotated[bytes, Depends(json_body)]
 
 
 async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> PredictRequest:
-    """The body, validated against the schema of the model it names."""
+    """The body, validated against the schema of the model it names.
+
+    Raises `QueueFullError`, too: under overload a body is not read before it is refused.
+    """
+    if (model := model_of(body)) and VERSION not in body and (serving := engine.serving(model)):
+        serving.batcher.admit(1)
     return engine.schemas.parse(body, PredictRequest)
 
 
@@ -183,7 +196,8 @@ async def get_caller(
         ),
     ] = None,
 ) -> Caller:
-    return caller(request.receive, timeout_ms)
+    settings: Settings = request.app.state.settings
+    return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, settings.request_timeout_ms))
 
 
 PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]

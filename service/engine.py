@@ -300,6 +300,7 @@ def load(
         max_batch_size=size,
         max_batch_time_s=settings.max_batch_time_ms / 1000,
         max_queue_size=settings.max_queue_size,
+        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
         observers=observers(model, version, meta),
     )
     return LoadedVersion(model, version, meta, runtime, batcher)

@@ -1,9 +1,11 @@
 """What can go wrong, and the one table that maps it to HTTP. Nothing here knows a web framework."""
 
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+import math
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel
 
+MAX_RETRY_AFTER_S = 60
 MAX_NAME = 60  # characters of a wrong name that are repeated to its sender
 
 
@@ -26,7 +28,7 @@ class FieldError(BaseModel):
 class PerceptdError(Exception):
     """Base of every error a caller is told about; the text is the problem's `detail`."""
 
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
 
 class InvalidInputError(PerceptdError):
@@ -91,13 +93,38 @@ class ModelUnavailableError(PerceptdError):
 
 
 class QueueFullError(PerceptdError):
-    """More rows wait for a version than may."""
+    """More waits for a version than may; its queue is empty after `retry_after_s`."""
+
+    def __init__(self, detail: str, wait_s: float = 0.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = min(max(math.ceil(wait_s), 1), MAX_RETRY_AFTER_S)
+
+
+class DrainingError(PerceptdError):
+    """The server is about to end, and wants no more requests."""
+
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__("the server is ending; another one, or this one again, answers soon")
+
+
+class HeadersTooLargeError(PerceptdError):
+    """The head of a request has more bytes than it may."""
+
+
+class RequestTimeoutError(PerceptdError):
+    """A request did not arrive within the time that it may take."""
+
+
+class TooManyConnectionsError(PerceptdError):
+    """All connections that a process may have wait for an answer."""
 
     retry_after_s = 1
 
 
 class DeadlineExceededError(PerceptdError):
-    """The caller's own time limit has passed."""
+    """The time within which an answer is of use has passed."""
 
     def __init__(self) -> None:
         super().__init__("there was no answer within the time that the request allowed")
@@ -145,11 +172,15 @@ PROBLEMS: dict[type[PerceptdError], Problem] = {
     UnauthorizedError: Problem(401, "unauthorized", "A valid token is needed"),
     ForbiddenError: Problem(403, "forbidden", "The token does not allow this"),
     BodyTooLargeError: Problem(413, "body_too_large", "The body is too large"),
+    HeadersTooLargeError: Problem(431, "headers_too_large", "The head is too large"),
+    RequestTimeoutError: Problem(408, "request_timeout", "The request did not arrive in time"),
     UnsupportedMediaTypeError: Problem(415, "unsupported_media_type", "Unknown kind of body"),
-    QueueFullError: Problem(429, "queue_full", "Too many rows wait for this model"),
+    QueueFullError: Problem(429, "queue_full", "Too much waits for this model"),
     CallerGoneError: Problem(499, "caller_gone", "The caller went away"),
     DeadlineExceededError: Problem(504, "deadline_exceeded", "The time for an answer has passed"),
     ModelUnavailableError: Problem(503, "model_unavailable", "The model cannot answer now"),
+    DrainingError: Problem(503, "draining", "The server is ending"),
+    TooManyConnectionsError: Problem(503, "too_many_connections", "Too many connections"),
     DiskError: Problem(503, "store_unavailable", "The store cannot be reached"),
     StoreError: Problem(503, "store_unavailable", "The store cannot be reached"),
 }

@@ -18,15 +18,16 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service import problems
+from service import problems, refusals
 from service.access import Access
-from service.batcher import Caller, Outcome
+from service.batcher import Caller, Outcome, Waiting
 from service.busy_poll import BusyPoll
+from service.connections import Connection, Guard
 from service.decoder import MAX_BYTES
 from service.engine import Engine, LoadedVersion
-from service.errors import PerceptdError
+from service.errors import DeadlineExceededError, PerceptdError, QueueFullError
 from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
@@ -44,7 +45,16 @@ log = logging.getLogger("perceptd")
 def protocol(app: FastAPI) -> type["HotPath"]:
     """uvicorn's protocol for the connections to an app of `create_app`."""
     busy_poll = BusyPoll(app.state.settings.busy_poll_us / 1e6)
-    shared = {"service": app.state, "heads": {}, "hashed_heads": {}, "busy_poll": busy_poll}
+    app.state.guard = Guard(app.state.settings, app.state.metrics)
+    shared = {
+        "service": app.state,
+        "heads": {},
+        "hashed_heads": {},
+        "busy_poll": busy_poll,
+        "guard": app.state.guard,
+        "overload": refusals.Overload(),
+        "timeout_s": app.state.settings.request_timeout_ms / 1000,
+    }
     return type("HotPath", (HotPath,), shared)
 
 
@@ -52,6 +62,7 @@ class Prediction:
     """A request that is answered here; to uvicorn, what its own request cycle is."""
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
+    waiting: Waiting | None = None
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -60,24 +71,24 @@ class Prediction:
         self.keep_alive = True
 
 
-class HotPath(HttpToolsProtocol):
+class HotPath(Connection):
     """One connection."""
 
     service: State
     heads: dict[bytes, Head]
     hashed_heads: dict[bytes, Head]
     busy_poll: BusyPoll
+    overload: refusals.Overload
+    timeout_s: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._engine: Engine = self.service.engine
         self._access: Access = self.service.access
         self._metrics: Metrics = self.service.metrics
-        self._is_between = True  # requests: what arrives now begins with a head
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
         self._is_refused = False  # what arrives now was looked at, and is for the router
-        self._is_ending = False  # the server: no request is to follow
         self._usual_headers: Headers = []
         self._usual = b""
         self._came = 0.0  # the whole of the prediction that is answered
@@ -88,7 +99,6 @@ class HotPath(HttpToolsProtocol):
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             head = self._known(data[:end])
             if head and len(data) == end + head.length and self._is_free(head):
-                self._unset_keepalive_if_required()
                 if self._answer(head, data[end:]):
                     return
                 self._is_refused = True
@@ -96,17 +106,8 @@ class HotPath(HttpToolsProtocol):
                 self._new_head = data[:end]
         super().data_received(data)
 
-    def shutdown(self) -> None:
-        """Answer a prediction whose body is still arriving, as any other, and close then."""
-        self._is_ending = True
-        if self._arriving is None:
-            super().shutdown()
-
-    def on_message_begin(self) -> None:
-        self._is_between = False
-        super().on_message_begin()
-
     def on_headers_complete(self) -> None:
+        self.head_arrived()
         head = None if self._is_refused else self._plain_head()
         self._is_refused = False
         if head and self._is_free(head):
@@ -131,7 +132,6 @@ class HotPath(HttpToolsProtocol):
             if self._answer(head, body):
                 return
             super().on_headers_complete()
-            self.cycle.keep_alive &= not self._is_ending
             super().on_body(body)
         super().on_message_complete()
 
@@ -174,6 +174,9 @@ class HotPath(HttpToolsProtocol):
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
         self._came = perf_counter()
+        if self.overload and (full := self.overload.refusal(self._engine, body)):
+            self._refuse(self._begun(head), *full)
+            return True
         try:
             found = head.route.read(self._engine, head.query, body)
         except Exception:  # the parser would blame the caller for it
@@ -182,15 +185,28 @@ class HotPath(HttpToolsProtocol):
         if found is None:
             return False
         version, rows = found
-        prediction = Prediction(head)
-        prediction.keep_alive = not self._is_ending
-        self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
+        prediction = self._begun(head)
         deliver = partial(self._deliver, prediction, version)
+        caller = Caller(self.loop.time() + self.timeout_s, self.transport.is_closing)
         try:
-            version.batcher.enqueue(rows, deliver, Caller(has_gone=self.transport.is_closing))
-        except PerceptdError as error:
-            deliver(error)
+            prediction.waiting = version.batcher.enqueue(rows, deliver, caller)
+        except QueueFullError as error:
+            self.overload.saw(version)
+            self._refuse(prediction, version, error)
         return True
+
+    def _begun(self, head: Head) -> Prediction:
+        prediction = Prediction(head)
+        prediction.keep_alive = not self.guard.is_ending
+        self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
+        return prediction
+
+    def look(self, now: float) -> None:
+        """End a prediction, too, that the batch which runs keeps beyond its time."""
+        super().look(now)
+        waiting = self.cycle.waiting if isinstance(self.cycle, Prediction) else None
+        if waiting and not waiting.ended and (waiting.caller.deadline or now) < now:
+            waiting.end(DeadlineExceededError())
 
     def _deliver(self, prediction: Prediction, version: LoadedVersion, outcome: Outcome) -> None:
         if self.transport.is_closing():
@@ -212,6 +228,15 @@ class HotPath(HttpToolsProtocol):
         took = perf_counter() - self._came
         self._metrics.request("POST", route.path, status, took, version.model, version.version)
         self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
+
+    def _refuse(self, prediction: Prediction, version: LoadedVersion, full: QueueFullError) -> None:
+        """Tell a caller that there is no room; few bytes of that are made anew."""
+        path = prediction.head.route.path
+        headers, body = refusals.response(path, str(full), full.retry_after_s or 1)
+        name = request_id(prediction.head.request_id).encode()
+        took = perf_counter() - self._came
+        self._metrics.request("POST", path, 429, took, version.model, version.version)
+        self._send(prediction, 429, headers + ID_HEADER % name, body)
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response, as uvicorn's own request cycle does."""

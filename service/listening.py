@@ -1,10 +1,17 @@
 """The sockets of the one port that all processes of a server answer on."""
 
+import ctypes
 import socket
+import struct
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # of Linux
+# A program for the kernel's packet filter: a packet of TCP that asks for a connection (SYN, in the
+# byte of the flags) is dropped, whatever else comes is let through.
+NO_NEW_ONES = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF_FFFF))
 
 Listeners = list[socket.socket]  # one per address that the host's name stands for
 
@@ -25,6 +32,31 @@ def bound(host: str, port: int, processes: int) -> Iterator[list[Listeners]]:
         port = alone[0].getsockname()[1]
         opened.close()
         yield [_bind(opened, host, port, reuse=True) for _ in range(processes)]
+
+
+def hold_off(listeners: Listeners) -> None:
+    """Let nobody into the queue of connections any more, so that it can be emptied and closed.
+
+    A listener that is closed resets the connections which wait in it, and their clients have sent
+    their requests. On Linux whoever asks for one from here on is not heard, asks again after a
+    second, and is refused then. Elsewhere the queue is emptied as well as may be.
+    """
+    if sys.platform != "linux":
+        return
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_NEW_ONES)
+    program = ctypes.create_string_buffer(code)
+    given = struct.pack("@HP", len(NO_NEW_ONES), ctypes.addressof(program))
+    for listener in listeners:
+        with suppress(OSError):  # a kernel without such filters
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, given)
+
+
+def let_in(listeners: Listeners) -> None:
+    """Undo `hold_off`."""
+    if sys.platform == "linux":
+        for listener in listeners:
+            with suppress(OSError):  # there is no filter
+                listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 def close(groups: list[Listeners]) -> None:

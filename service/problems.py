@@ -127,6 +127,10 @@ def _problem_body(
     )
 
 
+def code_of(error: PerceptdError) -> str:
+    return PROBLEMS[type(error)].code
+
+
 def body_too_large(path: str, limit: int) -> Response:
     return response(PROBLEMS[BodyTooLargeError], str(BodyTooLargeError.over(limit)), path)
 

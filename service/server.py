@@ -1,6 +1,9 @@
 """One process that answers: uvicorn with the application, on sockets that were bound before."""
 
+import asyncio
+import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -9,6 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from service import listening
 from service.app import create_app
 from service.commands.common import log_config
 from service.hot_path import protocol
@@ -21,35 +25,85 @@ from service.settings import Settings
 KEEP_ALIVE_S = 75
 
 
-class Server(uvicorn.Server):
-    """A server that says when it answers.
+LINGER_S = 0.25  # in which those who are busy hear that the server ends, and who waits is let in
 
-    It ends the streams it sends before it waits for its connections to end.
+
+class Server(uvicorn.Server):
+    """A server that says when it answers, and ends without losing a request.
+
+    Asked to end, it is not ready any more, and for `PERCEPTD_DRAIN_S` goes on as before. Then it
+    ends the streams that it sends, lets in who has connected already, and answers whatever was
+    sent, with the word that the connection closes. Asked once more, it ends at once.
     """
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config, on_ready: Callable[[], object]):
+    def __init__(
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        on_ready: Callable[[], object],
+        *,
+        heeds_second: bool = True,
+    ) -> None:
         super().__init__(config)
+        self._heeds_second = heeds_second
         self._app = app
         self._on_ready = on_ready
+        self._ends_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._ends_at is not None:
+            if self._heeds_second:
+                os._exit(128 + sig)  # whatever still runs, and whoever waits for it
+            return
+        self._captured_signals.append(sig)
+        drain_s = self._app.state.settings.drain_s if self.started else 0
+        self._ends_at = time.monotonic() + drain_s
+        self._app.state.draining.set()
+        if not drain_s:
+            self._end()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self._end()
+        return await super().on_tick(counter)
+
+    def _end(self) -> None:
         self._app.state.closing.set()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.guard.is_ending = True
+        listening.hold_off(sockets or [])
+        await asyncio.sleep(LINGER_S)
+        await super().shutdown(sockets)
 
 
-def run(settings: Settings, listeners: Listeners, on_ready: Callable[[], object]) -> None:
+def run(
+    settings: Settings,
+    listeners: Listeners,
+    on_ready: Callable[[], object],
+    *,
+    heeds_second: bool = True,
+) -> None:
     """Serve until told to end by a signal; exits with 3 where the application cannot start.
+
+    A second signal ends the process at once, if it is heeded.
 
     Raises `DeviceError` where the device asked for is not here.
     """
     app = create_app(settings)
-    options = {"log_config": log_config(settings.log_level), "access_log": settings.access_log}
+    options = {
+        "log_config": log_config(settings.log_level),
+        "access_log": settings.access_log,
+        "timeout_graceful_shutdown": settings.grace_s,
+    }
     with suppress(KeyboardInterrupt):
-        Server(app, config(app, **options), on_ready).run(listeners)
+        served = config(app, **options)
+        Server(app, served, on_ready, heeds_second=heeds_second).run(listeners)
 
 
 def config(app: FastAPI, **options: Any) -> uvicorn.Config:

@@ -58,6 +58,36 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(8192, ge=1, le=10_000_000)
     """Rows that may wait for one version; a request that would be more is refused with 429."""
 
+    max_queue_wait_ms: float = Field(1000, ge=1, le=3_600_000)
+    """Milliseconds that a prediction may wait for its turn; one that would wait longer, as the
+    batches of late tell, is refused with 429 at once."""
+
+    request_timeout_ms: int = Field(30_000, ge=1, le=3_600_000)
+    """Milliseconds within which a prediction has its turn, or is answered 504. A request may allow
+    less: `X-Request-Timeout-Ms`."""
+
+    max_connections: int = Field(2048, ge=1, le=1_000_000)
+    """Connections of one process. One more takes the place of that which has been idle or
+    incomplete longest; where all wait for an answer it gets a 503. The system's limit on open
+    files may allow fewer."""
+
+    max_header_bytes: int = Field(16_384, ge=1024, le=2**20)
+    """Bytes that the head of a request may have, its address included; a longer one gets a 431."""
+
+    read_timeout_s: float = Field(30, gt=0, le=3600)
+    """Seconds in which the head of a request has to arrive, and then its body; a slower one gets a
+    408."""
+
+    write_timeout_s: float = Field(30, gt=0, le=3600)
+    """Seconds after which a connection is dropped whose client takes nothing of what it is sent."""
+
+    drain_s: float = Field(0, ge=0, le=3600)
+    """Seconds for which a server that is asked to end still answers everything, while
+    `/health/ready` is 503: time for a load balancer to look elsewhere."""
+
+    grace_s: int = Field(30, ge=1, le=3600)
+    """Seconds after that in which requests that were accepted are answered."""
+
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     """Bytes that one request body may have."""
 

@@ -25,13 +25,15 @@ log = logging.getLogger("perceptd")
 class Program:
     """What is kept running: its name in the log, its command, the files that it inherits.
 
-    One that `tells` writes a byte to its standard input, a socket, once it is ready.
+    One that `tells` writes a byte to its standard input, a socket, once it is ready. One that is
+    asked to end is killed after `end_s`.
     """
 
     name: str
     command: Sequence[str]
     descriptors: Sequence[int] = ()
     tells: bool = False
+    end_s: float = END_S
 
 
 class Supervisor:
@@ -50,6 +52,7 @@ class Supervisor:
         self._environment = environment
         self._on_end = on_end
         self._ending = threading.Event()
+        self._at_once = threading.Event()
         self._starts: SimpleQueue[int] = SimpleQueue()  # of each that tells: 0, or its exit status
         self._telling = sum(program.tells for program in programs)
         self._threads = [threading.Thread(target=self._keep, args=(one,)) for one in programs]
@@ -70,8 +73,14 @@ class Supervisor:
         traceback: TracebackType | None,
     ) -> None:
         self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        try:
+            for thread in self._threads:
+                thread.join()
+        except BaseException:  # a second signal
+            self._at_once.set()
+            for thread in self._threads:
+                thread.join()
+            raise
 
     def wait_until_ready(self) -> int:
         """0 once all that tell are ready, or the exit status of one that cannot start."""
@@ -123,9 +132,16 @@ class Supervisor:
                         starting.clear()
                         self._starts.put(0)
         try:
-            return process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            self._wait_for_end(process, program.end_s)
             return process.wait()
         finally:
             self._on_end(process.pid)
+
+    def _wait_for_end(self, process: "subprocess.Popen[bytes]", end_s: float) -> None:
+        """Kill a process that takes too long, or that is to end at once."""
+        deadline = time.monotonic() + end_s
+        while time.monotonic() < deadline and not self._at_once.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_S)
+                return
+        process.kill()

@@ -35,6 +35,7 @@ WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {
     "service.app",
     "service.compression",
+    "service.connections",
     "service.deps",
     "service.hot_path",
     "service.middleware",

@@ -10,6 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 import click
@@ -32,8 +33,10 @@ from service.runtimes import Device
 from service.settings import Settings, is_loopback
 from service.supervisor import Program, Supervisor
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
 SELF = (sys.executable, "-P", "-m", "service")
 WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
+MORE_S = 10.0  # that a child may take to end beyond the time that it gives its requests
 MOST_PROCESSES = 4  # unless more are asked for: each has its own copy of every model
 
 log = logging.getLogger("perceptd")
@@ -66,7 +69,8 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
             # One that cannot be used ends in a sentence here, not in the server's traceback.
             check_protected(settings)
         # uvicorn raises it once more when it has ended; what runs beside it is to end as well.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        for number in ENDING:
+            signal.signal(number, end)
         if processes > 1:
             serve_by_children(settings, groups, [WORKER] * workers, environment)
             return
@@ -91,6 +95,18 @@ def check_protected(settings: Settings) -> None:
     )
 
 
+def end(number: int, _: FrameType | None) -> None:
+    """End in order, and at once when told so again."""
+    for other in ENDING:
+        signal.signal(other, end_at_once)
+    sys.exit(0)
+
+
+def end_at_once(number: int, _: FrameType | None) -> None:
+    """The supervisor, which waits for what runs beside this process, waits no longer."""
+    sys.exit(128 + number)
+
+
 def default_processes(device: Device) -> int:
     return min(cores(), MOST_PROCESSES) if device == "cpu" else 1
 
@@ -103,7 +119,8 @@ def serve_by_children(
 ) -> None:
     """Keep a process per group of sockets running, and the workers, until told to end."""
     logging.config.dictConfig(log_config(settings.log_level))
-    children = [child(listeners) for listeners in groups]
+    end_s = settings.drain_s + settings.grace_s + MORE_S
+    children = [child(listeners, end_s) for listeners in groups]
     with (
         TemporaryDirectory(prefix="perceptd-metrics-") as folder,
         Supervisor(
@@ -118,21 +135,23 @@ def serve_by_children(
             say_where(settings, groups)
             while True:
                 signal.pause()
-        except KeyboardInterrupt:
-            pass
         finally:
             listening.close(groups)  # from here on a child that ends refuses connections
 
 
-def child(listeners: Listeners) -> Program:
+def child(listeners: Listeners, end_s: float) -> Program:
     """A process of this very command that answers on those sockets."""
     descriptors = [listener.fileno() for listener in listeners]
     options = [f"--listen-fd={descriptor}" for descriptor in descriptors]
-    return Program("server process", (*SELF, "serve", *options), descriptors, tells=True)
+    command = (*SELF, "serve", *options)
+    return Program("server process", command, descriptors, tells=True, end_s=end_s)
 
 
 def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
-    """Serve on inherited sockets, tell the parent when, and end when it does."""
+    """Serve on inherited sockets, tell the parent when, and end when it does.
+
+    A signal may come beside the end of the parent: only the parent ends a child at once.
+    """
 
     def end_with_parent() -> None:
         wait_for_end_of_input()
@@ -140,7 +159,8 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    server.run(settings, listeners, tell_ready)
+    listening.let_in(listeners)  # the one before may have held them off as it ended
+    server.run(settings, listeners, tell_ready, heeds_second=False)
 
 
 def as_environment(options: dict[str, Any]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from service.deps import EngineDep
-from service.errors import ModelUnavailableError
+from service.deps import DrainingDep, EngineDep
+from service.errors import DrainingError, ModelUnavailableError
 from service.problems import documented
 from service.schemas import Live, Ready
 
@@ -16,9 +16,11 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/ready", responses=documented(ModelUnavailableError))
-async def ready(engine: EngineDep) -> Ready:
-    """Every production version is loaded and warm."""
+@router.get("/ready", responses=documented(ModelUnavailableError, DrainingError))
+async def ready(engine: EngineDep, draining: DrainingDep) -> Ready:
+    """Every production version is loaded and warm, and the server is not about to end."""
+    if draining.is_set():
+        raise DrainingError
     if engine.failures:
         raise ModelUnavailableError(
             "; ".join(f"{model}: {reason}" for model, reason in engine.failures.items())

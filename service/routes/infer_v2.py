@@ -102,6 +102,7 @@ async def ask(
     settings: Settings,
     json_length: str | None,
 ) -> Response:
+    version.batcher.admit(1, caller.deadline)  # before the body is read
     body = await request.body()
     answered_by(request, version)
     asked = inference.read(body, json_length, version.spec, settings.max_rows)

@@ -4,9 +4,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from service import inference, tensors
-from service.deps import EngineDep, RepositoryDep, SettingsDep, require_predict_token
+from service.deps import DrainingDep, EngineDep, RepositoryDep, SettingsDep, require_predict_token
 from service.engine import LoadedVersion
 from service.errors import (
+    DrainingError,
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
@@ -64,10 +65,10 @@ async def server_live() -> ServerLive:
     return ServerLive()
 
 
-@router.get("/health/ready", responses=documented_v2(ModelUnavailableError))
-async def server_ready(engine: EngineDep) -> ServerReady:
+@router.get("/health/ready", responses=documented_v2(ModelUnavailableError, DrainingError))
+async def server_ready(engine: EngineDep, draining: DrainingDep) -> ServerReady:
     """Every production version that is not unloaded is loaded and warm."""
-    await health.ready(engine)
+    await health.ready(engine, draining)
     return ServerReady()
 
 
