@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import checkpoint
+from models import checkpoint, tracing
 from models.checkpoint import CheckpointError
 from service import db
 from service.aliases import PRODUCTION
@@ -240,6 +240,7 @@ class Attempt:
 
     def _fail(self, code: str, reason: str) -> None:
         log.warning("job %d failed: %s", self.job.id, reason)
+        tracing.failed(code)
         self._settle(lambda: self.tools.claims.fail(self.job, code, reason, self._watch.log))
 
     def _settle(self, write: Callable[[], None]) -> None:

@@ -11,14 +11,16 @@ Clients repeat themselves: a head that came before, byte by byte, is not taken a
 
 import asyncio
 import logging
+import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service import auth, problems
+from service import logging as logs
 from service.batcher import Caller, Outcome
 from service.busy_poll import BusyPoll
 from service.decoder import MAX_BYTES
@@ -27,6 +29,10 @@ from service.errors import PerceptdError, UnauthorizedError
 from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
+from service.spans import GONE, Spans, ids, sampled
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 MAX_HEADS = 1024
 MAX_HEAD_BYTES = 2048
@@ -50,8 +56,10 @@ class Prediction:
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, began: float, span: "Span | None") -> None:
         self.head = head
+        self.began = began
+        self.span = span
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
@@ -68,6 +76,7 @@ class HotPath(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._engine: Engine = self.service.engine
         self._metrics: Metrics = self.service.metrics
+        self._spans: Spans | None = self.service.spans
         self._is_between = True  # requests: what arrives now begins with a head
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
@@ -142,7 +151,7 @@ class HotPath(HttpToolsProtocol):
         head = plain_head(self.url, self.headers) if parser.should_keep_alive() else None
         if head is None or head.length > min(self.service.settings.max_body_bytes, MAX_BYTES):
             return None
-        if head.forwarded and self.access_log:  # uvicorn knows which proxies to believe
+        if head.forwarded and logs.is_logged():  # uvicorn knows which proxies to believe
             return None
         return head
 
@@ -167,6 +176,7 @@ class HotPath(HttpToolsProtocol):
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
+        began = time.perf_counter()
         try:
             found = head.route.read(self._engine, head.query, body)
         except Exception:  # the parser would blame the caller for it
@@ -175,18 +185,23 @@ class HotPath(HttpToolsProtocol):
         if found is None:
             return False
         version, rows = found
-        prediction = Prediction(head)
+        span = self._spans.request(head.route.path, head.headers, began) if self._spans else None
+        prediction = Prediction(head, began, span)
         prediction.keep_alive = not self._is_ending
         self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         deliver = partial(self._deliver, prediction, version)
         try:
-            version.batcher.enqueue(rows, deliver, Caller(has_gone=self.transport.is_closing))
+            caller = Caller(has_gone=self.transport.is_closing, span=sampled(span))
+            version.batcher.enqueue(rows, deliver, caller)
         except PerceptdError as error:
             deliver(error)
         return True
 
     def _deliver(self, prediction: Prediction, version: LoadedVersion, outcome: Outcome) -> None:
+        span = prediction.span
         if self.transport.is_closing():
+            if self._spans and span:
+                self._spans.answered(span, GONE)
             return
         route = prediction.head.route
         name = request_id(prediction.head.request_id)
@@ -204,13 +219,20 @@ class HotPath(HttpToolsProtocol):
             body = bytes(problem.body)
         self._metrics.request("POST", route.path, status)
         self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
+        if self._spans and span:
+            self._spans.answered(span, status)
+        if logs.is_logged():
+            facts = {
+                "request_id": name,
+                "model": version.model,
+                "version": version.version,
+                **ids(span),
+            }
+            client = self.client[0] if self.client else None
+            logs.request("POST", route.path, status, prediction.began, client=client, **facts)
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response, as uvicorn's own request cycle does."""
-        if self.access_log:
-            client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-            url = prediction.head.url.decode()
-            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, "POST", url, "1.1", status)
         if self.server_state.default_headers is not self._usual_headers:  # new ones each second
             self._usual_headers = self.server_state.default_headers
             self._usual = lines(self._usual_headers)

@@ -1,6 +1,6 @@
 """The requests that `service.hot_path` answers: how they are known, read and answered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from models.preprocessing import from_bytes
@@ -45,6 +45,7 @@ class Head(NamedTuple):
     request_id: str  # the caller's own, or empty
     authorization: bytes
     forwarded: bool
+    headers: Mapping[bytes, bytes]
 
 
 def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
@@ -95,4 +96,5 @@ def plain_head(url: bytes, headers: Headers) -> Head | None:
         given.get(ID, b"").decode("latin-1"),
         given.get(b"authorization", b""),
         b"x-forwarded-for" in given,
+        given,
     )

@@ -1,12 +1,14 @@
-"""What wraps every answer: its request id, its count, one shape for the framework's refusals."""
+"""What wraps every answer: its request id, count and log line, one shape for all refusals."""
 
 import itertools
 import re
 import secrets
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logging as logs
 from service import problems
 from service.metrics import Metrics
 
@@ -52,10 +54,12 @@ class Envelope:
         name = request_id(Headers(scope=scope).get(HEADER, ""))
         scope.setdefault("state", {})["request_id"] = name
         replaced = False
+        began, status = time.perf_counter(), 500  # which uvicorn answers where nothing else is
 
         async def send_with_id(message: Message) -> None:
-            nonlocal replaced
+            nonlocal replaced, status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 path = getattr(scope.get("route"), "path", None)
                 self.metrics.request(scope["method"], path, message["status"])
                 headers = MutableHeaders(scope=message)
@@ -71,4 +75,10 @@ class Envelope:
             if not replaced:
                 await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        with logs.about(request_id=name):
+            try:
+                await self.app(scope, receive, send_with_id)
+            finally:
+                if logs.is_logged():
+                    client, _ = scope["client"] or (None, None)
+                    logs.request(scope["method"], scope["path"], status, began, client=client)

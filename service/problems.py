@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from service import logging as logs
 from service.errors import (
     HTTP_PROBLEMS,
     PROBLEMS,
@@ -205,5 +206,6 @@ async def on_fault(request: Request, error: Exception) -> Response:
 
 
 def fault(path: str, request_id: str | None, error: Exception) -> Response:
-    log.error("%s failed (%s)", path, request_id, exc_info=error)
+    with logs.about(request_id=request_id):
+        log.error("%s failed", path, exc_info=error)
     return response(HTTP_PROBLEMS[500], "the request broke something here", path)

@@ -9,8 +9,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from models import tracing
+from service import logging as logs
 from service.app import create_app
-from service.commands.common import log_config
 from service.hot_path import protocol
 from service.listening import Listeners
 from service.settings import Settings
@@ -43,18 +44,19 @@ class Server(uvicorn.Server):
 def run(settings: Settings, listeners: Listeners, on_ready: Callable[[], object]) -> None:
     """Serve until told to end by a signal; exits with 3 where the application cannot start.
 
-    Raises `DeviceError` where the device asked for is not here.
+    Raises `DeviceError` where the device asked for is not here, `TracingError`.
     """
+    logs.configure(settings, "server")
+    tracing.start("server")
     app = create_app(settings)
-    options = {"log_config": log_config(settings.log_level), "access_log": settings.access_log}
     with suppress(KeyboardInterrupt):
-        Server(app, config(app, **options), on_ready).run(listeners)
+        Server(app, config(app, log_config=None), on_ready).run(listeners)
 
 
 def config(app: FastAPI, **options: Any) -> uvicorn.Config:
-    """uvicorn's options for an app of `create_app`.
+    """uvicorn's options for an app of `create_app`, which logs its requests itself.
 
     Any other ASGI server serves it as well, predictions slower.
     """
-    http = protocol(app)
-    return uvicorn.Config(app, http=http, timeout_keep_alive=KEEP_ALIVE_S, **options)
+    own = {"http": protocol(app), "timeout_keep_alive": KEEP_ALIVE_S, "access_log": False}
+    return uvicorn.Config(app, **{**own, **options})

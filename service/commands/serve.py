@@ -1,6 +1,6 @@
 """`perceptd serve`: the processes of the server, and its workers beside them."""
 
-import logging.config
+import logging
 import os
 import signal
 import socket
@@ -14,10 +14,11 @@ from typing import Any
 import click
 from prometheus_client.multiprocess import mark_process_dead
 
+from models import tracing
 from service import listening, metrics, runtimes, server
+from service import logging as logs
 from service.commands.common import (
     DATA_DIR,
-    log_config,
     opened_store,
     read_settings,
     tell_ready,
@@ -52,6 +53,7 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     if descriptors:
         answer_as_a_child(settings, descriptors)
         return
+    tracing.check()
     device, _ = runtimes.pick(settings)
     processes = settings.processes or default_processes(device)
     workers = settings.workers
@@ -81,7 +83,7 @@ def serve_by_children(
     environment: dict[str, str],
 ) -> None:
     """Keep a process per group of sockets running, and the workers, until told to end."""
-    logging.config.dictConfig(log_config(settings.log_level))
+    logs.configure(settings, "supervisor")
     children = [child(listeners) for listeners in groups]
     with (
         TemporaryDirectory(prefix="perceptd-metrics-") as folder,
