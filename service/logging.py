@@ -120,7 +120,7 @@ def facts_of(record: logging.LogRecord) -> Facts:
 
 
 class JsonFormatter(logging.Formatter):
-    """One object, in ASCII where it would be more than letters: nothing a caller sends ends a line."""
+    """One object, in ASCII: nothing that a caller sends ends a line or moves a cursor."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -144,8 +144,8 @@ class JsonFormatter(logging.Formatter):
             text = msgspec.json.encode(line, enc_hook=str).decode()
         except UnicodeEncodeError:  # half a character
             text = ""
-        # Beyond ASCII there are characters that move a terminal's cursor or that end a line.
-        return text if text.isascii() and text else json.dumps(line, default=str)
+        # Beyond ASCII there are other ends of lines, and control characters.
+        return text if text and text.isascii() else json.dumps(line, default=str)
 
     def _timestamp(self, created: float) -> str:
         second = int(created)

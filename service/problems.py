@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from service import logging as logs
 from service.errors import (
     HTTP_PROBLEMS,
     PROBLEMS,
@@ -206,6 +205,6 @@ async def on_fault(request: Request, error: Exception) -> Response:
 
 
 def fault(path: str, request_id: str | None, error: Exception) -> Response:
-    with logs.about(request_id=request_id):
-        log.error("%s failed", path, exc_info=error)
+    facts = {"request_id": request_id}
+    log.error("%s failed", path, exc_info=error, extra={"facts": facts})
     return response(HTTP_PROBLEMS[500], "the request broke something here", path)

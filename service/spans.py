@@ -152,6 +152,6 @@ def address(host: bytes) -> Mapping[str, str | int]:
 
 
 def _clock() -> Callable[[float], int]:
-    """From `time.perf_counter` to nanoseconds since 1970, as of now: the system's clock may jump."""
+    """From `time.perf_counter` to nanoseconds since 1970; for now, as that clock may jump."""
     difference = time.time_ns() - time.perf_counter_ns()
     return lambda moment: difference + int(moment * 1e9)

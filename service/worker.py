@@ -12,7 +12,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from models import trainable, tracing
+from models import tracing, trainable
 from models.trainable import Trainable
 from service import logging as logs
 from service.attempt import Attempt, Tools

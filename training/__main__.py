@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import click
 
-from models import checkpoint, registry, trainable, tracing
+from models import checkpoint, registry, tracing, trainable
 from training import lifeline
 from training.errors import (
     DataError,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import torch
 
-from models import checkpoint, registry, tracing
+from models import checkpoint, registry
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training import datasets
