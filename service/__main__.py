@@ -8,9 +8,17 @@ from importlib.metadata import version as installed_version
 import click
 
 from models.checkpoint import CheckpointError
+from models.tracing import TracingError
 from service.errors import DeviceError, PerceptdError, ServerError
 
-EXPECTED_ERRORS = (CheckpointError, DeviceError, PerceptdError, ServerError, OSError)
+EXPECTED_ERRORS = (
+    CheckpointError,
+    DeviceError,
+    PerceptdError,
+    ServerError,
+    TracingError,
+    OSError,
+)
 
 
 class Commands(click.Group):

@@ -11,7 +11,8 @@ from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from service import auth, db, openapi, page, problems
+from models import tracing
+from service import auth, db, openapi, page, problems, spans
 from service.access import Access
 from service.compression import Decompression
 from service.engine import Engine
@@ -43,6 +44,9 @@ from service.trainables import Trainables
 from service.uploads import JOBS, Uploads
 
 REFRESH_SECONDS = 0.5  # a promotion or a revocation anywhere counts here within a second
+
+# What asks again and again how the server is.
+UNTRACED = ("/metrics", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 
 log = logging.getLogger("perceptd")
 
@@ -85,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
             pulse.beat()
             tasks.cancel_scope.cancel()
         database.dispose()
+        await to_thread.run_sync(tracing.stop)
 
     app = FastAPIOffline(
         title="perceptd",
@@ -93,12 +98,22 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         strict_content_type=False,  # an absent header is taken for JSON
+        telemetry={
+            "tracer_provider": tracing.provider(),
+            "tracing": tracing.provider() is not None,
+            "operation_spans": False,  # they say of each request how FastAPI works
+            "metrics": False,  # are for Prometheus
+            "logs": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope.get("path") in UNTRACED,
+        },
         swagger_ui_parameters={"validatorUrl": None},  # it would ask a server elsewhere
     )
     app.state.settings = settings
     app.state.repository = repository
     app.state.engine = engine
     app.state.metrics = figures
+    app.state.spans = spans.of_process()
     app.state.jobs = Jobs(database)
     app.state.feedback = Feedback(database)
     app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import checkpoint
+from models import checkpoint, tracing
 from models.checkpoint import CheckpointError
 from service import db
 from service.aliases import PRODUCTION
 from service.arguments import CHECKPOINT, Arguments
 from service.claims import CancelledError, Claims, LostJobError
-from service.errors import DiskError, PerceptdError, StoreError, printable
+from service.errors import DiskError, PerceptdError, StoreError
 from service.feedback import Feedback
 from service.job_schemas import Reproduction
 from service.jobs import Job, Jobs
@@ -239,7 +239,8 @@ class Attempt:
             self._settle(lambda: claims.hand_back(self.job, reason, counts=True))
 
     def _fail(self, code: str, reason: str) -> None:
-        log.warning("job %d failed: %s", self.job.id, printable(reason))
+        log.warning("job %d failed: %s", self.job.id, reason)
+        tracing.failed(code)
         self._settle(lambda: self.tools.claims.fail(self.job, code, reason, self._watch.log))
 
     def _settle(self, write: Callable[[], None]) -> None:

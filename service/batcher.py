@@ -10,9 +10,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -20,6 +21,9 @@ from anyio import CapacityLimiter, to_thread
 from service.answers import Answer, Rows, joined
 from service.drain_rate import DrainRate
 from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
 FORGETTING = 1.05  # by which the least time of a row grows with each batch
@@ -36,6 +40,7 @@ class Caller(NamedTuple):
 
     deadline: float | None = None
     has_gone: Callable[[], bool] = never
+    span: "SpanContext | None" = None  # of the request, where it is traced
 
 
 NOBODY = Caller()  # in particular
@@ -130,6 +135,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._batches = 0
+        self._context = Context()  # no caller's own: a batch is not about one of its requests
         self._row_s = math.inf  # the least that a row has taken of late
 
     @property
@@ -214,7 +220,7 @@ class Batcher:
             self._timer = None
         self._busy = True
         self._drain_rate.start()
-        loop.call_soon(self._next)
+        loop.call_soon(self._next, context=self._context)
 
     def _next(self) -> None:
         """Run the next batch."""
@@ -246,7 +252,7 @@ class Batcher:
         self._drain_rate.ran(self._running_rows, more=self._busy)
         self._running_rows = 0
         if self._queue:
-            loop.call_soon(self._next)
+            loop.call_soon(self._next, context=self._context)
 
     def _tell(self) -> None:
         ran, self._ran = self._ran, []

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from service import spans
 from service.batcher import Caller
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
@@ -17,7 +18,7 @@ def caller(receive: Receive, timeout_ms: int | None) -> Caller:
     deadline = None
     if timeout_ms is not None:
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
-    return Caller(deadline, lambda: has_gone(receive))
+    return Caller(deadline, lambda: has_gone(receive), spans.caller_span())
 
 
 def has_gone(receive: Receive) -> bool:

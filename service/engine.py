@@ -18,7 +18,8 @@ from anyio import CapacityLimiter, to_thread
 from models.checkpoint import CheckpointError, Meta
 from models.preprocessing import from_numbers
 from models.spec import Head, ModelSpec, decide
-from service import runtimes
+from service import logging as logs
+from service import runtimes, spans
 from service.aliases import Serving
 from service.answers import Answer, Rows
 from service.batcher import NOBODY, Batcher, Caller, Observer
@@ -65,6 +66,7 @@ class LoadedVersion:
         Raises `InvalidInputError` where numbers overflow the network, `QueueFullError`,
         `DeadlineExceededError`.
         """
+        logs.note(model=self.model, version=self.version)
         return self.checked(await self.batcher.submit(rows, caller))
 
     def checked(self, answer: Answer) -> Answer:
@@ -255,7 +257,11 @@ class Engine:
 
     def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
         """What watches the answers of a version."""
-        return [self._metrics.observer(model, version)]
+        observers: list[Observer] = [self._metrics.observer(model, version)]
+        if made := spans.of_process():
+            facts = {"runtime": self.runtime, "device": self.device}
+            observers.append(made.of_batches(model, version, **facts))
+        return observers
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):

@@ -9,14 +9,6 @@ MAX_RETRY_AFTER_S = 60
 MAX_NAME = 60  # characters of a wrong name that are repeated to its sender
 
 
-def printable(text: str) -> str:
-    """Text from outside for a log: whatever it holds, it is one line and steers no terminal."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
-        for one in text
-    )
-
-
 class FieldError(BaseModel):
     """One thing wrong with a request: where, what was expected there, what came."""
 

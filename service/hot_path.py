@@ -14,12 +14,13 @@ import logging
 from functools import partial
 from hashlib import sha256
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from service import logging as logs
 from service import problems, refusals
 from service.access import Access
 from service.batcher import Caller, Outcome, Waiting
@@ -31,6 +32,10 @@ from service.errors import DeadlineExceededError, PerceptdError, QueueFullError
 from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
+from service.spans import GONE, Spans, ids, sampled
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 MAX_HEADS = 1024
 MAX_HEAD_BYTES = 2048
@@ -64,8 +69,11 @@ class Prediction:
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
     waiting: Waiting | None = None
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, began: float, span: "Span | None") -> None:
         self.head = head
+        self.request_id = request_id(head.request_id)
+        self.began = began
+        self.span = span
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
@@ -86,12 +94,12 @@ class HotPath(Connection):
         self._engine: Engine = self.service.engine
         self._access: Access = self.service.access
         self._metrics: Metrics = self.service.metrics
+        self._spans: Spans | None = self.service.spans
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
         self._is_refused = False  # what arrives now was looked at, and is for the router
         self._usual_headers: Headers = []
         self._usual = b""
-        self._came = 0.0  # the whole of the prediction that is answered
 
     def data_received(self, data: bytes) -> None:
         self._new_head, self._is_refused = None, False
@@ -157,7 +165,7 @@ class HotPath(Connection):
         head = plain_head(self.url, self.headers) if parser.should_keep_alive() else None
         if head is None or head.length > min(self.service.settings.max_body_bytes, MAX_BYTES):
             return None
-        if head.forwarded and self.access_log:  # uvicorn knows which proxies to believe
+        if head.forwarded and logs.is_logged():  # uvicorn knows which proxies to believe
             return None
         if head.foreign and self.service.settings.cors_origins:  # the answer says who may read it
             return None
@@ -173,9 +181,9 @@ class HotPath(Connection):
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
-        self._came = perf_counter()
+        began = perf_counter()
         if self.overload and (full := self.overload.refusal(self._engine, body)):
-            self._refuse(self._begun(head), *full)
+            self._refuse(self._begun(head, began), *full)
             return True
         try:
             found = head.route.read(self._engine, head.query, body)
@@ -185,9 +193,10 @@ class HotPath(Connection):
         if found is None:
             return False
         version, rows = found
-        prediction = self._begun(head)
+        prediction = self._begun(head, began)
         deliver = partial(self._deliver, prediction, version)
-        caller = Caller(self.loop.time() + self.timeout_s, self.transport.is_closing)
+        until = self.loop.time() + self.timeout_s
+        caller = Caller(until, self.transport.is_closing, sampled(prediction.span))
         try:
             prediction.waiting = version.batcher.enqueue(rows, deliver, caller)
         except QueueFullError as error:
@@ -195,8 +204,9 @@ class HotPath(Connection):
             self._refuse(prediction, version, error)
         return True
 
-    def _begun(self, head: Head) -> Prediction:
-        prediction = Prediction(head)
+    def _begun(self, head: Head, began: float) -> Prediction:
+        span = self._spans.request(head.route.path, head.headers, began) if self._spans else None
+        prediction = Prediction(head, began, span)
         prediction.keep_alive = not self.guard.is_ending
         self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         return prediction
@@ -210,9 +220,10 @@ class HotPath(Connection):
 
     def _deliver(self, prediction: Prediction, version: LoadedVersion, outcome: Outcome) -> None:
         if self.transport.is_closing():
+            if self._spans and prediction.span:
+                self._spans.answered(prediction.span, GONE)
             return
         route = prediction.head.route
-        name = request_id(prediction.head.request_id)
         try:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -222,28 +233,45 @@ class HotPath(Connection):
             if isinstance(error, PerceptdError):
                 problem = problems.of(error, route.path)
             else:
-                problem = problems.fault(route.path, name, error)
+                problem = problems.fault(route.path, prediction.request_id, error)
             status, headers = problem.status_code, lines(problem.raw_headers)
             body = bytes(problem.body)
-        took = perf_counter() - self._came
-        self._metrics.request("POST", route.path, status, took, version.model, version.version)
-        self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
+        self._respond(prediction, version, status, headers, body)
 
     def _refuse(self, prediction: Prediction, version: LoadedVersion, full: QueueFullError) -> None:
         """Tell a caller that there is no room; few bytes of that are made anew."""
         path = prediction.head.route.path
         headers, body = refusals.response(path, str(full), full.retry_after_s or 1)
-        name = request_id(prediction.head.request_id).encode()
-        took = perf_counter() - self._came
-        self._metrics.request("POST", path, 429, took, version.model, version.version)
-        self._send(prediction, 429, headers + ID_HEADER % name, body)
+        self._respond(prediction, version, 429, headers, body)
+
+    def _respond(
+        self,
+        prediction: Prediction,
+        version: LoadedVersion,
+        status: int,
+        headers: bytes,
+        body: bytes,
+    ) -> None:
+        """Send a response, and have it counted, traced and logged."""
+        path = prediction.head.route.path
+        name = prediction.request_id
+        took = perf_counter() - prediction.began
+        self._metrics.request("POST", path, status, took, version.model, version.version)
+        self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
+        if self._spans and prediction.span:
+            self._spans.answered(prediction.span, status)
+        if logs.is_logged():
+            facts = {
+                "request_id": name,
+                "model": version.model,
+                "version": version.version,
+                **ids(prediction.span),
+            }
+            client = self.client[0] if self.client else None
+            logs.request("POST", path, status, prediction.began, client=client, **facts)
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response, as uvicorn's own request cycle does."""
-        if self.access_log:
-            client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-            url = prediction.head.url.decode()
-            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, "POST", url, "1.1", status)
         if self.server_state.default_headers is not self._usual_headers:  # new ones each second
             self._usual_headers = self.server_state.default_headers
             self._usual = lines(self._usual_headers)

@@ -1,6 +1,6 @@
 """The requests that `service.hot_path` answers: how they are known, read and answered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from models.preprocessing import from_bytes
@@ -47,6 +47,7 @@ class Head(NamedTuple):
     token: bytes  # the SHA-256 of the caller's, or empty
     forwarded: bool
     foreign: bool  # a page of another origin may have sent it
+    headers: Mapping[bytes, bytes]
 
 
 def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
@@ -101,4 +102,5 @@ def plain_head(url: bytes, headers: Headers) -> Head | None:
         digest_of(token.decode("latin-1")) if token else b"",
         b"x-forwarded-for" in given,
         b"origin" in given,
+        {name: value for name, value in headers if name != b"authorization"},
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
+from models import tracing
 from service import db, tables
 from service.errors import ConflictError, JobNotFoundError
 
@@ -106,6 +107,7 @@ class Jobs:
                     runtime_s=0.0,
                     log=[],
                     events=0,
+                    traceparent=tracing.traceparent(),
                 )
             )
             assert made.inserted_primary_key is not None  # noqa: S101 - of an insert of one row

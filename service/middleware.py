@@ -1,4 +1,4 @@
-"""What wraps every answer: its request id, its count, one shape for the framework's refusals."""
+"""What wraps every answer: its request id, count and log line, one shape for all refusals."""
 
 import base64
 import hashlib
@@ -10,6 +10,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logging as logs
 from service import problems
 from service.metrics import Metrics
 
@@ -74,14 +75,15 @@ class Envelope:
         name = request_id(given.get(HEADER, ""))
         scope.setdefault("state", {})["request_id"] = name
         replaced = False
-        came = time.perf_counter()
+        began, status = time.perf_counter(), 500  # which uvicorn answers where nothing else is
         page: Message | None = None  # the start of one whose policy depends on what is in it
 
         async def send_with_id(message: Message) -> None:
-            nonlocal replaced, page
+            nonlocal replaced, page, status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 path = getattr(scope.get("route"), "path", None)
-                seconds = time.perf_counter() - came
+                seconds = time.perf_counter() - began
                 by = scope["state"].get(ANSWERED_BY, NO_VERSION)
                 self.metrics.request(scope["method"], path, message["status"], seconds, *by)
                 headers = MutableHeaders(scope=message)
@@ -106,4 +108,10 @@ class Envelope:
             if not replaced:
                 await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        with logs.about(request_id=name):
+            try:
+                await self.app(scope, receive, send_with_id)
+            finally:
+                if logs.is_logged():
+                    client, _ = scope["client"] or (None, None)
+                    logs.request(scope["method"], scope["path"], status, began, client=client)

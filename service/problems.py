@@ -21,7 +21,6 @@ from service.errors import (
     Problem,
     StoreError,
     UnauthorizedError,
-    printable,
 )
 from service.infer_schemas import ErrorBody
 from service.media import FORM_TYPE, JSON_TYPE
@@ -150,7 +149,7 @@ def of(error: PerceptdError, path: str) -> Response:
     invalid = error if isinstance(error, InvalidInputError) else None
     detail = str(error)
     if isinstance(error, StoreError):  # its text is the operator's: hosts, users, paths
-        log.error("%s: %s", printable(path), printable(detail))
+        log.error("%s: %s", path, detail)
         detail = "the store cannot be used now; the server's log says why"
     return response(
         PROBLEMS[type(error)],
@@ -210,5 +209,6 @@ async def on_fault(request: Request, error: Exception) -> Response:
 
 
 def fault(path: str, request_id: str | None, error: Exception) -> Response:
-    log.error("%s failed (%s)", printable(path), request_id, exc_info=error)
+    facts = {"request_id": request_id}
+    log.error("%s failed", path, exc_info=error, extra={"facts": facts})
     return response(HTTP_PROBLEMS[500], "the request broke something here", path)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from models import tracing
+
 TRAINING = (sys.executable, "-P", "-m", "training", "--stop-on-eof")
 GRACE_S = 2.0  # between asking a process to stop and stopping it
 LINE_BYTES = 65_536  # a longer line of output is cut into several
@@ -151,11 +153,15 @@ class TrainingProcess:
 
 
 def _environment(budget: Budget) -> dict[str, str]:
-    """This process's own, without tokens and the database's password: foreign files are read."""
+    """This process's own, without tokens and the database's password: foreign files are read.
+
+    What it does is of the trace of the job that it is done for.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PERCEPTD_")}
     threads = str(budget.threads)
     return {
         **kept,
+        **tracing.environment(),
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",  # the last words of one that is killed are heard as well

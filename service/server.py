@@ -12,9 +12,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from models import tracing
 from service import listening
+from service import logging as logs
 from service.app import create_app
-from service.commands.common import log_config
 from service.hot_path import protocol
 from service.listening import Listeners
 from service.middleware import SECURITY_HEADERS
@@ -93,29 +94,26 @@ def run(
 
     A second signal ends the process at once, if it is heeded.
 
-    Raises `DeviceError` where the device asked for is not here.
+    Raises `DeviceError` where the device asked for is not here, `TracingError`.
     """
+    logs.configure(settings, "server")
+    tracing.start("server")
     app = create_app(settings)
-    options = {
-        "log_config": log_config(settings.log_level),
-        "access_log": settings.access_log,
-        "timeout_graceful_shutdown": settings.grace_s,
-    }
     with suppress(KeyboardInterrupt):
-        served = config(app, **options)
+        served = config(app, log_config=None, timeout_graceful_shutdown=settings.grace_s)
         Server(app, served, on_ready, heeds_second=heeds_second).run(listeners)
 
 
 def config(app: FastAPI, **options: Any) -> uvicorn.Config:
-    """uvicorn's options for an app of `create_app`.
+    """uvicorn's options for an app of `create_app`, which logs its requests itself.
 
     Any other ASGI server serves it as well, predictions slower, and without `SECURITY_HEADERS`.
     """
-    return uvicorn.Config(
-        app,
-        http=protocol(app),
-        timeout_keep_alive=KEEP_ALIVE_S,
-        server_header=False,
-        headers=list(SECURITY_HEADERS.items()),
-        **options,
-    )
+    own = {
+        "http": protocol(app),
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "access_log": False,
+        "server_header": False,
+        "headers": list(SECURITY_HEADERS.items()),
+    }
+    return uvicorn.Config(app, **{**own, **options})

@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     """How much the server logs."""
 
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """How a line of the log looks. `auto` is text on a terminal, and JSON elsewhere."""
+
     access_log: bool = True
     """Log a line per request."""
 

@@ -12,13 +12,14 @@ from uuid import uuid4
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from models import trainable
+from models import tracing, trainable
 from models.trainable import Trainable
+from service import logging as logs
 from service.attempt import Attempt, Tools
 from service.claims import Claims
 from service.errors import JobNotFoundError, StoreError
 from service.feedback import Feedback
-from service.jobs import Jobs
+from service.jobs import Job, Jobs
 from service.process import TRAINING, Budget, TrainingProcess, cores, machine_memory_mb
 from service.repository import Repository
 from service.settings import Settings
@@ -90,6 +91,15 @@ class Worker:
         job = self._tools.claims.claim()
         if job is None:
             return False
+        facts = {"model": job.model, "attempt": job.attempts}
+        with (
+            logs.about(job=job.id, **facts),
+            tracing.span("job", job.traceparent, job=job.id, kind=job.kind, **facts),
+        ):
+            self._attempt(job, claimed_at)
+        return True
+
+    def _attempt(self, job: Job, claimed_at: float) -> None:
         log.info("job %d: %s of %s, attempt %d", job.id, job.kind, job.model, job.attempts)
         try:
             attempt = Attempt(job, self._tools, claimed_at)
@@ -98,7 +108,6 @@ class Worker:
         else:
             attempt.run()
         self._remove_if_ended(job.id)
-        return True
 
     def describe(self) -> None:
         """Tell the servers what can be trained here."""

@@ -16,6 +16,7 @@ from service.settings import Settings
 from tests.server import running
 
 POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
+RELIABILITY = "PERCEPTD_TEST_RELIABILITY"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,7 +29,7 @@ def no_settings_from_outside() -> None:
             "PERCEPTD_TEST_BROWSER",
             "PERCEPTD_TEST_CONTAINERS",
             "PERCEPTD_TEST_FAULTS",
-            "PERCEPTD_TEST_RELIABILITY",
+            RELIABILITY,
         ):
             del os.environ[name]
 
@@ -37,6 +38,12 @@ def no_settings_from_outside() -> None:
 def ctrl_c_is_heard() -> None:
     """A shell starts what it runs in the background deaf to it, and so are all children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def reliability_is_asked_for(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("reliability") and not os.environ.get(RELIABILITY):
+        pytest.skip(f"runs real processes for minutes: {RELIABILITY}=1 asks for it")
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ TORCH_FREE = {
     "mnist",
     "trainable",
     "terminal",
+    "tracing",
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {
@@ -42,7 +43,6 @@ MAY_KNOW_THE_WEB = {
     "service.openapi",
     "service.page",
     "service.problems",
-    "service.commands.common",
     "service.routes.feedback",
     "service.routes.health",
     "service.routes.imports",

@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs: torch alone takes three seconds.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import click
 
-from models import checkpoint, registry, trainable
+from models import checkpoint, registry, tracing, trainable
 from training import lifeline
 from training.errors import (
     DataError,
@@ -46,6 +47,7 @@ EXPECTED_ERRORS = (
     checkpoint.CheckpointError,
     registry.BrokenArchitectureError,
     registry.UnknownArchitectureError,
+    tracing.TracingError,
     OSError,
 )
 
@@ -65,7 +67,8 @@ class Trainings(click.Group):
         def one(**options: Any) -> None:
             from training.run import train_model
 
-            train_model(cmd_name, **options)
+            with tracing.span("training", architecture=cmd_name):
+                train_model(cmd_name, **options)
 
         return one
 
@@ -93,7 +96,8 @@ def all_models(out: Path | None, **options: Any) -> None:
             checkpoint.read(target)
             click.echo(f"{target}: there already")
         else:
-            train_model(name, out=target, **options)
+            with tracing.span("training", architecture=name):
+                train_model(name, out=target, **options)
 
 
 @cli.command("import")
@@ -104,7 +108,8 @@ def import_one(model: str, file: Path, **options: Any) -> None:
     """Turn the state_dict in FILE (.pt or .safetensors) into a checkpoint of MODEL."""
     from training.importing import import_file
 
-    import_file(model, file, **options)
+    with tracing.span("import", architecture=model):
+        import_file(model, file, **options)
 
 
 @cli.command
@@ -114,7 +119,8 @@ def evaluate(checkpoints: tuple[Path, ...], **options: Any) -> None:
     """Measure CHECKPOINTS of one architecture, all on the same held-out rows."""
     from training.measurement import measure_checkpoints
 
-    measure_checkpoints(checkpoints, **options)
+    with tracing.span("evaluate", checkpoints=len(checkpoints)):
+        measure_checkpoints(checkpoints, **options)
 
 
 @cli.command
@@ -139,7 +145,12 @@ def describe() -> None:
 def main() -> None:
     # A terminated training cleans up as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Whoever waits for the last word of a training is not told that a collector was away.
+    quiet = logging.getLogger("opentelemetry")
+    quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
     try:
+        tracing.start("training", os.environ.get(tracing.PARENT))
         cli(prog_name="python -m training", standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -154,6 +165,8 @@ def main() -> None:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    finally:
+        tracing.stop()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How a training tells what it does: a bar for people, JSON lines for programs."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from models import tracing
 from models.checkpoint import Meta
 from models.terminal import EpochBar, epoch_words
 from training.plane import Plane
@@ -89,6 +91,21 @@ def reporter(kind: str, epochs: int = 0) -> Iterator[Reporter]:
         yield bar
     finally:
         bar.finish()
+
+
+def traced(report: "Callable[[Progress], None]") -> "Callable[[Progress], None]":
+    """That, and a span for what was trained since the epoch that was told before."""
+    began = time.time_ns()
+
+    def tell(progress: "Progress") -> None:
+        nonlocal began
+        point = progress.point
+        facts = {"epoch": point.epoch, "loss": point.loss, "test_accuracy": point.test_accuracy}
+        tracing.past_span("epoch", began, **facts)
+        began = time.time_ns()
+        report(progress)
+
+    return tell
 
 
 def tell_checkpoint(report: Reporter, target: Path, meta: Meta, text: str, seconds: float) -> None:

@@ -15,7 +15,7 @@ from training import datasets
 from training.feedback import with_feedback
 from training.options import SCRATCH, free_target, parse, parse_recipe
 from training.plane import plane_of
-from training.progress import Reporter, reporter, summary, tell_checkpoint
+from training.progress import Reporter, reporter, summary, tell_checkpoint, traced
 from training.recipes import Recipe
 from training.save import save
 from training.splits import Dataset
@@ -62,7 +62,7 @@ def train_model(
                 device=chosen_device,
                 start_from=checkpoint.read_weights(Path(start_from)) if parent else None,
                 state_file=state_file,
-                report=report.epoch,
+                report=traced(report.epoch),
             )
         except KeyboardInterrupt:
             if state_file.read():

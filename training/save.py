@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from models import checkpoint, export
+from models import checkpoint, export, tracing
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training import plots
@@ -49,8 +49,10 @@ def save(
     weights = {key: value.numpy() for key, value in module.state_dict().items()}
 
     def fill(folder: Path) -> None:
-        export.export(module, spec, folder)
-        plots.draw(folder / "plots", architecture, classifier(module, spec.head), data, curve)
+        with tracing.span("export"):
+            export.export(module, spec, folder)
+        with tracing.span("plots"):
+            plots.draw(folder / "plots", architecture, classifier(module, spec.head), data, curve)
 
     checkpoint.remove_unfinished(target)
     return checkpoint.write(target, provenance, weights, fill)

@@ -1,6 +1,5 @@
-"""What more than one command needs: settings, the store, logging."""
+"""What more than one command needs: settings, the store, standard input."""
 
-import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import uvicorn
 from pydantic import ValidationError
 
 from service import db
@@ -73,12 +71,3 @@ def wait_for_end_of_input() -> None:
     # Not through sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
     while os.read(STDIN, 4096):
         pass
-
-
-def log_config(level: str) -> dict[str, Any]:
-    """uvicorn's logging, which the service's own loggers share."""
-    config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
-    for logger in config["loggers"].values():
-        logger["level"] = level.upper()
-    config["loggers"]["perceptd"] = config["loggers"]["uvicorn"]
-    return config

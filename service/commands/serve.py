@@ -1,6 +1,6 @@
 """`perceptd serve`: the processes of the server, and its workers beside them."""
 
-import logging.config
+import logging
 import os
 import signal
 import socket
@@ -15,11 +15,12 @@ from typing import Any
 
 import click
 
+from models import tracing
 from service import auth, listening, runtimes, server
+from service import logging as logs
 from service.commands.common import (
     DATA_DIR,
     issued_tokens,
-    log_config,
     opened_store,
     read_settings,
     tell_ready,
@@ -58,6 +59,7 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     if descriptors:
         answer_as_a_child(settings, descriptors)
         return
+    tracing.check()
     device, _ = runtimes.pick(settings)
     processes = settings.processes or default_processes(device)
     workers = settings.workers
@@ -118,7 +120,7 @@ def serve_by_children(
     environment: dict[str, str],
 ) -> None:
     """Keep a process per group of sockets running, and the workers, until told to end."""
-    logging.config.dictConfig(log_config(settings.log_level))
+    logs.configure(settings, "supervisor")
     end_s = settings.drain_s + settings.grace_s + MORE_S
     children = [child(listeners, end_s) for listeners in groups]
     with (

@@ -1,6 +1,5 @@
 """`perceptd worker`: run jobs."""
 
-import logging.config
 import signal
 import threading
 from importlib.util import find_spec
@@ -8,10 +7,11 @@ from typing import Any
 
 import click
 
+from models import tracing
 from service import db
+from service import logging as logs
 from service.commands.common import (
     DATA_DIR,
-    log_config,
     opened_store,
     read_settings,
     wait_for_end_of_input,
@@ -29,9 +29,10 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
     handed back, and goes on from its last epoch on another.
     """
     settings = read_settings(**overrides)
-    logging.config.dictConfig(log_config(settings.log_level))
+    logs.configure(settings, "worker")
     if not find_spec("torch"):
         raise click.UsageError("a worker needs torch: install perceptd[train]")
+    tracing.start("worker")
     with opened_store(settings):
         pass
     stop = threading.Event()
@@ -45,6 +46,7 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
         Worker(database, settings, stop).run()
     finally:
         database.dispose()
+        tracing.stop()
 
 
 def _end_with_parent(stop: threading.Event) -> None:

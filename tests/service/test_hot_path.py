@@ -1,10 +1,10 @@
 """Predictions answered in the protocol, byte by byte over real sockets."""
 
 import asyncio
+import io
 import json
 import logging
 import os
-import re
 import socket
 import threading
 import time
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service import logging as logs
 from service.app import create_app
 from service.batcher import Batcher, Outcome, Waiting
 from service.hot_path import MAX_HEAD_BYTES, MAX_HEADS, HotPath, protocol
@@ -446,7 +447,9 @@ def test_a_fault_is_a_500_that_is_logged(
     response = client.post("/predict", json=DNN)
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "it broke" not in response.text
-    assert response.headers["X-Request-ID"] in caplog.text
+    (told,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert vars(told)["facts"] == {"request_id": response.headers["X-Request-ID"]}
+    assert told.exc_info
 
 
 def test_a_caller_who_goes_away_leaves_the_others_answered(
@@ -487,19 +490,28 @@ def test_many_callers_at_once_get_each_their_own_answer(client: httpx.Client) ->
 
 
 def test_the_access_log_has_a_line_for_it(
-    capsys: pytest.CaptureFixture[str],
     serve: Callable[[Settings], httpx.Client],
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     answered: list[str],
 ) -> None:
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    handler.setFormatter(logs.JsonFormatter("server"))
+    monkeypatch.setattr(logs.access, "handlers", [handler])
+    monkeypatch.setattr(logs.access, "level", logging.INFO)
+    logs.access.manager._clear_cache()  # type: ignore[attr-defined] # of who logs at which level
     client = serve(Settings(data_dir=tmp_path))
-    with caplog.at_level(logging.INFO, "uvicorn.access"):
-        client.post("/predict?a=1", json=DNN)
-        client.post("/predict?a=1", json=DNN, headers=ORDINARY)
-    hot, ordinary = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r'INFO: +127.0.0.1:\d+ - "POST /predict\?a=1 HTTP/1.1" 200 OK', hot)
+    client.post("/predict?a=1", json=DNN, headers={"X-Request-ID": "one"})
+    client.post("/predict?a=1", json=DNN, headers={"X-Request-ID": "one", **ORDINARY})
+    client.get("/health/live")  # what was asked before has been logged by then
+    hot, ordinary, _ = map(json.loads, told.getvalue().splitlines())
+    for line in (hot, ordinary):
+        assert line.pop("duration_ms") > 0
+        del line["timestamp"]
     assert hot == ordinary
+    assert hot["message"] == "POST /predict 200"
+    assert (hot["model"], hot["version"], hot["request_id"]) == ("dnn", 1, "one")
     assert answered == ["/predict"]
 
 

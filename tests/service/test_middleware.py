@@ -3,7 +3,7 @@ import socket
 import httpx
 import pytest
 
-from service.errors import printable
+from service.logging import printable
 from service.middleware import SECURITY_HEADERS
 
 
