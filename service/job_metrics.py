@@ -18,6 +18,7 @@ from service.metrics import told
 from service.tables import jobs
 
 FRESH_S = 5.0  # for which what the database said is told again
+THREAD = "figures of jobs"
 PATIENCE_S = 0.5  # for which an answer is waited for: the other figures are not to wait longer
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -51,7 +52,7 @@ class JobFigures(Collector):
                 return self._found
             asking = self._asking
             if asking is None or not asking.is_alive():
-                self._asking = asking = threading.Thread(target=self._ask, daemon=True)
+                self._asking = asking = threading.Thread(target=self._ask, name=THREAD, daemon=True)
                 asking.start()
             asking.join(PATIENCE_S)
             return [] if asking.is_alive() else self._found
