@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.feedback import Feedback
-from service.plans import DATASETS, ImportPlan, Plan, TrainPlan
+from service.plans import DATASETS, ImportPlan, Plan, TrainPlan, is_dataset
 from service.repository import Repository
 from service.settings import Settings
 
@@ -61,7 +61,7 @@ class Arguments:
         arguments = ["--data-dir", self._path(settings.mnist_dir or settings.data_dir)]
         if plan.dataset is not None:
             folder = settings.data_dir.resolve() / DATASETS
-            in_file = (folder / plan.dataset).is_file()
+            in_file = is_dataset(folder, plan.dataset)
             if in_file and not (self.folder / DATASETS).is_symlink():
                 (self.folder / DATASETS).symlink_to(folder)  # so that it is told by its name
             arguments += ["--dataset", f"{DATASETS}/{plan.dataset}" if in_file else plan.dataset]

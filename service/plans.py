@@ -8,6 +8,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator, TypeChecker
@@ -71,6 +72,16 @@ class ImportPlan(BaseModel):
 
 
 Plan = TrainPlan | ImportPlan
+
+
+def is_dataset(folder: Path, name: str) -> bool:
+    """Whether a folder of data sets has a file of that name; one that it only links to is not in
+    it.
+    """
+    if not DATASET_FILE.fullmatch(name):
+        return False
+    path = folder / name
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def plan_of(job: Job) -> Plan:
@@ -216,10 +227,8 @@ class Planner:
 
     def _dataset_files(self) -> list[str]:
         """The CSV and NPZ files in the store's folder of data sets."""
-        files = (self.settings.data_dir / DATASETS).glob("*")
-        return sorted(
-            path.name for path in files if DATASET_FILE.fullmatch(path.name) and path.is_file()
-        )
+        folder = self.settings.data_dir / DATASETS
+        return sorted(path.name for path in folder.glob("*") if is_dataset(folder, path.name))
 
 
 @dataclass(frozen=True)

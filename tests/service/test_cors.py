@@ -64,7 +64,7 @@ def test_a_preflight_for_what_nobody_needs_is_refused(shared: httpx.Client) -> N
 def test_a_known_origin_may_read_every_answer_and_no_other_any(
     shared: httpx.Client, status: int
 ) -> None:
-    for origin, may_read in ((HERE, True), *((one, False) for one in FOREIGN)):
+    for origin, may_read in ((HERE, True), (ELSEWHERE, False)):
         headers = {**AS_PREDICTOR, "Origin": origin}
         if status == 413:
             answer = shared.post("/predict", content=bytes(2**24 + 1), headers=headers)
@@ -77,8 +77,6 @@ def test_a_known_origin_may_read_every_answer_and_no_other_any(
         assert answer.status_code == status
         assert answer.headers.get("Access-Control-Allow-Origin") == (origin if may_read else None)
         assert answer.headers["X-Request-ID"]
-        if not may_read:
-            break  # large bodies six times over tell nothing more
 
 
 def test_plain_predictions_go_the_ordinary_way_for_pages_alone(
