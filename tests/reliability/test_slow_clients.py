@@ -1,0 +1,175 @@
+"""Clients that send slowly, take nothing or say nothing, beside one that is in a hurry."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from models.mnist import drawn_seven
+from tests.reliability.wire import connect, more, request, response
+from tests.service.served import Served
+from tests.service.test_faults import eventually
+
+Start = Callable[..., Served]
+
+MANY = 500
+HURRY_S = 2.0  # for a prediction of some hundred microseconds, on a busy machine
+PICTURES = json.dumps({"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()] * 512})
+LARGE = request(PICTURES.encode(), "/predict_proba")  # its answer is 150 kB
+HALVES = {
+    "nothing": b"",
+    "a head": request()[:60],
+    "a body": request()[:-5],
+    "a body, the ordinary way": request(lines=["X-Request-Timeout-Ms: 60000"])[:-5],
+    "a chunk": b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+}
+
+
+@contextmanager
+def crowd(url: str, sent: bytes, count: int = MANY) -> Iterator[list[socket.socket]]:
+    """So many connections that have sent the same, and nothing more."""
+    with ExitStack() as opened:
+        connections = [opened.enter_context(connect(url)) for _ in range(count)]
+        for connection in connections:
+            connection.sendall(sent)
+        yield connections
+
+
+def in_a_hurry(client: httpx.Client, path: str = "/predict") -> None:
+    """Each of some requests is answered within its time."""
+    for _ in range(20):
+        began = time.monotonic()
+        answer = client.post(path, json={"model": "xor", "inputs": [[1, -1]]})
+        assert answer.status_code == 200
+        assert time.monotonic() - began < HURRY_S
+
+
+def closed(served: Served) -> dict[str, float]:
+    """How many connections the server has ended, by reason."""
+    text = httpx.get(f"{served.url}/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith("perceptd_connections_closed")]
+    return {line.split('"')[1]: float(line.split()[-1]) for line in lines}
+
+
+@pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
+def test_half_a_request_from_many_holds_nobody_up(start: Start, sent: bytes) -> None:
+    served = start(PERCEPTD_READ_TIMEOUT_S="3", PERCEPTD_ACCESS_LOG="0")
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        in_a_hurry(client)
+        with crowd(served.url, sent) as connections:
+            in_a_hurry(client)
+            in_a_hurry(client)
+            if not sent:
+                return  # they may stay for as long as any idle connection
+            told = [connection.recv(12) for connection in connections]
+            in_a_hurry(client)
+        assert told.count(b"HTTP/1.1 408") >= 64
+        assert set(told) <= {b"HTTP/1.1 408", b""}
+        assert closed(served) == {"request_timeout": MANY}
+
+
+def test_a_head_that_arrives_letter_by_letter_has_no_more_time(start: Start) -> None:
+    served = start(PERCEPTD_READ_TIMEOUT_S="2")
+    with connect(served.url) as slow:
+        began = time.monotonic()
+        slow.settimeout(0.1)
+        for letter in request(lines=["X-Note: " + "a" * 2000]):
+            try:
+                slow.sendall(bytes([letter]))
+                if received := slow.recv(65536):
+                    break
+            except TimeoutError:
+                continue
+        else:
+            pytest.fail("it was listened to for ever")
+    assert received.startswith(b"HTTP/1.1 408")
+    assert b'"code": "request_timeout"' in received
+    assert time.monotonic() - began >= 2
+
+
+def test_who_takes_nothing_is_dropped_and_holds_nobody_up(start: Start) -> None:
+    served = start(PERCEPTD_WRITE_TIMEOUT_S="3", PERCEPTD_ACCESS_LOG="0")
+    with httpx.Client(base_url=served.url, timeout=30) as client, ExitStack() as opened:
+        for _ in range(8):
+            slow = opened.enter_context(socket.socket())
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((client.base_url.host, client.base_url.port))
+            slow.settimeout(2)
+            try:
+                for _ in range(200):
+                    slow.sendall(LARGE)  # until the server reads no more of it either
+            except TimeoutError:
+                pass
+        in_a_hurry(client)
+        eventually(lambda: closed(served).get("write_timeout") == 8)
+        in_a_hurry(client)
+
+
+def test_a_head_has_a_limit_in_whatever_pieces_it_comes(start: Start) -> None:
+    served = start(PERCEPTD_MAX_HEADER_BYTES="4096")
+    heads = {
+        "a long address": request(path="/predict?" + "a" * 5000),
+        "a long header": request(lines=["X-Note: " + "a" * 5000]),
+        "many headers": request(lines=[f"X-{number}: a" for number in range(1000)]),
+        "no end": b"POST /predict HTTP/1.1\r\nX-Note: " + b"a" * 600_000,
+        "no end of headers": b"POST /predict HTTP/1.1\r\n" + b"X-Note: a\r\n" * 60_000,
+    }
+    for name, head in heads.items():
+        for piece in (1000, len(head)):
+            with connect(served.url) as client:
+                try:
+                    for start_at in range(0, len(head), piece):
+                        client.sendall(head[start_at : start_at + piece])
+                except ConnectionError:
+                    pass
+                answer = response(client)
+                assert (answer.status, answer.code) == (431, "headers_too_large"), (name, piece)
+                assert answer.headers["connection"] == "close"
+                assert answer.headers["x-request-id"]
+    with connect(served.url) as client:
+        client.sendall(request(lines=["X-Note: " + "a" * 3000]))
+        assert response(client).status == 200
+
+
+def test_many_requests_in_one_piece_are_no_long_head(start: Start) -> None:
+    served = start(PERCEPTD_MAX_HEADER_BYTES="1024")
+    with connect(served.url) as client:
+        client.sendall(request() * 100 + request()[:50])
+        received = b""
+        while received.count(b'"predictions"') < 100:
+            received += more(client)
+        client.sendall(request()[50:])
+        assert more(client).startswith(b"HTTP/1.1 200")
+
+
+def test_the_longest_idle_connection_gives_way_to_a_new_one(start: Start) -> None:
+    served = start(PERCEPTD_MAX_CONNECTIONS="20", PERCEPTD_ACCESS_LOG="0")
+    with crowd(served.url, request()[:40], 20) as connections:
+        for number in range(10):
+            with connect(served.url) as newcomer:
+                newcomer.sendall(request())
+                assert response(newcomer).status == 200, number
+        assert connections[0].recv(1) == b""
+    assert closed(served)["gave_way"] >= 1
+
+
+def test_where_nobody_can_give_way_a_newcomer_is_told_to_come_again(start: Start) -> None:
+    served = start(
+        PERCEPTD_MAX_CONNECTIONS="4", PERCEPTD_MAX_BATCH_TIME_MS="1000", PERCEPTD_PROCESSES="1"
+    )
+    with ExitStack() as opened:
+        waiting = [opened.enter_context(connect(served.url)) for _ in range(4)]
+        for client in waiting:
+            client.sendall(request())
+        time.sleep(0.2)  # they are read
+        newcomer = opened.enter_context(connect(served.url))
+        newcomer.sendall(request())
+        answer = response(newcomer)
+        assert (answer.status, answer.code) == (503, "too_many_connections")
+        assert answer.headers["retry-after"] == "1"
+        assert newcomer.recv(1) == b""
+        assert [response(client).status for client in waiting] == [200] * 4
