@@ -60,7 +60,7 @@ def request(method: str, path: str, status: int, began: float, **facts: Any) -> 
     record = logging.LogRecord(
         access.name, logging.INFO, "", 0, f"{method} {path} {status}", (), None
     )
-    record.facts = {
+    record.__dict__["facts"] = {
         "method": method,
         "path": path,
         "status": status,

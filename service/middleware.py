@@ -113,5 +113,5 @@ class Envelope:
                 await self.app(scope, receive, send_with_id)
             finally:
                 if logs.is_logged():
-                    client, _ = scope["client"] or (None, None)
+                    client, _ = scope.get("client") or (None, None)
                     logs.request(scope["method"], scope["path"], status, began, client=client)

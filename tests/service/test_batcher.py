@@ -1,14 +1,18 @@
 """The batcher on a real event loop, with networks of one line that note what they were asked."""
 
 import asyncio
+import io
+import json
+import logging
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service import logging as logs
 from service.answers import Answer, Rows
 from service.batcher import NOBODY, Batcher, Caller, Ran
 from service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
@@ -53,6 +57,17 @@ def rows(*numbers: float) -> Rows:
 def batcher(network: Network, **limits: Any) -> Batcher:
     usual = {"max_batch_size": 8, "max_batch_time_s": 0, "max_queue_size": 100}
     return Batcher(network, None, **{**usual, **limits})
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What is logged in a test, as JSON."""
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(logs.JsonFormatter("server"))
+    logger = logging.getLogger("tests.batcher")
+    logger.addHandler(handler)
+    yield handler.stream
+    logger.removeHandler(handler)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -319,6 +334,23 @@ def test_observers_are_told_of_each_batch_and_cannot_break_it(
     assert [[len(waiting.rows) for waiting in ran.requests] for ran in told] == [[5], [5]]
     assert all(ran.requests[0].came <= ran.began <= ran.ended for ran in told)
     assert caplog.text.count("could not be observed") == 2
+
+
+def test_what_a_batch_logs_is_about_none_of_its_requests(stream: io.StringIO) -> None:
+    def observer(ran: Ran) -> None:
+        logging.getLogger("tests.batcher").error("seen")
+
+    async def work() -> None:
+        limits = {"max_batch_size": 1, "max_batch_time_s": 0, "max_queue_size": 100}
+        made = Batcher(Network(), None, **limits, observers=[observer])
+        with logs.about(request_id="of one caller"):
+            await asyncio.gather(made.submit(rows(1), NOBODY), made.submit(rows(2), NOBODY))
+            logging.getLogger("tests.batcher").error("answered")
+
+    run(work())
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["message"] for line in told] == ["seen", "seen", "answered"]
+    assert ["request_id" in line for line in told] == [False, False, True]
 
 
 def test_deadlines_that_pass_under_load_leave_everybody_answered(
