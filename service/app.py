@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from service import auth, db, openapi, page, problems
 from service.compression import Decompression
+from service.drift import Drift, DriftFigures
 from service.engine import Engine
 from service.errors import StoreError
 from service.feedback import Feedback
@@ -23,6 +24,7 @@ from service.middleware import Envelope
 from service.plans import Planner
 from service.repository import Repository
 from service.routes import (
+    drift,
     feedback,
     health,
     imports,
@@ -51,7 +53,11 @@ def create_app(settings: Settings) -> FastAPI:
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
-    engine = Engine(repository, settings, figures)
+    watched = Drift(settings)
+    engine = Engine(repository, settings, figures, watched)
+    figures.collect(
+        DriftFigures(watched, lambda: [(one.model, one.version) for one in engine.loaded()])
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -78,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.repository = repository
     app.state.engine = engine
     app.state.metrics = figures
+    app.state.drift = watched
     app.state.jobs = Jobs(database)
     app.state.feedback = Feedback(database)
     app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)
@@ -87,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = threading.Event()
-    native = (predict, models, imports, jobs, feedback, health, metrics)
+    native = (predict, models, drift, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)
     app.router.routes.extend(page.routes())

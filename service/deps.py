@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from service.auth import check_admin, check_any, check_predict
 from service.batcher import Caller
 from service.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
+from service.drift import Drift
 from service.engine import Engine
 from service.errors import UnsupportedMediaTypeError
 from service.feedback import Feedback
@@ -75,6 +76,11 @@ async def get_metrics(request: Request) -> Metrics:
     return metrics
 
 
+async def get_drift(request: Request) -> Drift:
+    drift: Drift = request.app.state.drift
+    return drift
+
+
 async def get_closing(request: Request) -> threading.Event:
     """Set when the server has been asked to end, so that streams end first."""
     closing: threading.Event = request.app.state.closing
@@ -89,6 +95,7 @@ PlannerDep = Annotated[Planner, Depends(get_planner)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
+DriftDep = Annotated[Drift, Depends(get_drift)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[str | None, SecretStr, SecretStr | None], None]

@@ -23,6 +23,7 @@ from service.aliases import Serving
 from service.answers import Answer, Rows
 from service.batcher import NOBODY, Batcher, Caller, Observer
 from service.decoder import Decoder
+from service.drift import Drift
 from service.errors import (
     ConflictError,
     FieldError,
@@ -91,12 +92,17 @@ class Engine:
     """Every production version, and a few others that requests asked for by number."""
 
     def __init__(
-        self, repository: Repository, settings: Settings, metrics: Metrics | None = None
+        self,
+        repository: Repository,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        drift: Drift | None = None,
     ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._drift = drift or Drift(settings)
         self._production: dict[str, LoadedVersion] = {}
         self.schemas = RequestSchemas({}, {}, settings.max_rows)
         self.decoder = Decoder({}, settings.max_rows)
@@ -117,6 +123,10 @@ class Engine:
     def failures(self) -> dict[str, str]:
         """Models whose production version could not be loaded, and why."""
         return self._failures
+
+    def loaded(self) -> list[LoadedVersion]:
+        """Whatever is loaded here, in production or not."""
+        return [*self._production.values(), *list(self._pinned.values())]
 
     def refresh(self) -> None:
         """Load what has become production since the last call, then switch to it.
@@ -250,7 +260,10 @@ class Engine:
 
     def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
         """What watches the answers of a version."""
-        return [partial(self._metrics.batch, model, version)]
+        return [
+            partial(self._metrics.batch, model, version),
+            *self._drift.observers(model, version, meta),
+        ]
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):

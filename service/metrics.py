@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.batcher import Ran
 
@@ -88,6 +89,10 @@ class Metrics:
     def swap(self, model: str) -> None:
         """Count that another version of a model serves now."""
         self._swaps.labels(model).inc()
+
+    def collect(self, collector: Collector) -> None:
+        """Have figures told that are counted elsewhere."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """All figures, as `MEDIA_TYPE` has it."""
