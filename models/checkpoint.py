@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from models.drift import Reference
 from models.spec import ModelSpec
 
 WEIGHTS = "model.safetensors"
@@ -74,6 +75,7 @@ class Provenance(BaseModel):
     libraries: dict[str, str]
     git_commit: str | None
     created_at: datetime
+    drift: Reference | None = None  # what inputs are held against
 
 
 class Meta(Provenance):
@@ -107,17 +109,23 @@ def write(
             tensors={key: list(array.shape) for key, array in weights.items()},
             files={name: _sha256(folder / name) for name in _files_in(folder)},
         )
-        (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")
+        _write_meta(folder, meta)
     return meta
 
 
-def copy(source: Path, target: Path) -> Meta:
-    """Verify a checkpoint and copy it, file by file, to `target`, which must not exist."""
+def copy(source: Path, target: Path, drift: Reference | None = None) -> Meta:
+    """Verify a checkpoint and copy it, file by file, to `target`, which must not exist.
+
+    The copy gets another `drift` where one is given.
+    """
     meta = read(source)
     with _unfinished(target) as folder:
         for name in [META, *meta.files]:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)
+        if drift:
+            meta = meta.model_copy(update={"drift": drift})
+            _write_meta(folder, meta)
         read(folder)
     return meta
 
@@ -191,6 +199,10 @@ def describe_difference(
         if key in found and found[key] != shape
     ]
     return "; ".join(parts) or None
+
+
+def _write_meta(folder: Path, meta: Meta) -> None:
+    (folder / META).write_text(meta.model_dump_json(indent=1) + "\n")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from models import tracing
 from service import auth, db, openapi, page, problems, spans
 from service.access import Access
 from service.compression import Decompression
+from service.drift import Drift, DriftFigures
 from service.engine import Engine
 from service.errors import StoreError
 from service.feedback import Feedback
@@ -27,6 +28,7 @@ from service.plans import Planner
 from service.process_metrics import Build, Processes, Pulse
 from service.repository import Repository
 from service.routes import (
+    drift,
     feedback,
     health,
     imports,
@@ -60,13 +62,17 @@ def create_app(settings: Settings) -> FastAPI:
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
-    engine = Engine(repository, settings, figures)
+    watched = Drift(settings)
+    engine = Engine(repository, settings, figures, watched)
     issued = Tokens(database)
 
     closing = threading.Event()
     pulse = Pulse(figures.store, engine, closing)
     for collector in (Build(engine), Processes(figures.store), JobFigures(database)):
         figures.collect(collector)
+    figures.collect(
+        DriftFigures(watched, lambda: [(one.model, one.version) for one in engine.loaded()])
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -114,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.metrics = figures
     app.state.spans = spans.of_process()
+    app.state.drift = watched
     app.state.jobs = Jobs(database)
     app.state.feedback = Feedback(database)
     app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)
@@ -124,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.closing = closing
     app.state.draining = threading.Event()
-    native = (predict, models, imports, jobs, feedback, health, metrics)
+    native = (predict, models, drift, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)
     app.router.routes.extend(page.routes())

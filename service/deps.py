@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from service.access import Access
 from service.batcher import Caller
 from service.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
+from service.drift import Drift
 from service.engine import Engine, LoadedVersion
 from service.errors import UnsupportedMediaTypeError
 from service.feedback import Feedback
@@ -77,6 +78,11 @@ async def get_metrics(request: Request) -> Metrics:
     return metrics
 
 
+async def get_drift(request: Request) -> Drift:
+    drift: Drift = request.app.state.drift
+    return drift
+
+
 async def get_closing(request: Request) -> threading.Event:
     """Set when the server has been asked to end, so that streams end first."""
     closing: threading.Event = request.app.state.closing
@@ -104,6 +110,7 @@ IntakeDep = Annotated[Intake, Depends(get_intake)]
 FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 DrainingDep = Annotated[threading.Event, Depends(get_draining)]
+DriftDep = Annotated[Drift, Depends(get_drift)]
 ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[Access, str | None], None]

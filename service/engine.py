@@ -24,6 +24,7 @@ from service.aliases import Serving
 from service.answers import Answer, Rows
 from service.batcher import NOBODY, Batcher, Caller, Observer
 from service.decoder import Decoder
+from service.drift import Drift
 from service.errors import (
     ConflictError,
     FieldError,
@@ -93,12 +94,17 @@ class Engine:
     """Every production version, and a few others that requests asked for by number."""
 
     def __init__(
-        self, repository: Repository, settings: Settings, metrics: Metrics | None = None
+        self,
+        repository: Repository,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        drift: Drift | None = None,
     ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._drift = drift or Drift(settings)
         self._production: dict[str, LoadedVersion] = {}
         self.schemas = RequestSchemas({}, {}, settings.max_rows)
         self.decoder = Decoder({}, settings.max_rows)
@@ -257,7 +263,10 @@ class Engine:
 
     def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
         """What watches the answers of a version."""
-        observers: list[Observer] = [self._metrics.observer(model, version)]
+        observers = [
+            self._metrics.observer(model, version),
+            *self._drift.observers(model, version, meta),
+        ]
         if made := spans.of_process():
             facts = {"runtime": self.runtime, "device": self.device}
             observers.append(made.of_batches(model, version, **facts))

@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     max_pinned_versions: int = Field(4, ge=1, le=1000)
     """Versions besides production kept loaded because requests ask for them by number."""
 
+    drift: bool = True
+    """Compare what models are asked with what they were trained on."""
+
+    drift_window: int = Field(4000, ge=400, le=1_000_000)
+    """Rows of a version that are compared at most, the latest: between half of them and all."""
+
     predict_token: SecretStr | None = None
     """Token of at least 16 characters that predictions and reads then need, sent as the header
     `Authorization: Bearer TOKEN`; or several, with commas between them. Each may be given as

@@ -30,6 +30,7 @@ from training.errors import (
 from training.options import (
     DRAWING_OPTIONS,
     EVALUATION_OPTIONS,
+    REFERENCE_OPTIONS,
     RUNS,
     SHARED_OPTIONS,
     TRAINING_OPTIONS,
@@ -131,6 +132,16 @@ def plot(folder: Path, **options: Any) -> None:
     from training.redrawing import draw_checkpoint
 
     draw_checkpoint(folder, **options)
+
+
+@cli.command("drift-reference")
+@click.argument("folder", metavar="CHECKPOINT", type=click.Path(path_type=Path))
+@with_options(REFERENCE_OPTIONS)
+def drift_reference(folder: Path, **options: Any) -> None:
+    """Copy CHECKPOINT, made by an earlier release, with what its inputs are held against."""
+    from training.referencing import add_reference
+
+    add_reference(folder, **options)
 
 
 @cli.command

@@ -53,17 +53,13 @@ PROGRESS = click.option(
     help="A bar for people, or one JSON object a line.",
 )
 
-SHARED_OPTIONS = [
-    DATASET,
-    DATA_DIR,
-    SET,
-    click.option(
-        "--out",
-        type=click.Path(path_type=Path),
-        help="The checkpoint folder to write.  [default: the next free runs/MODEL/N]",
-    ),
-    PROGRESS,
-]
+OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The checkpoint folder to write.  [default: the next free runs/MODEL/N]",
+)
+
+SHARED_OPTIONS = [DATASET, DATA_DIR, SET, OUT, PROGRESS]
 
 TRAINING_OPTIONS = [
     RECIPE,
@@ -94,6 +90,8 @@ DRAWING_OPTIONS = [
     DATASET,
     DATA_DIR,
 ]
+
+REFERENCE_OPTIONS = [OUT, DATASET, DATA_DIR]
 
 EVALUATION_OPTIONS = [RECIPE, DATASET, DATA_DIR, FEEDBACK, PROGRESS]
 

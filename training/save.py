@@ -12,6 +12,7 @@ from models import checkpoint, export, tracing
 from models.registry import Architecture
 from models.spec import ModelConfig
 from training import plots
+from training.drift import reference_of
 from training.evaluate import classifier
 from training.recipes import Recipe
 from training.splits import Dataset
@@ -33,6 +34,7 @@ def save(
 ) -> checkpoint.Meta:
     """Write the module, which is on the CPU, its graph and its pictures to `target`."""
     spec = architecture.spec
+    classify = classifier(module, spec.head)
     provenance = checkpoint.Provenance(
         architecture=architecture.name,
         config=config.model_dump(mode="json"),
@@ -45,6 +47,7 @@ def save(
         libraries=_libraries(),
         git_commit=_git_commit(),
         created_at=datetime.now(UTC),
+        drift=reference_of(spec, classify, data.train) if data else None,
     )
     weights = {key: value.numpy() for key, value in module.state_dict().items()}
 
@@ -52,7 +55,7 @@ def save(
         with tracing.span("export"):
             export.export(module, spec, folder)
         with tracing.span("plots"):
-            plots.draw(folder / "plots", architecture, classifier(module, spec.head), data, curve)
+            plots.draw(folder / "plots", architecture, classify, data, curve)
 
     checkpoint.remove_unfinished(target)
     return checkpoint.write(target, provenance, weights, fill)
