@@ -73,16 +73,15 @@ def start(role: str, parent: str | None = None) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    own: dict[str, str | int] = {
-        "service.name": NAME,
+    own: dict[str, Any] = {
         "service.version": version(NAME),
         "process.pid": os.getpid(),
         "perceptd.role": role,
     }
     told = Resource.create()  # what the environment says
-    resource = Resource(own).merge(told)
     if str(told.attributes["service.name"]).startswith("unknown_service"):
-        resource = resource.merge(Resource({"service.name": NAME}))
+        told = told.merge(Resource({"service.name": NAME}))
+    resource = Resource(own).merge(told)
     # It would say for each span that there is no room for it, and cost what it must not.
     logging.getLogger("opentelemetry.sdk._shared_internal").setLevel(logging.ERROR)
     _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
