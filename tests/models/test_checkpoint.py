@@ -133,16 +133,31 @@ def test_truncated_meta_is_refused(folder: Path) -> None:
     assert refusal(folder).startswith("meta.json is damaged: the file: ")
 
 
-@pytest.mark.parametrize("field", [*checkpoint.Provenance.model_fields, "tensors", "files"])
+NEEDED = [name for name, field in checkpoint.Meta.model_fields.items() if field.is_required()]
+
+
+@pytest.mark.parametrize("field", NEEDED)
 def test_missing_field_of_meta_is_named(folder: Path, field: str) -> None:
     change_meta(folder, lambda meta: meta.pop(field))
 
     assert refusal(folder) == f"meta.json is damaged: {field}: Field required"
 
 
+def test_a_checkpoint_of_an_earlier_release_has_no_drift_reference(folder: Path) -> None:
+    change_meta(folder, lambda meta: meta.pop("drift"))
+
+    assert checkpoint.read(folder).drift is None
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("format", 2), ("created_at", "yesterday"), ("metrics", {"test": {"loss": None}}), ("x", 1)],
+    [
+        ("format", 2),
+        ("created_at", "yesterday"),
+        ("metrics", {"test": {"loss": None}}),
+        ("drift", {"rows": 0}),
+        ("x", 1),
+    ],
 )
 def test_wrong_field_of_meta_is_named(folder: Path, field: str, value: Any) -> None:
     change_meta(folder, lambda meta: meta.update({field: value}))

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import corrections
+from models import checkpoint, preprocessing
+from models.drift import Bins
 from service import auth
+from service.repository import PRETRAINED
 from service.settings import Settings
 from tests.server import running, workers
 
@@ -77,6 +81,57 @@ def test_a_digit_is_read_alike_as_numbers_bytes_and_picture(
         Image.fromarray(255 - picture).resize((140, 140)).save(file, "PNG")
         right += labels_of(client, "/predict/image", files={"file": file.getvalue()}) == [label]
     assert right >= 0.97 * 300
+
+
+def verdict(client: httpx.Client) -> str:
+    return str(client.get("/models/mnist-cnn/drift").raise_for_status().json()["verdict"])
+
+
+def test_negatives_are_told_of_within_a_thousand_requests_and_the_digits_never(
+    serve: Callable[[Settings], httpx.Client],
+    digits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    pictures, _ = digits
+    client = serve(Settings(data_dir=tmp_path))
+
+    def ask(picture: NDArray[np.uint8]) -> None:
+        """As one request, of its bytes."""
+        kind = {"Content-Type": "application/octet-stream"}
+        client.post("/predict/image", content=picture.tobytes(), headers=kind).raise_for_status()
+
+    for number, picture in enumerate(pictures):
+        ask(picture)
+        if number % 50 == 49:
+            assert verdict(client) != "drifted", number
+    assert verdict(client) == "stable"
+    for needed, picture in enumerate(255 - pictures[:1000], 1):
+        ask(picture)
+        if needed % 50 == 0 and verdict(client) == "drifted":
+            break
+    print(f"told of after {needed} requests")
+    assert verdict(client) == "drifted"
+
+    fresh = serve(Settings(data_dir=tmp_path / "fresh"))
+    for picture in 255 - pictures[:320]:
+        kind = {"Content-Type": "application/octet-stream"}
+        fresh.post("/predict/image", content=picture.tobytes(), headers=kind).raise_for_status()
+    assert verdict(fresh) == "drifted"
+
+
+@pytest.mark.parametrize("rows", [200, 1000, 4000])
+def test_no_stretch_of_the_test_digits_is_called_another_kind(
+    digits: tuple[NDArray[np.uint8], NDArray[np.uint8]], rows: int
+) -> None:
+    pictures, labels = digits
+    meta = checkpoint.read(PRETRAINED / "mnist-cnn")
+    assert meta.drift
+    bins = Bins(meta.drift)
+    inputs = preprocessing.from_pixels(meta.spec.input, pictures)
+    for first in range(0, len(inputs) - rows + 1, 50):
+        stretch = slice(first, first + rows)
+        counted = bins.count(meta.spec.input, inputs[stretch], labels[stretch].astype(np.intp))
+        assert not any(one.drifted for one in bins.measure(*counted)), first
 
 
 def test_corrections_and_one_job_teach_an_odd_style_and_cost_nothing(
