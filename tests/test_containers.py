@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 pytestmark = pytest.mark.containers
 
 ROOT = Path(__file__).parent.parent
+PROMETHEUS = "prom/prometheus:latest"
 BUILD_SECONDS = 3600
 COMMAND_SECONDS = 180
 
@@ -30,6 +31,7 @@ class Stack:
     command: tuple[str, ...]
     project: str
     port: int
+    prometheus_port: int
 
     def compose(
         self, *arguments: str, timeout: float = COMMAND_SECONDS
@@ -41,6 +43,7 @@ class Stack:
             *arguments,
             timeout=timeout,
             PERCEPTD_PORT=str(self.port),
+            PROMETHEUS_PORT=str(self.prometheus_port),
         )
 
     def inside(self, service: str, *command: str) -> str:
@@ -75,13 +78,13 @@ def stack() -> Iterator[Stack]:
         pytest.skip("builds images for minutes: PERCEPTD_TEST_CONTAINERS=1 asks for it")
     if not (command := compose_command()):
         pytest.skip("no Docker engine answers, or docker-compose is absent")
-    stack = Stack(command, f"perceptd-test-{uuid4().hex[:8]}", free_port())
+    stack = Stack(command, f"perceptd-test-{uuid4().hex[:8]}", free_port(), free_port())
     try:
         succeeded(stack.compose("build", timeout=BUILD_SECONDS))
         stack.up()
         yield stack
     finally:
-        stack.compose("down", "--volumes", "--remove-orphans")
+        stack.compose("--profile", "observability", "down", "--volumes", "--remove-orphans")
 
 
 def test_prediction_is_answered_over_the_published_port(stack: Stack) -> None:
@@ -190,6 +193,36 @@ def test_a_worker_that_is_killed_is_started_again_and_its_job_goes_on(stack: Sta
         eventually(lambda: job()["status"] == "succeeded")
         assert job()["attempts"] == 2
         assert [point["epoch"] for point in job()["curve"]] == list(range(1, 301))
+
+
+def test_prometheus_watches_the_api_and_its_rules_are_healthy(stack: Stack) -> None:
+    """Of the profile `observability`; Grafana beside it shows what this one has."""
+    if run("docker", "image", "inspect", PROMETHEUS).returncode:
+        pytest.skip(f"the image {PROMETHEUS} is not here, and none is downloaded")
+    succeeded(stack.compose("--profile", "observability", "up", "--detach", "prometheus"))
+    published = succeeded(stack.compose("port", "prometheus", "9090")).stdout.strip()
+    assert published == f"127.0.0.1:{stack.prometheus_port}"
+
+    with httpx.Client(base_url=f"http://{published}/api/v1", trust_env=False) as client:
+
+        def asked(path: str, **parameters: str) -> Any:
+            try:
+                return client.get(path, params=parameters).raise_for_status().json()["data"]
+            except httpx.HTTPError:
+                return None
+
+        def ready() -> list[str]:
+            found = asked("query", query='perceptd_ready{job="perceptd"}') or {"result": []}
+            return [series["value"][1] for series in found["result"]]
+
+        def health() -> set[str]:
+            groups = (asked("rules") or {"groups": []})["groups"]
+            return {rule["health"] for group in groups for rule in group["rules"]}
+
+        eventually(lambda: bool(ready()) and set(ready()) == {"1"})
+        eventually(lambda: health() == {"ok"})
+    attempt = stack.compose("exec", "-T", "--user", "root", "prometheus", "touch", "/written")
+    assert "Read-only file system" in attempt.stdout + attempt.stderr
 
 
 def test_new_containers_keep_the_data(stack: Stack) -> None:
