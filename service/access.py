@@ -22,11 +22,15 @@ class Access:
     def __init__(self, fixed: Sequence[Credential], *, may_be_open: bool) -> None:
         self._fixed = tuple(fixed)
         self._may_be_open = may_be_open
-        self.update(())
+        self._take(self._fixed)
 
     def update(self, issued: Iterable[Credential]) -> None:
         """Take these issued tokens for all that there are; from any thread."""
-        known = (*self._fixed, *issued)
+        known = (*self._fixed, *sorted(issued))
+        if known != self._tokens.known:
+            self._take(known)
+
+    def _take(self, known: tuple[Credential, ...]) -> None:
         self.is_open = self._may_be_open and all(one.role != "predict" for one in known)
         self._tokens = _Tokens(known)
 
@@ -67,8 +71,8 @@ class Access:
 class _Tokens:
     """One set of tokens, and of those that came and are in it until when they count."""
 
-    def __init__(self, known: Sequence[Credential]) -> None:
-        self._known = known
+    def __init__(self, known: tuple[Credential, ...]) -> None:
+        self.known = known
         self._found: dict[bytes, float] = {}  # no more than there are tokens
 
     def end(self, digest: bytes) -> float:
@@ -83,7 +87,7 @@ class _Tokens:
     def ends(self, digest: bytes) -> dict[Role, float]:
         """For each role that the token of this SHA-256 has or had, when it ends."""
         ends: dict[Role, float] = {}
-        for one in self._known:  # all of them: how long it takes tells nothing
+        for one in self.known:  # all of them: how long it takes tells nothing
             if hmac.compare_digest(digest, one.digest):
                 ends[one.role] = max(ends.get(one.role, -math.inf), one.expires_at)
         return ends

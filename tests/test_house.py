@@ -159,7 +159,13 @@ def test_the_readme_has_every_file_of_the_house_and_no_other() -> None:
                 assert path in paths, name
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_what_a_page_outside_the_manual_links_to_is_there(page: str) -> None:
     links = RELATIVE.findall((ROOT / page).read_text())
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    named = set(re.findall(r"test_\w+\.py", (ROOT / "SECURITY.md").read_text()))
+    assert len(named) > 10
+    assert named <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
