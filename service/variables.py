@@ -22,10 +22,11 @@ def shown(field: str) -> str:
 
 def unknown(environment: Mapping[str, str]) -> str:
     """What is wrong with a variable that stands for no setting; empty where there is none."""
-    known = [PREFIX + field.upper() for field in Settings.model_fields]
+    known = [field.upper() for field in Settings.model_fields]
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known and not OTHERS.fullmatch(name):
-            near = difflib.get_close_matches(name, known, 1)
-            meant = f"did you mean {near[0]}?" if near else "docs/operate.md lists them all"
+        field = name.removeprefix(PREFIX)
+        if field != name and field not in known and not OTHERS.fullmatch(name):
+            near = difflib.get_close_matches(field, known, 1)
+            meant = f"did you mean {PREFIX}{near[0]}?" if near else "docs/operate.md lists them all"
             return f"{name[:60]} is no setting: {meant}"
     return ""

@@ -125,7 +125,7 @@ def test_a_port_in_use(tmp_path: Path, processes: str) -> None:
         (
             "PERCEPTD_DATADIR",
             "/data",
-            "PERCEPTD_DATADIR is no setting: did you mean PERCEPTD_DATA_DIR",
+            "is no setting: did you mean PERCEPTD_DATA_DIR?",
         ),
         ("PERCEPTD_MAX_QUEUE", "1", "PERCEPTD_MAX_QUEUE is no setting: did you mean PERCEPTD_MAX_"),
     ],
