@@ -140,6 +140,7 @@ PARTS = {
             "serving-long",
             "profile",
             "processes",
+            "overload",
             "endurance",
             "retraining",
             "corrections",

@@ -100,7 +100,7 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._is_turned_away = False
         self.since = 0.0  # when what it does now began: being idle, sending a head, sending a body
-        self._url = b""
+        self.url = b""
         self._head_bytes = 0
         self._partial_bytes = 0  # of a head, since the piece in which it began
         self._unsent: tuple[int, float] | None = None  # bytes, and since when none was taken
@@ -126,14 +126,12 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._is_between, self._is_in_head = False, True
-        self._url = b""
         self._head_bytes = self._partial_bytes = 0
         self.since = self.loop.time()
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
-        self._url += url
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -236,7 +234,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         self.guard.turned_away.add(self)
-        path = self._url.decode("ascii", "replace").partition("?")[0] or "/"
+        path = self.url.decode("ascii", "replace").partition("?")[0] or "/"
         self.transport.write(closing_response(error, path, self.server_state.default_headers))
         self.transport.write_eof()
 

@@ -1,6 +1,7 @@
 """The connection to SQLite or PostgreSQL, its transactions, and the way to the newest tables."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ HEAD = "0003"  # the newest revision in `migrations/`
 FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
 TIMEOUT_S = 5  # an absent database holds nobody up for longer
+STARTUP_S = 60  # in which another process has prepared the store
+LOOK_S = 0.05
 STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process
 
 
@@ -137,9 +140,13 @@ def revision_of(engine: Engine) -> str | None:
 
 @contextmanager
 def startup_lock(engine: Engine, data_dir: Path) -> Iterator[None]:
-    """Held by one process at a time while it migrates and seeds a store."""
+    """Held by one process at a time while it migrates and seeds a store.
+
+    Raises `StoreError` where another holds it for longer than that takes.
+    """
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
+            connection.execute(text(f"SET lock_timeout = '{STARTUP_S}s'"))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": STARTUP_LOCK})
             try:
                 yield
@@ -147,8 +154,20 @@ def startup_lock(engine: Engine, data_dir: Path) -> Iterator[None]:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": STARTUP_LOCK})
     else:
         with (data_dir / ".startup.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            deadline = time.monotonic() + STARTUP_S
+            while not _locked(file.fileno()):
+                if time.monotonic() > deadline:
+                    raise StoreError("another process has been preparing the store for too long")
+                time.sleep(LOOK_S)
             yield
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _create(engine: Engine) -> None:

@@ -80,5 +80,6 @@ def _bind(opened: ExitStack, host: str, port: int, *, reuse: bool = False) -> Li
             port = listener.getsockname()[1]
             listeners.append(listener)
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        told = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise OSError(f"{told} (--host, --port; PERCEPTD_HOST, PERCEPTD_PORT)") from error
     return listeners

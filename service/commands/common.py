@@ -9,7 +9,8 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from service import db
+from service import db, variables
+from service.errors import DiskError, StoreError
 from service.repository import Repository
 from service.settings import Settings
 from service.tokens import Tokens
@@ -23,12 +24,18 @@ DATA_DIR = click.option(
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """The environment's settings with the command line's on top; a wrong one ends in a sentence."""
+    """The environment's settings with the command line's on top; a wrong one ends in a sentence.
+
+    A variable that nobody reads is most likely misspelt, and what it was to say is not heard: that
+    is a wrong one too.
+    """
+    if unknown := variables.unknown(os.environ):
+        raise click.UsageError(unknown)
     try:
         return Settings(**{key: value for key, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"PERCEPTD_{'_'.join(map(str, first['loc'])).upper()}: " if first["loc"] else ""
+        name = f"{variables.shown(str(first['loc'][0]))}: " if first["loc"] else ""
         told = first["loc"] and first["loc"][0] not in SECRET
         got = f", got {first['input']!r}" if told else ""
         raise click.UsageError(f"{name}{first['msg'].removeprefix('Value error, ')}{got}") from None
@@ -36,11 +43,22 @@ def read_settings(**overrides: Any) -> Settings:
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[Repository]:
-    """The store of these settings, made or brought up to date."""
-    database = db.connect(settings)
+    """The store of these settings, made or brought up to date.
+
+    Raises `StoreError`, which names the setting that leads there.
+    """
+    name = variables.shown("database_url" if settings.database_url else "data_dir")
+    try:
+        database = db.connect(settings)
+    except OSError as error:
+        raise DiskError(f"{name}: {error.strerror}: {settings.data_dir}") from error
     try:
         repository = Repository(database, settings.data_dir)
-        repository.prepare()
+        try:
+            repository.prepare()
+        except StoreError as error:
+            place = "" if settings.database_url else f" ({settings.data_dir})"
+            raise type(error)(f"{name}: {error}{place}") from error
         yield repository
     finally:
         database.dispose()

@@ -432,3 +432,67 @@ def test_a_caller_who_cannot_be_asked_is_taken_to_be_there() -> None:
         await asyncio.gather(first, second)
 
     run(work())
+
+
+def drains_at(made: Batcher, row_s: float) -> None:
+    """Have it know how fast it is."""
+    made._drain_rate.row_s = row_s
+
+
+def test_who_would_wait_too_long_is_refused_at_once_with_when_to_come_again() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network, max_queue_wait_s=2.0)
+        drains_at(made, 1.0)
+        first = await busy(made, network)
+        waiting = submitted(made, 1)
+        await asyncio.sleep(0)
+        fits = submitted(made, 2, 3)  # behind a second or two
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="waits 2000 ms at most") as refused:
+            await made.submit(rows(4), NOBODY)
+        assert refused.value.retry_after_s in (3, 4)
+        network.go_on.set()
+        await asyncio.gather(first, waiting, fits)
+
+    run(work())
+
+
+def test_who_could_be_answered_only_after_its_deadline_is_refused_at_once() -> None:
+    network = SlowNetwork()
+
+    async def work() -> None:
+        made = batcher(network)
+        first = await busy(made, network)
+        waiting = submitted(made, 1)
+        await asyncio.sleep(0)
+        drains_at(made, 60.0)
+        soon = Caller(deadline=asyncio.get_running_loop().time() + 30)
+        with pytest.raises(QueueFullError, match="within the time"):
+            await made.submit(rows(2), soon)
+        network.go_on.set()
+        await asyncio.gather(first, waiting)
+
+    run(work())
+
+
+def test_an_estimate_from_worse_days_does_not_refuse_for_ever() -> None:
+    async def work() -> None:
+        made = batcher(Network(), max_queue_wait_s=1.0)
+        drains_at(made, 3600.0)
+        assert (await made.submit(rows(1), NOBODY)).indices.tolist() == [1]
+        answers = await asyncio.gather(*(made.submit(rows(n), NOBODY) for n in range(20)))
+        assert len(answers) == 20
+
+    run(work())
+
+
+def test_how_fast_a_queue_is_worked_off_is_seen_while_there_is_one() -> None:
+    async def work() -> None:
+        made = batcher(Network())
+        assert made._drain_rate.row_s == 0
+        await asyncio.gather(*(made.submit(rows(n), NOBODY) for n in range(40)))
+        assert 0 < made._drain_rate.row_s < 1
+
+    run(work())

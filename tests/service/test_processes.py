@@ -123,8 +123,9 @@ def test_a_port_in_use_ends_in_a_sentence(together: Served, tmp_path: Path, proc
     port = str(urlsplit(together.url).port)
     refused = perceptd("serve", "--port", port, "--processes", processes, data_dir=tmp_path)
     assert refused.returncode == 1
-    said = f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-    assert refused.stderr == said
+    said = f"Error: cannot listen on 127.0.0.1:{port}: Address already in use ("
+    assert refused.stderr.startswith(said)
+    assert refused.stderr.endswith("(--host, --port; PERCEPTD_HOST, PERCEPTD_PORT)\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,167 @@
+"""What a server still gets done when it is asked for more than it can do.
+
+    python -m benchmarks.overload [--rounds 2] [--seconds 6]
+
+The capacity is what clients get that wait for their answers. Then requests arrive at once, twice
+and three times that rate whether others were answered or not, each from a client that gives up
+after two seconds. The same server takes part twice: as it is, and with every limit of it so high
+that it never bites. They take turns on one core, the load has another. What is good is an answer
+in time; the ratio is to the best that any round of that server reached.
+
+At last wrk asks for single pictures over a thousand connections.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import Call, Load, load, require_wrk
+from benchmarks.machine import describe
+from benchmarks.open_loop import OpenLoop, Seen
+from benchmarks.servers import PORT, SERVE, alone, frozen, is_ready, running, until
+from models.mnist import drawn_seven
+
+RESULTS = Path(__file__).parent / "results" / "overload.md"
+SERVER_CORE, LOAD_CORE = 0, 1
+PICTURES = 16
+CLIENTS = 32  # that find the capacity
+CONNECTIONS = 1024  # of wrk
+CLIENT_TIMEOUT_S = 2.0
+WARM_UP_S = 2.0
+TIMES = (1, 2, 3)
+WITHOUT_LIMITS = {
+    "PERCEPTD_MAX_QUEUE_SIZE": "10000000",
+    "PERCEPTD_MAX_QUEUE_WAIT_MS": "3600000",
+    "PERCEPTD_REQUEST_TIMEOUT_MS": "3600000",
+    "PERCEPTD_MAX_CONNECTIONS": "1000000",
+}
+VARIANTS: dict[str, dict[str, str]] = {"perceptd": {}, "without limits": WITHOUT_LIMITS}
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    port: int
+    pid: int
+
+
+def call(pictures: int) -> Call:
+    body = {"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()] * pictures}
+    return Call("/predict", json.dumps(body).encode())
+
+
+@dataclass
+class Found:
+    capacity: list[Seen]
+    offered: dict[int, list[Seen]]
+    many: list[Load]
+
+    @property
+    def peak(self) -> float:
+        every = [*self.capacity, *(seen for seens in self.offered.values() for seen in seens)]
+        return max(seen.goodput for seen in every)
+
+
+def measure(servers: Sequence[Server], rounds: int, seconds: float) -> dict[str, Found]:
+    found = {server.name: Found([], {times: [] for times in TIMES}, []) for server in servers}
+    loads = {one.name: OpenLoop(one.port, call(PICTURES), CLIENT_TIMEOUT_S) for one in servers}
+
+    def turn(server: Server, what: str, seen: Seen) -> Seen:
+        print(
+            f"  {server.name}, {what}: offered {seen.offered_rate:,.0f}, good {seen.goodput:,.0f}, "
+            f"p99 {seen.percentile_ms(99):,.0f} ms, refused {seen.refused}, lost {seen.lost}",
+            flush=True,
+        )
+        return seen
+
+    for _ in range(rounds):
+        for server in alternately(servers):
+            seen = loads[server.name].run_closed(CLIENTS, WARM_UP_S, seconds)
+            found[server.name].capacity.append(turn(server, "capacity", seen))
+    rate = max(seen.goodput for one in found.values() for seen in one.capacity)
+    for number in range(rounds):
+        for times in TIMES:
+            for server in alternately(servers):
+                seen = loads[server.name].run(times * rate, WARM_UP_S, seconds, seed=number)
+                found[server.name].offered[times].append(turn(server, f"{times}x", seen))
+    for _ in range(rounds):
+        for server in alternately(servers):
+            url = f"http://127.0.0.1:{server.port}"
+            found[server.name].many.append(load(url, call(1), CONNECTIONS, int(seconds)))
+    return found
+
+
+def alternately(servers: Sequence[Server]) -> Iterator[Server]:
+    """Each in turn, while the others are given no time."""
+    for server in servers:
+        with ExitStack() as stack:
+            for other in servers:
+                if other is not server:
+                    stack.enter_context(frozen(other.pid))
+            yield server
+
+
+def table(found: dict[str, Found]) -> str:
+    lines = [
+        "| server | load | offered per s | good answers per s | of its peak | p50 ms | p99 ms "
+        "| refused | lost |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in found.items():
+        rows = [(f"capacity, {CLIENTS} connections", one.capacity)]
+        rows += [(f"{times}x the capacity", seens) for times, seens in one.offered.items()]
+        for what, seens in rows:
+            good = statistics.median(seen.goodput for seen in seens)
+            offered = sum(seen.offered for seen in seens)
+            lines.append(
+                f"| {name} | {what} "
+                f"| {statistics.median(seen.offered_rate for seen in seens):,.0f} "
+                f"| {good:,.0f} | {good / one.peak:.2f} "
+                f"| {statistics.median(seen.percentile_ms(50) for seen in seens):,.0f} "
+                f"| {statistics.median(seen.percentile_ms(99) for seen in seens):,.0f} "
+                f"| {sum(seen.refused for seen in seens) / offered:.0%} "
+                f"| {sum(seen.lost for seen in seens) / offered:.0%} |"
+            )
+        lines.append(
+            f"| {name} | wrk, {CONNECTIONS:,} connections, a picture each | as answered "
+            f"| {statistics.median(seen.per_second for seen in one.many):,.0f} | "
+            f"| {statistics.median(seen.p50_ms for seen in one.many):,.0f} "
+            f"| {statistics.median(seen.p99_ms for seen in one.many):,.0f} "
+            f"| | {sum(seen.errors for seen in one.many):,} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=6)
+    options = parser.parse_args()
+    require_wrk()
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        servers = []
+        for number, (name, limits) in enumerate(VARIANTS.items()):
+            port = PORT + number
+            environment = {**alone(Path(folder, str(number)), port), **limits}
+            process = stack.enter_context(running(SERVE, environment, core=SERVER_CORE))
+            until(process, lambda port=port: is_ready(f"http://127.0.0.1:{port}"))  # type: ignore[misc]
+            servers.append(Server(name, port, process.pid))
+        found = measure(servers, options.rounds, options.seconds)
+    facts = (
+        f"{PICTURES} pictures per request for the CNN, as whole numbers in JSON; one core for the "
+        f"server, one for the load; {options.rounds} rounds of {options.seconds:g} s each, in turn"
+    )
+    text = f"{describe('onnxruntime', 'fastapi', 'uvicorn')}; {facts}.\n\n{table(found)}\n"
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

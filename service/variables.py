@@ -1,0 +1,32 @@
+"""The names of settings, as the environment and the command line have them."""
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from service.settings import Settings
+
+PREFIX = "PERCEPTD_"
+OPTIONS = ("host", "port", "data_dir", "device", "runtime", "processes")  # of `perceptd serve`
+# Read by the command line, by the tests, or set by Kubernetes for a service of this name.
+OTHERS = re.compile(
+    r"PERCEPTD_(URL|TEST_.*|SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP)(_.*)?)", re.DOTALL
+)
+
+
+def shown(field: str) -> str:
+    """A setting's variable, and its option where it has one."""
+    variable = PREFIX + field.upper()
+    return f"--{field.replace('_', '-')} ({variable})" if field in OPTIONS else variable
+
+
+def unknown(environment: Mapping[str, str]) -> str:
+    """What is wrong with a variable that stands for no setting; empty where there is none."""
+    known = [field.upper() for field in Settings.model_fields]
+    for name in sorted(environment):
+        field = name.removeprefix(PREFIX)
+        if field != name and field not in known and not OTHERS.fullmatch(name):
+            near = difflib.get_close_matches(field, known, 1)
+            meant = f"did you mean {PREFIX}{near[0]}?" if near else "docs/operate.md lists them all"
+            return f"{name[:60]} is no setting: {meant}"
+    return ""

@@ -1,0 +1,136 @@
+"""What keeps a server or a worker from starting: one sentence, a status, no traceback, no hang."""
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PATIENCE_S = 90
+CANNOT_START, BAD_SETTING = 1, 2
+COMMANDS = ("serve", "worker")
+
+
+def refused(command: str, *options: str, **variables: str) -> tuple[int, str]:
+    """Status and the last line that a command says; there is only one, and no other after it."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "service", command, *options],
+        env={**os.environ, "PERCEPTD_PORT": "0", **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert "Traceback" not in ended.stderr, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert sum(line.startswith("Error: ") for line in lines) == 1, ended.stderr
+    assert lines[-1].startswith("Error: ")
+    return ended.returncode, lines[-1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a megabyte of one's own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk(small_disk: Path, command: str) -> None:
+    with (small_disk / "filling").open("wb", buffering=0) as file:
+        try:
+            while file.write(b"a" * 4096):
+                pass
+        except OSError:
+            pass
+    status, said = refused(command, PERCEPTD_DATA_DIR=str(small_disk / "data"))
+    assert status == CANNOT_START
+    assert "--data-dir (PERCEPTD_DATA_DIR)" in said
+    assert "No space left on device" in said or "disk is full" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("has_a_store", [False, True])
+def test_a_read_only_disk(small_disk: Path, command: str, has_a_store: bool) -> None:
+    if has_a_store:
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        folder = {**os.environ, "PERCEPTD_DATA_DIR": str(small_disk / "data")}
+        made = [sys.executable, "-P", "-m", "service", "models"]
+        subprocess.run(made, env=folder, check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    status, said = refused(command, PERCEPTD_DATA_DIR=str(small_disk / "data"))
+    assert status == CANNOT_START
+    assert "--data-dir (PERCEPTD_DATA_DIR)" in said
+    assert "Read-only" in said or "readonly" in said or "unable to open" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_locked_database(tmp_path: Path, command: str) -> None:
+    with sqlite3.connect(tmp_path / "perceptd.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        status, said = refused(command, PERCEPTD_DATA_DIR=str(tmp_path))
+    other.close()
+    assert (status, "database is locked" in said) == (CANNOT_START, True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_corrupt_database(tmp_path: Path, command: str) -> None:
+    (tmp_path / "perceptd.db").write_bytes(b"not a database, whatever it is called" * 1000)
+    status, said = refused(command, PERCEPTD_DATA_DIR=str(tmp_path))
+    assert (status, "file is not a database" in said) == (CANNOT_START, True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_absent_postgresql(tmp_path: Path, command: str, silent: bool) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if silent:  # it takes connections and says nothing
+            listener.listen()
+        port = listener.getsockname()[1]
+        url = f"postgresql+psycopg://me:s3cret@127.0.0.1:{port}/db"
+        status, said = refused(command, PERCEPTD_DATA_DIR=str(tmp_path), PERCEPTD_DATABASE_URL=url)
+    assert (status, "PERCEPTD_DATABASE_URL" in said) == (CANNOT_START, True)
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_port_in_use(tmp_path: Path, processes: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        status, said = refused(
+            "serve", "--port", port, "--processes", processes, PERCEPTD_DATA_DIR=str(tmp_path)
+        )
+    assert status == CANNOT_START
+    assert f"127.0.0.1:{port}: Address already in use" in said
+    assert "--port" in said
+    assert "PERCEPTD_PORT" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PERCEPTD_PROCESSES", "none", "--processes (PERCEPTD_PROCESSES): "),
+        ("PERCEPTD_MAX_ROWS", "0", "PERCEPTD_MAX_ROWS: "),
+        (
+            "PERCEPTD_DATADIR",
+            "/data",
+            "is no setting: did you mean PERCEPTD_DATA_DIR?",
+        ),
+        ("PERCEPTD_MAX_QUEUE", "1", "PERCEPTD_MAX_QUEUE is no setting: did you mean PERCEPTD_MAX_"),
+    ],
+)
+def test_a_bad_setting(tmp_path: Path, command: str, name: str, value: str, told: str) -> None:
+    status, said = refused(command, **{"PERCEPTD_DATA_DIR": str(tmp_path), name: value})
+    assert (status, told in said) == (BAD_SETTING, True), said
+    assert list(tmp_path.iterdir()) == []
