@@ -1,6 +1,7 @@
 """The connection to SQLite or PostgreSQL, its transactions, and the way to the newest tables."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0003"  # the newest revision in `migrations/`
 FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
+STARTUP_LOOK_S = 0.1  # between looks whether another process is done
 TIMEOUT_S = 5  # an absent database holds nobody up for longer
 STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process
 
@@ -30,19 +32,9 @@ def connect(settings: Settings) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options = {
-        "client_encoding": "utf8",  # whatever encoding the database was made with
-        "connect_timeout": TIMEOUT_S,
-        "tcp_user_timeout": 1000 * TIMEOUT_S,
-        "keepalives_idle": TIMEOUT_S,
-        "keepalives_interval": 1,
-        "keepalives_count": TIMEOUT_S,
-    }
-    engine = create_engine(
-        settings.database_url, connect_args=options, pool_timeout=TIMEOUT_S, pool_pre_ping=True
-    )
-    event.listen(engine, "connect", _configure_postgresql)
-    return engine
+    from service import postgresql  # a tenth of a second that a store on SQLite need not spend
+
+    return postgresql.connect(settings.database_url)
 
 
 @contextmanager
@@ -116,6 +108,10 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            from service.postgresql import wait_long
+
+            wait_long(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -134,7 +130,11 @@ def startup_lock(engine: Engine, data_dir: Path) -> Iterator[None]:
     """Held by one process at a time while it migrates and seeds a store."""
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": STARTUP_LOCK})
+            asked = text("SELECT pg_try_advisory_lock(:key)")
+            while not connection.scalar(asked, {"key": STARTUP_LOCK}):
+                connection.commit()
+                time.sleep(STARTUP_LOOK_S)
+            connection.commit()  # the lock is the session's, which is not to be idle in between
             try:
                 yield
             finally:
@@ -153,19 +153,6 @@ def _create(engine: Engine) -> None:
             text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         )
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
-
-
-def _configure_postgresql(connection: Any, _: Any) -> None:
-    """Have the server, too, drop a client that is gone, and with it the locks that it holds."""
-    with connection.cursor() as cursor:
-        for setting, value in (
-            ("tcp_keepalives_idle", TIMEOUT_S),
-            ("tcp_keepalives_interval", 1),
-            ("tcp_keepalives_count", TIMEOUT_S),
-            ("tcp_user_timeout", 2000 * TIMEOUT_S),
-        ):
-            cursor.execute(f"SET {setting} = {value}")
-    connection.commit()
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
