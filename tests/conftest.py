@@ -14,6 +14,7 @@ from sqlalchemy import text
 from service import db
 from service.settings import Settings
 from tests.server import running
+from tests.service.site import train_undisturbed
 
 POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
 
@@ -28,6 +29,7 @@ def no_settings_from_outside() -> None:
             "PERCEPTD_TEST_BROWSER",
             "PERCEPTD_TEST_CONTAINERS",
             "PERCEPTD_TEST_FAULTS",
+            "PERCEPTD_TEST_SCORECARD",
         ):
             del os.environ[name]
 
@@ -36,6 +38,18 @@ def no_settings_from_outside() -> None:
 def ctrl_c_is_heard() -> None:
     """A shell starts what it runs in the background deaf to it, and so are all children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def faults_asked_for() -> None:
+    if os.environ.get("PERCEPTD_TEST_FAULTS") != "1":
+        pytest.skip("kills processes for minutes: PERCEPTD_TEST_FAULTS=1 asks for it")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(faults_asked_for: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights of the training that faults disturb, SHA-256."""
+    return train_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture(scope="session")
