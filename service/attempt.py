@@ -19,7 +19,7 @@ from service import db
 from service.aliases import PRODUCTION
 from service.arguments import CHECKPOINT, Arguments
 from service.claims import CancelledError, Claims, LostJobError
-from service.errors import DiskError, PerceptdError, StoreError
+from service.errors import PerceptdError, StoreError
 from service.feedback import Feedback
 from service.job_schemas import Reproduction
 from service.jobs import Job, Jobs
@@ -96,8 +96,6 @@ class Attempt:
             self._fail("training_failed", str(error))
         except LostJobError as error:
             log.warning("job %d: %s", job.id, error)
-        except DiskError as error:
-            self._fail("store_unavailable", str(error))
         except StoreError as error:
             self._try_again("store_unavailable", str(error))
         except (PerceptdError, CheckpointError) as error:
