@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from service.jobs import Job, Jobs
 from service.settings import Settings
 from tests.server import free_port
 
-PATIENCE_S = 120
+PATIENCE_S = 240
 LEASE_S = 2.0
 BODY = {
     "model": "dnn",
@@ -52,6 +52,7 @@ class Site:
             "PERCEPTD_PORT": str(self.port),
             "PERCEPTD_PROCESSES": "1",
             "PERCEPTD_LEASE_S": str(LEASE_S),
+            "PERCEPTD_TRAIN_NICE": "0",  # or a busy machine would leave it nothing
             "STAGE": stage,
             "STAGE_DIR": str(self.folder),
             **more,
@@ -73,10 +74,10 @@ class Site:
         self.wait_until_ready()
         return server
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, path: str = "/health/ready") -> None:
         def ready() -> bool:
             try:
-                return self.ask("GET", "/health/ready").is_success
+                return self.ask("GET", path).is_success
             except httpx.TransportError:
                 return False
 
@@ -86,14 +87,21 @@ class Site:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, method: str, path: str, body: object = None, **more: Any) -> httpx.Response:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> httpx.Response:
         """Ask the server, which may be another by now."""
         token = auth.admin_token(self.settings).get_secret_value()
         return httpx.request(
             method,
             f"{self.url}{path}",
             json=body,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}", **(headers or {})},
             trust_env=False,
             timeout=PATIENCE_S,
             **more,
