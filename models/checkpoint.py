@@ -132,6 +132,8 @@ def copy(source: Path, target: Path, drift: Reference | None = None) -> Meta:
 
 def read(folder: Path) -> Meta:
     """Verify a checkpoint and return its meta. Raises `CheckpointError`."""
+    if (folder / META).exists() and not ((folder / META).is_file() or (folder / META).is_dir()):
+        raise CheckpointError(f"{folder}: {META} is no file")  # a pipe would never end
     try:
         meta = Meta.model_validate_json((folder / META).read_bytes())
     except OSError as error:

@@ -19,7 +19,7 @@ from service import db
 from service.aliases import PRODUCTION
 from service.arguments import CHECKPOINT, Arguments
 from service.claims import CancelledError, Claims, LostJobError
-from service.errors import DiskError, PerceptdError, StoreError
+from service.errors import PerceptdError, StoreError
 from service.feedback import Feedback
 from service.job_schemas import Reproduction
 from service.jobs import Job, Jobs
@@ -31,6 +31,7 @@ from service.settings import Settings
 from service.uploads import JOBS
 from service.watch import (
     KilledError,
+    StalledError,
     StoppingError,
     TimedOutError,
     TrainingFailedError,
@@ -70,6 +71,7 @@ class Attempt:
             tools.claims,
             tools.stop,
             max_runtime_s=self.plan.max_runtime_s,
+            max_silence_s=tools.settings.max_silence_s,
             claimed_at=claimed_at,
         )
 
@@ -84,6 +86,8 @@ class Attempt:
             self._settle(lambda: claims.hand_back(job, "its worker was asked to end", counts=False))
         except KilledError as error:
             self._try_again("training_killed", f"its training was ended by {error}")
+        except StalledError as error:
+            self._try_again("training_stalled", f"its training hung: {error}")
         except TimedOutError:
             self._fail(
                 "max_runtime_exceeded", f"it ran for more than {self.plan.max_runtime_s:g} s"
@@ -92,8 +96,6 @@ class Attempt:
             self._fail("training_failed", str(error))
         except LostJobError as error:
             log.warning("job %d: %s", job.id, error)
-        except DiskError as error:
-            self._fail("store_unavailable", str(error))
         except StoreError as error:
             self._try_again("store_unavailable", str(error))
         except (PerceptdError, CheckpointError) as error:
@@ -107,7 +109,7 @@ class Attempt:
         with db.store_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
         if version is None:
-            made = self._made() or self._make()
+            made = self._checked(self._made() or self._make())
             if isinstance(self.plan, TrainPlan) and self.plan.reproduces:
                 self._compare_weights(made, self.plan.reproduces)
                 return
@@ -136,10 +138,23 @@ class Attempt:
             self._run(self._arguments.importing(plan, weights))
         return made
 
+    def _checked(self, made: Path) -> Path:
+        """That checkpoint. Raises `CheckpointError` where it is none, or of another network."""
+        if not made.exists():
+            raise CheckpointError("its training ended well and left no checkpoint")
+        try:
+            meta = checkpoint.read(made)
+        except CheckpointError as error:  # told to callers, whom folders do not concern
+            raise CheckpointError(str(error).replace(f"{made}: ", "")) from error
+        if meta.architecture != (planned := self.plan.architecture):
+            raise CheckpointError(f"its training made a {meta.architecture}, not a {planned}")
+        return made
+
     def _take_over_state(self) -> None:
         """Begin with the newest state that an earlier attempt saved."""
         states = [path for path in self.folder.parent.glob(f"*/{STATE}") if path.is_file()]
-        newest = max(states, key=lambda path: path.stat().st_mtime, default=None)
+        # By attempts, each of which went on from the one before: a clock may be set back.
+        newest = max(states, key=lambda path: int(path.parent.name), default=None)
         if newest and newest.parent != self.folder:
             unfinished = self.folder / f"{STATE}-unfinished"
             with db.store_errors():
@@ -164,11 +179,7 @@ class Attempt:
             self.plan,
             self.tools.repository,
             self.tools.settings,
-            lambda versions: [
-                event
-                for event in self._run(self._arguments.evaluation(versions))
-                if event["event"] == "metrics"
-            ],
+            lambda versions: self._run(self._arguments.evaluation(versions)),
         )
         production = self._production()
         while not self._act(version, judge.decide(version, production)):

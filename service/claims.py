@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from service import db, tables
 from service.jobs import HELD, Event, Job, Promotion, append, change, end, get_job, job_of, put
 
+MAX_LEASE_S = 2 * 3600  # twice the longest that may be set
 RISING = ("plane", "epoch", "boundary")  # kinds of events that are told once per epoch at most
 
 
@@ -159,9 +160,12 @@ class Claims:
             yield connection, _held(connection, job)
 
     def _release_lost(self, connection: Connection, now: datetime) -> None:
+        lease = tables.jobs.c.lease_until
+        # A lease of longer than any lease is one from before the clock was set back.
+        over = or_(lease < now, lease > now + timedelta(seconds=MAX_LEASE_S))
         query = (
             select(tables.jobs)
-            .where(tables.jobs.c.status.in_(HELD), tables.jobs.c.lease_until < now)
+            .where(tables.jobs.c.status.in_(HELD), over)
             .with_for_update(skip_locked=True)
         )
         for job in map(job_of, connection.execute(query).all()):

@@ -2,7 +2,7 @@
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
 TIMEOUT_S = 5  # an absent database holds nobody up for longer
 STARTUP_S = 60  # in which another process has prepared the store
-LOOK_S = 0.05
+LOOK_S = 0.05  # between looks whether it has
 STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process
 
 
@@ -33,19 +33,9 @@ def connect(settings: Settings) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options = {
-        "client_encoding": "utf8",  # whatever encoding the database was made with
-        "connect_timeout": TIMEOUT_S,
-        "tcp_user_timeout": 1000 * TIMEOUT_S,
-        "keepalives_idle": TIMEOUT_S,
-        "keepalives_interval": 1,
-        "keepalives_count": TIMEOUT_S,
-    }
-    engine = create_engine(
-        settings.database_url, connect_args=options, pool_timeout=TIMEOUT_S, pool_pre_ping=True
-    )
-    event.listen(engine, "connect", _configure_postgresql)
-    return engine
+    from service import postgresql  # a tenth of a second that a store on SQLite need not spend
+
+    return postgresql.connect(settings.database_url)
 
 
 def make_folder(data_dir: Path) -> None:
@@ -125,6 +115,10 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            from service.postgresql import wait_long
+
+            wait_long(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -146,20 +140,30 @@ def startup_lock(engine: Engine, data_dir: Path) -> Iterator[None]:
     """
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
-            connection.execute(text(f"SET lock_timeout = '{STARTUP_S}s'"))
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": STARTUP_LOCK})
+
+            def taken() -> bool:
+                asked = text("SELECT pg_try_advisory_lock(:key)")
+                is_taken = bool(connection.scalar(asked, {"key": STARTUP_LOCK}))
+                connection.commit()  # the lock is the session's, which is not to be idle meanwhile
+                return is_taken
+
+            _wait_until(taken)
             try:
                 yield
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": STARTUP_LOCK})
     else:
         with (data_dir / ".startup.lock").open("w") as file:
-            deadline = time.monotonic() + STARTUP_S
-            while not _locked(file.fileno()):
-                if time.monotonic() > deadline:
-                    raise StoreError("another process has been preparing the store for too long")
-                time.sleep(LOOK_S)
+            _wait_until(lambda: _locked(file.fileno()))
             yield
+
+
+def _wait_until(taken: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + STARTUP_S
+    while not taken():
+        if time.monotonic() > deadline:
+            raise StoreError("another process has been preparing the store for too long")
+        time.sleep(LOOK_S)
 
 
 def _locked(file: int) -> bool:
@@ -178,19 +182,6 @@ def _create(engine: Engine) -> None:
             text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         )
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
-
-
-def _configure_postgresql(connection: Any, _: Any) -> None:
-    """Have the server, too, drop a client that is gone, and with it the locks that it holds."""
-    with connection.cursor() as cursor:
-        for setting, value in (
-            ("tcp_keepalives_idle", TIMEOUT_S),
-            ("tcp_keepalives_interval", 1),
-            ("tcp_keepalives_count", TIMEOUT_S),
-            ("tcp_user_timeout", 2000 * TIMEOUT_S),
-        ):
-            cursor.execute(f"SET {setting} = {value}")
-    connection.commit()
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:

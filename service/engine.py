@@ -227,6 +227,9 @@ class Engine:
         return await to_thread.run_sync(function, *args, limiter=self._limiter)
 
     def _pin(self, model: str, version: int) -> LoadedVersion:
+        if (model, version) not in self._pinned:
+            # Not under the lock: were the database to hang, each would wait for all before it.
+            self._repository.version(model, version)
         with self._loading:
             key = (model, version)
             if key not in self._pinned:

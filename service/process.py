@@ -68,6 +68,7 @@ class TrainingProcess:
         ]
         for reader in self._readers:
             reader.start()
+        self._quiet_since: float | None = None  # nothing more came, and it has ended
 
     @property
     def pid(self) -> int:
@@ -88,12 +89,21 @@ class TrainingProcess:
         return events
 
     def poll(self) -> int | None:
-        """How it ended, once all it said was heard; negative: the signal that killed it."""
-        if self._process.poll() is not None:
-            self._signal(signal.SIGKILL)  # what it has left running would keep its pipes open
-        if any(reader.is_alive() for reader in self._readers) or not self._lines.empty():
+        """How it ended, once all it said was heard; negative: the signal that killed it.
+
+        A process that it has put out of reach may hold its pipes open: that is not waited for.
+        """
+        exit_code = self._process.poll()
+        if exit_code is None:
             return None
-        return self._process.poll()
+        self._signal(signal.SIGKILL)  # what it has left running would keep its pipes open
+        if not self._lines.empty():
+            self._quiet_since = None
+            return None
+        if any(reader.is_alive() for reader in self._readers):
+            self._quiet_since = self._quiet_since or time.monotonic()
+            return exit_code if time.monotonic() - self._quiet_since > GRACE_S else None
+        return exit_code if self._lines.empty() else None  # a reader's last words
 
     def stop(self) -> None:
         """End the process and whatever it started: asked first, then made to."""
@@ -146,7 +156,7 @@ class TrainingProcess:
                 event = json.loads(text)
                 if isinstance(event.get("event"), str):
                     return dict(event)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         self.log.append(text[:LOG_CHARACTERS])
         return {"event": "log", "line": text, "stream": name}

@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     max_job_s: float = Field(86_400, gt=0, le=31_536_000)
     """Seconds that a job may run where it does not say so itself."""
 
+    max_silence_s: float = Field(600, gt=0, le=86_400)
+    """Seconds for which a training may say nothing before it is taken for one that hangs, and is
+    ended. It tells of each epoch, and of how far it is in a long one."""
+
     max_attempts: int = Field(3, ge=1, le=100)
     """Attempts at a job whose worker or training was killed, before it fails."""
 

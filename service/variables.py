@@ -8,9 +8,11 @@ from service.settings import Settings
 
 PREFIX = "PERCEPTD_"
 OPTIONS = ("host", "port", "data_dir", "device", "runtime", "processes")  # of `perceptd serve`
-# Read by the command line, by the tests, or set by Kubernetes for a service of this name.
+# Read by the command line, by the tests, by the processes of one server, or set by Kubernetes for a
+# service of this name.
 OTHERS = re.compile(
-    r"PERCEPTD_(URL|TEST_.*|SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP)(_.*)?)", re.DOTALL
+    r"PERCEPTD_(URL|TEST_.*|METRICS_DIR|SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP)(_.*)?)",
+    re.DOTALL,
 )
 
 

@@ -1,9 +1,11 @@
 """A job's process, watched: what it says is told, the lease renewed, and it is stopped in time."""
 
 import logging
+import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +23,12 @@ LISTEN_S = 0.1  # between looks at the clock while a process says nothing
 BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
 TERMINATED = 128 + signal.SIGTERM  # the exit status of a training that was asked to end
 RETRY_S = 0.5  # between attempts to reach a database that is away
-LOG_EVENTS = 1000  # after which a job's output is no longer told line by line
+LOOK_S = 1.0  # the most that one look adds to a silence: a worker that was stopped heard nothing
+# Of each kind so many events of one attempt are told; a training of ours has no more.
+MOST_EVENTS = {"log": 1000, "epoch": 1000, "plane": 1, "boundary": 100}
+MOST_RESULTS = 100
+MOST_WARNINGS = 50  # about events that are none
+DISK_FAILED = os.EX_IOERR  # the exit status of a training that could not write or read
 
 log = logging.getLogger("perceptd.worker")
 Result = TypeVar("Result")
@@ -33,6 +40,10 @@ class StoppingError(Exception):
 
 class TimedOutError(Exception):
     """The job has run for as long as it may."""
+
+
+class StalledError(Exception):
+    """The process has said nothing for as long as it may; the text says for how long."""
 
 
 class KilledError(Exception):
@@ -53,6 +64,7 @@ class Watch:
         stop: threading.Event,
         *,
         max_runtime_s: float,
+        max_silence_s: float,
         claimed_at: float,
     ) -> None:
         self.job = job
@@ -62,8 +74,9 @@ class Watch:
         self._max_runtime_s = max_runtime_s
         self._started_at = self._renewed_at = claimed_at
         self._progress = job.progress
+        self._max_silence_s = max_silence_s
         self._pending: list[Event] = []
-        self._logged = 0
+        self._told: Counter[str] = Counter()  # events of each kind, and warnings about others
 
     def run(
         self,
@@ -72,24 +85,33 @@ class Watch:
         budget: Budget,
         command: Sequence[str],
     ) -> list[dict[str, Any]]:
-        """Run a training process to its end; every event but progress, pictures and log lines.
+        """Run a training process to its end; the `metrics` that it told.
 
-        Raises `CancelledError`, `StoppingError`, `TimedOutError`, `LostJobError`, `KilledError`,
-        `TrainingFailedError`; the process has ended by then.
+        Raises `CancelledError`, `StoppingError`, `TimedOutError`, `StalledError`, `LostJobError`,
+        `KilledError`, `DiskError`, `TrainingFailedError`; the process has ended by then.
         """
-        heard: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         threads = (self._progress or {}).get("threads") or budget.threads  # sums depend on them
         process = TrainingProcess(
             arguments, folder, Budget(threads, budget.memory_mb, budget.nice), command
         )
+        silent_s, looked_at = 0.0, time.monotonic()
         try:
             while (exit_code := process.poll()) is None:
                 said = process.said(LISTEN_S)
-                heard += [event for event in said if not self._note(event, threads)]
+                for event in said:
+                    self._note(event, threads)
+                    if event["event"] == "metrics" and len(results) < MOST_RESULTS:
+                        results.append(event)
+                now = time.monotonic()
+                silent_s = 0.0 if said else silent_s + min(now - looked_at, LOOK_S)
+                looked_at = now
                 if self._stop.is_set():
                     raise StoppingError
                 if self._runtime_s() > self._max_runtime_s:
                     raise TimedOutError
+                if silent_s > self._max_silence_s:
+                    raise StalledError(f"it said nothing for {self._max_silence_s:g} s")
                 if time.monotonic() - self._renewed_at > min(BEAT_S, self._claims.lease_s / 5):
                     self._beat()
         finally:
@@ -102,9 +124,12 @@ class Watch:
             raise KilledError(signal.Signals(-exit_code).name)
         if exit_code == TERMINATED:
             raise KilledError("SIGTERM")
+        reason = _last_word(self.log) or f"exit status {exit_code}"
+        if exit_code == DISK_FAILED:
+            raise DiskError(f"the training could not write or read: {reason}")
         if exit_code > 0:
-            raise TrainingFailedError(_last_word(self.log) or f"exit status {exit_code}")
-        return heard
+            raise TrainingFailedError(reason)
+        return results
 
     def persist(self, write: Callable[[], Result]) -> Result:
         """Write to the store, waiting for a database that is away; a full disk is told at once.
@@ -122,31 +147,32 @@ class Watch:
                 if self._stop.wait(RETRY_S):
                     raise LostJobError("its worker ended while the database was away") from error
 
-    def _note(self, event: dict[str, Any], threads: int) -> bool:
-        """Keep an event for the next beat; False for one that tells a result."""
-        if event["event"] == "log":
-            self._logged += 1
-            if self._logged <= LOG_EVENTS:
-                self._pending.append(Event("log", {"line": event["line"][:LOG_CHARACTERS]}))
-            return True
+    def _note(self, event: dict[str, Any], threads: int) -> None:
+        """Keep an event that is told to others, for the next beat."""
+        kind = event["event"]
         try:
-            if event["event"] == "epoch":
+            if kind == "log":
+                self._keep(kind, {"line": str(event.get("line", ""))[:LOG_CHARACTERS]})
+            elif kind == "epoch":
                 self._note_epoch(JobProgress.model_validate(event), threads)
-            elif schema := DRAWN.get(event["event"]):
-                facts = schema.model_validate(event).model_dump()
-                self._pending.append(Event(event["event"], facts))
-            else:
-                return bool(event["event"] == "started")
+            elif schema := DRAWN.get(kind):
+                self._keep(kind, schema.model_validate(event).model_dump())
         except ValidationError:
-            shown = str(event)[:LOG_CHARACTERS]
-            log.warning("job %d: an event that is none: %s", self.job.id, shown)
-        return True
+            self._told["warning"] += 1
+            if self._told["warning"] <= MOST_WARNINGS:
+                shown = str(event)[:LOG_CHARACTERS]
+                log.warning("job %d: an event that is none: %s", self.job.id, shown)
+
+    def _keep(self, kind: str, facts: dict[str, Any]) -> None:
+        self._told[kind] += 1
+        if self._told[kind] <= MOST_EVENTS[kind]:
+            self._pending.append(Event(kind, facts))
 
     def _note_epoch(self, progress: JobProgress, threads: int) -> None:
         """Keep an epoch, unless it is one that a resumed training tells again."""
         if progress.epoch > (self._progress or {}).get("epoch", 0):
             self._progress = {**progress.model_dump(), "threads": threads}
-            self._pending.append(Event("epoch", progress.model_dump()))
+            self._keep("epoch", progress.model_dump())
 
     def _beat(self) -> None:
         """Renew the lease, or go on without for as long as it lasts."""

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from service import db
 from service.settings import Settings
 from tests.server import running
+from tests.service.site import train_undisturbed
 
 POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
 RELIABILITY = "PERCEPTD_TEST_RELIABILITY"
@@ -37,6 +38,18 @@ def ctrl_c_is_heard() -> None:
 def reliability_is_asked_for(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("reliability") and not os.environ.get(RELIABILITY):
         pytest.skip(f"runs real processes for minutes: {RELIABILITY}=1 asks for it")
+
+
+@pytest.fixture(scope="session")
+def faults_asked_for() -> None:
+    if os.environ.get("PERCEPTD_TEST_FAULTS") != "1":
+        pytest.skip("kills processes for minutes: PERCEPTD_TEST_FAULTS=1 asks for it")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(faults_asked_for: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights of the training that faults disturb, SHA-256."""
+    return train_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture(scope="session")

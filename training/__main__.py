@@ -25,6 +25,7 @@ from training.errors import (
     ImportFileError,
     MeasurementError,
     UnknownRecipeError,
+    disk_failure,
     memory_shortage,
 )
 from training.options import (
@@ -38,6 +39,7 @@ from training.options import (
 )
 
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
+DISK_FAILED = os.EX_IOERR  # a full or broken disk, which is no fault of the training
 EXPECTED_ERRORS = (
     DataError,
     DivergedError,
@@ -170,6 +172,9 @@ def main() -> None:
         click.echo("Stopped.", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
+        if words := disk_failure(error):
+            click.echo(f"Error: {words}", err=True)
+            sys.exit(DISK_FAILED)
         if (shortage := memory_shortage(error)) is not None:
             error = MemoryError(": ".join(filter(None, ["not enough memory", shortage])))
         elif not isinstance(error, EXPECTED_ERRORS):

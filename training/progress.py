@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Reporter(Protocol):
     """Receives what a command does: `started`, each `epoch`, `checkpoint`, `metrics`.
 
+    Of a long epoch also the `step`, for whoever would take a silent training for one that hangs.
+
     Of a 2-D model also the `plane`, and in some epochs the `boundary` in it: for programs that
     draw, and for nobody who reads lines.
     """
@@ -31,6 +33,8 @@ class Reporter(Protocol):
     def plane(self, plane: Plane) -> None: ...
 
     def epoch(self, progress: "Progress") -> None: ...
+
+    def step(self, epoch: int, step: int, steps: int) -> None: ...
 
 
 class JsonReporter:
@@ -53,6 +57,9 @@ class JsonReporter:
         if boundary := progress.boundary:
             shown = {"event": "boundary", "epoch": progress.point.epoch, **asdict(boundary)}
             click.echo(json.dumps(shown))
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        click.echo(json.dumps({"event": "step", "epoch": epoch, "step": step, "steps": steps}))
 
 
 class BarReporter:
@@ -78,6 +85,9 @@ class BarReporter:
             seconds_left=progress.seconds_left,
         )
         self._bar.draw(point.epoch, words)
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        pass
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def train_model(
                 start_from=checkpoint.read_weights(Path(start_from)) if parent else None,
                 state_file=state_file,
                 report=traced(report.epoch),
+                alive=report.step,
             )
         except KeyboardInterrupt:
             if state_file.read():

@@ -26,6 +26,7 @@ CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this man
 BOUNDARIES = 40  # of the evaluated epochs of a 2-D model so many tell how it divides the plane
 SMALL = 100_000  # numbers in the training set below which a second thread only costs
 THREADS = torch.get_num_threads()
+ALIVE_SECONDS = 10.0  # after so long without an epoch a training tells of its steps
 SAVE_SECONDS = 1.0  # epochs shorter than this are not saved each
 
 
@@ -60,12 +61,13 @@ def train(
     start_from: dict[str, NDArray[Any]] | None = None,
     state_file: StateFile | None = None,
     report: Callable[[Progress], None] = lambda _: None,
+    alive: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
 ) -> Trained:
     """Train a module from scratch, or from the weights `start_from`, by a recipe.
 
     Each epoch draws its randomness from the seed and its own number, so that a training resumed
-    from `state_file` ends in the same weights as one that was never interrupted. Raises
-    `DivergedError`.
+    from `state_file` ends in the same weights as one that was never interrupted. `alive` is told
+    the epoch, the step in it and how many that has, some times a minute. Raises `DivergedError`.
     """
     torch.manual_seed(recipe.seed)
     head = architecture.spec.head
@@ -104,7 +106,7 @@ def train(
     plane = plane_of(architecture.spec, data.train)
     classify = classifier(module, head, device)
 
-    started = saved = time.monotonic()
+    started = saved = told = time.monotonic()
     for epoch in range(begin, recipe.epochs):
         torch.manual_seed(recipe.seed + epoch)
         full = batch_size == rows
@@ -125,6 +127,9 @@ def train(
             if scheduler:
                 scheduler.step()
             total += loss.detach()
+            if time.monotonic() - told >= ALIVE_SECONDS:
+                alive(epoch + 1, step + 1, steps)
+                told = time.monotonic()
 
         seconds = spent + time.monotonic() - started
         if epoch in evaluated:

@@ -10,6 +10,7 @@ from service.deps import IntakeDep, media_type, require_admin_token
 from service.errors import (
     BodyTooLargeError,
     ConflictError,
+    DiskError,
     FieldError,
     ForbiddenError,
     InvalidInputError,
@@ -65,6 +66,8 @@ async def upload_weights(
                 raise refused("file", "a .pt, .pth or .safetensors file", "text" if file else None)
             fields = {name: form[name] for name in form if name != "file"}
             content = await file.read()
+    except OSError as error:  # a large file is put on disk while it comes in
+        raise DiskError(f"an upload cannot be kept: {error.strerror or error}") from error
     except UnicodeError:
         raise refused("file", "a form in UTF-8", "a charset that cannot be read") from None
     texts: dict[str, Any] = {}

@@ -127,6 +127,13 @@ def test_meta_that_is_no_json_object_is_refused(folder: Path, content: bytes) ->
     assert refusal(folder).startswith("meta.json is damaged: the file: ")
 
 
+def test_pipe_in_the_place_of_meta_is_refused_and_not_waited_for(folder: Path) -> None:
+    (folder / checkpoint.META).unlink()
+    os.mkfifo(folder / checkpoint.META)
+    with pytest.raises(CheckpointError, match=r"meta\.json is no file"):
+        checkpoint.read(folder)
+
+
 def test_truncated_meta_is_refused(folder: Path) -> None:
     os.truncate(folder / META, (folder / META).stat().st_size // 2)
 

@@ -7,7 +7,7 @@ a file `go`.
 
 import os
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ def pause(stage: str) -> None:
     unfinished = folder / "unfinished"
     unfinished.write_text(f"{os.getpid()} {os.getppid()}")
     unfinished.rename(folder / "reached")
+    tick = threading.Event()
     while not (folder / "go").exists():
-        time.sleep(0.02)
+        tick.wait(0.02)  # a sleep is refused by libfaketime once its clock has jumped
 
 
 def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Callable[..., Any]:
@@ -51,6 +52,7 @@ def worker() -> None:
     Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
     for owner, name, stage in (
         (Attempt, "run", "claimed"),
+        (Attempt, "_register", "registering"),
         (Attempt, "_decide", "registered"),
         (Attempt, "_act", "gated"),
         (Claims, "succeed", "promoting"),

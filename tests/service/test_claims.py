@@ -188,6 +188,21 @@ def test_a_job_whose_worker_was_lost_goes_on_with_another(
     assert job.reason is None
 
 
+@pytest.mark.parametrize(("hours", "attempts"), [(1.9, 1), (24, 2)])
+def test_a_lease_that_no_worker_may_have_is_from_before_the_clock_was_set_back(
+    jobs: Jobs, database: Engine, one: Claims, two: Claims, hours: float, attempts: int
+) -> None:
+    submit(jobs)
+    job = claimed(one)
+    ahead = datetime.now(UTC) + timedelta(hours=hours)
+    with db.writing(database) as connection:
+        connection.execute(update(tables.jobs).values(lease_until=ahead))
+
+    two.claim()
+
+    assert jobs.get(job.id).attempts == attempts
+
+
 def test_a_lease_of_no_length_is_over_at_once(jobs: Jobs, database: Engine, two: Claims) -> None:
     submit(jobs)
     claimed(Claims(database, "brief", lease_s=0, max_attempts=3))

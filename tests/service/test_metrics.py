@@ -21,8 +21,8 @@ from service.repository import PRETRAINED
 from service.settings import Settings
 from tests.service.admin import AS_PREDICTOR, TOKENS, as_admin, problem
 from tests.service.served import Served
+from tests.service.site import eventually
 from tests.service.test_cli import perceptd
-from tests.service.test_faults import eventually
 
 Counted = dict[tuple[str, ...], float]
 REQUESTS = "perceptd_http_requests_total"

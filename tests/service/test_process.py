@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.process import LOG_CHARACTERS, LOG_LINES, Budget, TrainingProcess
-from tests.service.test_faults import eventually, is_gone
+from tests.service.site import eventually, is_gone
 
 BUDGET = Budget(threads=1, memory_mb=1024, nice=7)
 Start = Callable[[str], TrainingProcess]

@@ -20,8 +20,8 @@ from service.repository import PRETRAINED
 from service.runtimes import Device
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
+from tests.service.site import eventually, is_gone
 from tests.service.test_cli import perceptd
-from tests.service.test_faults import eventually, is_gone
 
 CONNECTIONS = 32  # so many that each of two processes has some of them
 QUESTION = {"model": "xor", "inputs": [[1, -1]]}

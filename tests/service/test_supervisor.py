@@ -11,7 +11,7 @@ import pytest
 from service import supervisor
 from service.supervisor import Program, Supervisor
 from tests.service.served import Served
-from tests.service.test_faults import eventually, is_gone
+from tests.service.site import eventually, is_gone
 
 LISTENS = "import os; os.read(0, 1)"
 TELLS = "import os; os.write(0, b'.'); os.read(0, 1)"

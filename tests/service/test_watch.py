@@ -42,6 +42,7 @@ def tell(jobs: Jobs, database: Engine, tmp_path: Path) -> Tell:
             claims,
             threading.Event(),
             max_runtime_s=60,
+            max_silence_s=60,
             claimed_at=time.monotonic(),
         )
         (tmp_path / "said").write_text("".join(json.dumps(event) + "\n" for event in said))

@@ -157,6 +157,19 @@ def test_long_training_is_told_in_some_200_points_and_the_last_epoch() -> None:
     assert seconds == sorted(seconds)
 
 
+def test_a_long_epoch_tells_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int, int]] = []
+
+    def alive(epoch: int, step: int, steps: int) -> None:
+        told.append((epoch, step, steps))
+
+    run("xor", {}, XOR, alive=alive)
+    assert told == []
+    monkeypatch.setattr(training.train, "ALIVE_SECONDS", 0.0)
+    run("xor", {}, XOR.model_copy(update={"epochs": 2, "batch_size": 10}), alive=alive)
+    assert told == [(epoch, step, 8) for epoch in (1, 2) for step in range(1, 9)]
+
+
 @pytest.mark.parametrize(
     ("epochs", "told_in"),
     [

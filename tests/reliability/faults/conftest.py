@@ -1,0 +1,20 @@
+"""A site whose store is a folder of the test's own; SQLite, unless a test says otherwise."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+from tests.service.site import Site, site_of
+
+
+@pytest.fixture(autouse=True)
+def asked_for(faults_asked_for: None) -> None:
+    """None of these runs unasked."""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with site_of(Settings(data_dir=tmp_path / "data"), tmp_path / "stage") as site:
+        yield site

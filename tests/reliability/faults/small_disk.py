@@ -1,0 +1,46 @@
+"""A real, small file system that can be filled to the brim."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+SIZE_MB = 32
+BALLAST = "ballast"
+
+
+class SmallDisk:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fill(self) -> None:
+        """Leave not one byte."""
+        with (self.folder / BALLAST).open("ab", buffering=0) as file:
+            for size in (2**20, 4096, 1):
+                with suppress(OSError):
+                    while file.write(b"\0" * size):
+                        pass
+        assert os.statvfs(self.folder).f_bavail == 0
+
+    def free(self) -> None:
+        (self.folder / BALLAST).unlink()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[SmallDisk]:
+    """A tmpfs on that folder; the test is skipped where none may be mounted."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

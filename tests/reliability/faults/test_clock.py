@@ -1,0 +1,62 @@
+"""The clock of the machine jumps while a job runs and predictions are asked for."""
+
+import threading
+
+import pytest
+
+from service.callers import TIMEOUT_HEADER
+from tests.reliability.faults.clock import Clock
+from tests.reliability.load import BODY, fault
+from tests.service.site import Site, assert_one_whole_version, kill
+from tests.service.staged import SELF
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def clock(site: Site) -> Clock:
+    return Clock(site.folder)
+
+
+@pytest.mark.parametrize("offset", ["+1h", "-1h", "+1d", "-1d"])
+def test_a_job_ends_once_and_deadlines_and_streams_are_kept(
+    site: Site, clock: Clock, offset: str, undisturbed: str
+) -> None:
+    site.serve(**clock.variables)
+    site.start(*SELF, "worker", stage="mid-epoch", **clock.variables)
+    number = site.post()
+    site.reached()
+    site.start(*SELF, "worker", **clock.variables)
+    streamed: list[str] = []
+    stream = threading.Thread(
+        target=lambda: streamed.append(site.ask("GET", f"/jobs/{number}/events").text)
+    )
+
+    with fault(f"clock jumps by {offset}", site.url):
+        stream.start()
+        clock.jump(offset)
+        for _ in range(20):
+            answer = site.ask("POST", "/predict", BODY, {TIMEOUT_HEADER: "5000"})
+            assert answer.status_code == 200, answer.text
+        site.go_on()
+        assert_one_whole_version(site, number, undisturbed)
+        stream.join()
+        assert site.ask("GET", "/models/dnn").json()["version"] == 2
+
+    assert streamed[0].count('"succeeded"') == 1
+
+
+def test_a_job_whose_worker_is_lost_is_taken_over_though_the_clock_was_set_back(
+    site: Site, clock: Clock, undisturbed: str
+) -> None:
+    site.serve(**clock.variables)
+    worker = site.start(*SELF, "worker", stage="mid-epoch", **clock.variables)
+    number = site.post()
+    site.reached()
+    kill(worker.pid)
+    worker.wait()
+
+    with fault("clock jumps by -1d while a worker is lost", site.url):
+        clock.jump("-1d")
+        site.start(*SELF, "worker", **clock.variables)
+        assert_one_whole_version(site, number, undisturbed)

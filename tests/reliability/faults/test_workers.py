@@ -1,0 +1,39 @@
+"""A worker is stopped for longer than its lease, another takes its job, and the first goes on."""
+
+import signal
+
+import pytest
+
+from tests.reliability.load import fault
+from tests.service.site import Site, assert_one_whole_version, eventually, is_gone, kill, opened
+from tests.service.staged import SELF
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("stage", ["mid-epoch", "gated"])
+def test_the_one_that_was_away_changes_nothing_and_takes_the_next_job(
+    site: Site, stage: str, undisturbed: str
+) -> None:
+    site.serve()
+    first = site.start(*SELF, "worker", stage=stage)
+    number = site.post()
+    process, _ = site.reached()
+
+    with fault(f"two workers, one cut off: {stage}", site.url):
+        first.send_signal(signal.SIGSTOP)
+        second = site.start(*SELF, "worker")
+        assert_one_whole_version(site, number, undisturbed)
+        site.go_on()  # what was about to be written is, and counts for nothing
+        first.send_signal(signal.SIGCONT)
+        eventually(lambda: site.said(f"job {number} is no longer held by") > 0)
+        if stage == "mid-epoch":
+            eventually(lambda: is_gone(process))
+        assert_one_whole_version(site, number, undisturbed)
+        with opened(site.settings) as (jobs, _):
+            assert jobs.get(number).attempts == 2
+        kill(second.pid)
+        second.wait()
+        next_one = site.ended(site.post(seed=4))
+
+    assert (next_one.status, next_one.version) == ("succeeded", 3)

@@ -1,0 +1,102 @@
+"""Predictions beside a fault: clients that ask again once they are answered, and count.
+
+`fault` writes what came of each fault as a line of JSON to the file that
+PERCEPTD_TEST_SCORECARD names.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+SCORECARD = "PERCEPTD_TEST_SCORECARD"
+CLIENTS = 2
+PAUSE_S = 0.01  # or they would take the machine from what is to recover on it
+PATIENCE_S = 60.0
+SHED = (429, 503)  # refusals that say when to come again; of any other, and of silence, one is lost
+BODY = {"model": "dnn", "inputs": [[0.1, -0.2], [0.9, 0.4]]}
+
+
+class Load:
+    """What some clients in a closed loop were answered, each over one connection that it keeps."""
+
+    def __init__(self) -> None:
+        self.answered = self.refused = self.lost = 0
+        self.wrong: set[str] = set()  # what a lost one was answered
+        self._lock = threading.Lock()
+
+    @property
+    def requests(self) -> int:
+        return self.answered + self.refused + self.lost
+
+    def ask(self, url: str, stop: threading.Event) -> None:
+        """Ask until told to stop."""
+        with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
+            while not stop.wait(PAUSE_S):
+                try:
+                    self._count(client.post("/predict", json=BODY))
+                except httpx.HTTPError as error:
+                    self._lose(repr(error))
+
+    def _count(self, answer: httpx.Response) -> None:
+        if answer.status_code == 200 and len(answer.json()["predictions"]) == len(BODY["inputs"]):
+            with self._lock:
+                self.answered += 1
+        elif answer.status_code in SHED and "Retry-After" in answer.headers:
+            with self._lock:
+                self.refused += 1
+        else:
+            self._lose(f"{answer.status_code} {answer.text[:200]}")
+
+    def _lose(self, answer: str) -> None:
+        with self._lock:
+            self.lost += 1
+            self.wrong.add(answer)
+
+
+@contextmanager
+def loaded(url: str) -> Iterator[Load]:
+    """Clients that ask that server while the block runs."""
+    load, stop = Load(), threading.Event()
+    threads = [threading.Thread(target=load.ask, args=(url, stop)) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def fault(name: str, url: str = "") -> Iterator[Load]:
+    """A fault, from before it comes until all is well again; under load where there is a server.
+
+    Fails where a request was lost, or refused: a fault is no overload.
+    """
+    load = Load()
+    survived = False
+    try:
+        if url:
+            with loaded(url) as load:
+                yield load
+            assert load.answered > 0
+            assert (load.lost, load.refused) == (0, 0), load.wrong
+        else:
+            yield load
+        survived = True
+    finally:
+        note("fault", name, survived, load)
+
+
+def note(kind: str, name: str, survived: bool, load: Load) -> None:
+    """One line of the scorecard, where one is kept."""
+    if path := os.environ.get(SCORECARD):
+        line = {"kind": kind, "name": name, "survived": survived}
+        with Path(path).open("a") as file:  # in one write, as several processes may
+            file.write(json.dumps({**line, "requests": load.requests, "lost": load.lost}) + "\n")

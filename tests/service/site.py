@@ -1,0 +1,208 @@
+"""A store with real processes around it, for tests that kill, stop and starve them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models import checkpoint
+from service import auth
+from service.claims import Claims
+from service.commands.common import opened_store
+from service.jobs import Job, Jobs
+from service.settings import Settings
+from tests.server import free_port
+
+PATIENCE_S = 240
+LEASE_S = 2.0
+BODY = {
+    "model": "dnn",
+    "epochs": 6,
+    "batch_size": 50,
+    "seed": 3,
+    "gate": {"min_absolute_change": -1.0},
+}
+SERVE = (sys.executable, "-P", "-m", "service", "serve")
+
+
+class Site:
+    """A store with a server and whatever else a test starts; all of it ends with the test."""
+
+    def __init__(self, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.port = free_port()
+        self.log = folder / "log"  # of all that it starts
+        self._stack = stack
+        folder.mkdir()
+
+    def start(self, *command: str, stage: str = "", **more: str) -> "subprocess.Popen[bytes]":
+        """Start a process of this store; it is killed when the test ends."""
+        environment = {
+            **os.environ,
+            "PERCEPTD_DATA_DIR": str(self.settings.data_dir),
+            "PERCEPTD_PORT": str(self.port),
+            "PERCEPTD_PROCESSES": "1",
+            "PERCEPTD_LEASE_S": str(LEASE_S),
+            "PERCEPTD_TRAIN_NICE": "0",  # or a busy machine would leave it nothing
+            "STAGE": stage,
+            "STAGE_DIR": str(self.folder),
+            **more,
+        }
+        if self.settings.database_url:
+            environment["PERCEPTD_DATABASE_URL"] = self.settings.database_url
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
+        assert process.stdin
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        self._stack.callback(process.stdin.close)
+        return process
+
+    def serve(self, workers: int = 0, **more: str) -> "subprocess.Popen[bytes]":
+        server = self.start(*SERVE, PERCEPTD_WORKERS=str(workers), **more)
+        self.wait_until_ready()
+        return server
+
+    def wait_until_ready(self, path: str = "/health/ready") -> None:
+        def ready() -> bool:
+            try:
+                return self.ask("GET", path).is_success
+            except httpx.TransportError:
+                return False
+
+        eventually(ready)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> httpx.Response:
+        """Ask the server, which may be another by now."""
+        token = auth.admin_token(self.settings).get_secret_value()
+        return httpx.request(
+            method,
+            f"{self.url}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {token}", **(headers or {})},
+            trust_env=False,
+            timeout=PATIENCE_S,
+            **more,
+        )
+
+    def said(self, words: str) -> int:
+        """How often one of its processes has said that."""
+        return self.log.read_text(errors="replace").count(words)
+
+    def reached(self) -> tuple[int, int]:
+        """The process that has come to its stage, and its parent."""
+        marker = self.folder / "reached"
+        eventually(marker.exists)
+        process, parent = marker.read_text().split()
+        return int(process), int(parent)
+
+    def go_on(self) -> None:
+        (self.folder / "go").touch()
+
+    def post(self, **changes: object) -> int:
+        answer = self.ask("POST", "/jobs", {**BODY, **changes})
+        assert answer.status_code == 202, answer.text
+        number: int = answer.json()["id"]
+        return number
+
+    def ended(self, number: int) -> Job:
+        """The job once it has ended."""
+        with opened(self.settings) as (jobs, _):
+            eventually(lambda: jobs.get(number).ended)
+            return jobs.get(number)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Jobs, Claims]]:
+    with opened_store(settings) as repository:
+        engine = repository._engine
+        yield Jobs(engine), Claims(engine, "test", LEASE_S, 3)
+
+
+@contextmanager
+def site_of(settings: Settings, folder: Path) -> Iterator[Site]:
+    """A site that ends with the block, and everything in it."""
+    with ExitStack() as stack:
+        yield Site(settings, folder, stack)
+
+
+def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> float:
+    """Wait until it is so; how long that took."""
+    began = time.monotonic()
+    while not check():
+        if time.monotonic() - began > seconds:
+            pytest.fail(f"not so within {seconds:.0f} s")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has asked for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+def kill(*processes: int) -> None:
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+
+
+def assert_one_whole_version(site: Site, number: int, sha256: str) -> None:
+    """The statement that every fault must leave true."""
+    job = site.ended(number)
+    assert (job.status, job.promotion) == ("succeeded", "promoted"), job.reason
+    data_dir = site.settings.data_dir
+    with opened_store(site.settings) as repository:
+        made = [version for version in repository.versions("dnn") if version.job == number]
+        assert [version.version for version in made] == [job.version]
+        assert made[0].sha256 == sha256
+        assert repository.production()["dnn"] == job.version
+        assert made[0].aliases == ("production",)
+        assert repository.version("dnn", 1).aliases == ("previous",)
+        for version in repository.versions("dnn"):
+            repository.verified_folder("dnn", version.version)
+    versions = {path.name for path in (data_dir / "checkpoints" / "dnn").iterdir()}
+    assert versions == {"1", str(job.version)}
+    with opened(site.settings) as (jobs, _):
+        events = jobs.events(number)
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    epochs = [event.data["epoch"] for event in events if event.kind == "epoch"]
+    assert epochs == list(range(1, BODY["epochs"] + 1))  # type: ignore[operator]
+    assert events[-1].data["status"] == "succeeded"
+    eventually(lambda: list((data_dir / "jobs").iterdir()) == [])
+
+
+def train_undisturbed(folder: Path) -> str:
+    """The weights of the same training, run once without a fault."""
+    target = folder / "dnn"
+    arguments = [
+        f"--{name.replace('_', '-')}={BODY[name]}" for name in ("epochs", "batch_size", "seed")
+    ]
+    command = [sys.executable, "-m", "training", "dnn", *arguments, "--out", str(target)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert [*folder.iterdir()] == [target]
+    return checkpoint.read(target).weights_sha256
