@@ -16,7 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service import auth, problems
 from service.batcher import Caller, Outcome
@@ -27,6 +27,7 @@ from service.errors import PerceptdError, UnauthorizedError
 from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
+from service.upgrades import WithoutUpgrades
 
 MAX_HEADS = 1024
 MAX_HEAD_BYTES = 2048
@@ -57,7 +58,7 @@ class Prediction:
         self.keep_alive = True
 
 
-class HotPath(HttpToolsProtocol):
+class HotPath(WithoutUpgrades):
     """One connection."""
 
     service: State

@@ -28,6 +28,8 @@ def no_settings_from_outside() -> None:
             "PERCEPTD_TEST_BROWSER",
             "PERCEPTD_TEST_CONTAINERS",
             "PERCEPTD_TEST_FAULTS",
+            "PERCEPTD_TEST_FUZZ",
+            "PERCEPTD_TEST_SCORECARD",
         ):
             del os.environ[name]
 
