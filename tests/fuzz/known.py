@@ -68,10 +68,12 @@ class Neighbours:
             thread.start()
 
     def stop(self) -> None:
-        """Raise `AssertionError` where one was not answered, or not with what is its own."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def check(self) -> None:
+        """Raise `AssertionError` where one was not answered, or not with what is its own."""
         if self._wrong:
             raise AssertionError("a neighbour was not answered as it should be") from self._wrong[0]
         assert self._answered
@@ -95,4 +97,5 @@ def undisturbed(target: Target, count: int = 3) -> Iterator[None]:
         yield
     finally:
         neighbours.stop()
+    neighbours.check()
     target.check()
