@@ -1,6 +1,7 @@
 """Arrays of any shape and kind before a model: the right tensor, or a refusal in words."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.fuzz
 
 specs = st.sampled_from([SPECS[model].input for model in MODELS])
 SIZES = st.sampled_from([0, 1, 2, 3, 28, 783, 784])
-shapes = st.lists(SIZES, max_size=3).map(tuple) | st.sampled_from(
+shapes = st.sampled_from(
     [(1, 2), (2, 2), (3, 784), (1, 28, 28), (2, 1, 28, 28), (1, 1, 784), (0, 784)]
-)
+) | st.lists(SIZES, max_size=3).map(tuple).filter(lambda shape: math.prod(shape) <= 10_000)
 kinds = st.one_of(
     arrays.floating_dtypes(endianness="?"),
     arrays.integer_dtypes(endianness="?"),
