@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service import problems
 from service.errors import (
@@ -22,6 +22,7 @@ from service.errors import (
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
 from service.settings import Settings
+from service.upgrades import WithoutUpgrades
 
 LOOK_S = 1.0
 OTHER_FILES = 256  # that a process has open besides its connections
@@ -89,7 +90,7 @@ class Guard:
             loop.call_later(LOOK_S, self._look, loop, everyone)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(WithoutUpgrades):
     """A connection whose head, time and place are bounded."""
 
     guard: Guard

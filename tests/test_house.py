@@ -57,6 +57,7 @@ MAY_KNOW_THE_WEB = {
     "service.routes.predict",
     "service.routes.repository_v2",
     "service.server",
+    "service.upgrades",
 }
 
 TREE = re.compile(r"^```text\n(models/.*?)^```$", re.DOTALL | re.MULTILINE)

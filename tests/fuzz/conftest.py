@@ -1,0 +1,25 @@
+"""The server that is asked hostile things."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fuzz.amounts import FACTOR, factor
+from tests.fuzz.target import Target
+
+
+@pytest.fixture(autouse=True, scope="session")
+def asked_for() -> None:
+    if not factor():
+        pytest.skip(f"tries thousands of inputs for minutes: {FACTOR}=1 asks for it")
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A server for the tests of one file, which must live through all of them."""
+    target = Target(tmp_path_factory.mktemp("target"))
+    try:
+        yield target
+        target.check()
+    finally:
+        target.end()

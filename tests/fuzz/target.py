@@ -1,0 +1,158 @@
+"""A real server process that is asked hostile things, and what must stay true of it."""
+
+import os
+import re
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.service.admin import ADMIN, PREDICT
+from tests.service.served import Served
+
+PATIENCE_S = 60.0  # after which a connection that is neither answered nor closed counts as a hang
+QUIET_S = 0.05  # without a byte, after which no further answer is waited for
+FAULTS = re.compile(r"Traceback|^(?:ERROR|CRITICAL)|Exception in|Fatal|never (?:awaited|retrieved)")
+STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n")
+
+
+class Response(NamedTuple):
+    status: int
+    headers: dict[bytes, bytes]  # by their names in lower case
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        return self.headers.get(b"x-request-id", b"").decode("latin-1")
+
+
+class Target:
+    """A server of one process with both tokens, without a worker; its log is in a file."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self._served = Served(
+            folder,
+            PERCEPTD_PROCESSES="1",
+            PERCEPTD_WORKERS="0",
+            PERCEPTD_ADMIN_TOKEN=ADMIN,
+            PERCEPTD_PREDICT_TOKEN=PREDICT,
+            **variables,
+        )
+        self.url = self._served.url
+        self.data_dir = self._served.data_dir
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        self.address = host, int(port)
+        self._read = 0  # of the log
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=PATIENCE_S)
+
+    def exchange(self, requests: Sequence[bytes]) -> list[bytes]:
+        """What each of some byte strings is answered, each on a connection of its own.
+
+        All are sent before any answer is waited for. A connection is read until the server closes
+        it or says no more for a moment; then this side closes, and the other has to follow.
+        """
+        connections = [self.connect() for _ in requests]
+        answers = dict.fromkeys(connections, b"")
+        try:
+            for connection, request in zip(connections, requests, strict=True):
+                with _refused():  # what came before was enough to close
+                    connection.sendall(request)
+            _read(answers, time.monotonic() + PATIENCE_S, quiet_s=QUIET_S)
+            for connection in connections:
+                with _refused():
+                    connection.shutdown(socket.SHUT_WR)
+            open_still = _read(answers, time.monotonic() + PATIENCE_S)
+            assert not open_still, "a connection stays open although its client has closed it"
+        finally:
+            for connection in connections:
+                connection.close()
+        return list(answers.values())
+
+    def check(self) -> None:
+        """It lives, and has logged no fault since the last look."""
+        assert self._served.process.poll() is None, "the server has ended"
+        with self._served.log.open(errors="replace") as log:
+            log.seek(self._read)
+            said = log.read()
+            self._read = log.tell()
+        found = [line for line in said.splitlines() if FAULTS.search(line)]
+        assert not found, said[max(0, said.index(found[0]) - 500) :][:4000]
+
+    def megabytes(self) -> float:
+        """Its resident memory."""
+        pages = int(Path(f"/proc/{self._served.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self._served.process.pid}/fd").iterdir()))
+
+    def end(self) -> None:
+        self._served.end()
+
+
+def _read(
+    answers: dict[socket.socket, bytes], until: float, quiet_s: float | None = None
+) -> set[socket.socket]:
+    """Read from each connection until it is closed, or nothing comes for so long; those open."""
+    reading = {connection for connection in answers if connection.fileno() >= 0}
+    while reading:
+        wait = max(0.0, until - time.monotonic())
+        ready, _, _ = select.select(list(reading), [], [], wait if quiet_s is None else quiet_s)
+        if not ready:
+            break
+        for connection in ready:
+            try:
+                data = connection.recv(2**16)
+            except ConnectionError:
+                data = b""
+            answers[connection] += data
+            if not data:
+                reading.discard(connection)
+    return reading
+
+
+class _refused:
+    """Passes over a connection that the other side has closed."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, OSError)
+
+
+def responses(data: bytes, is_head: Callable[[int], bool] = lambda number: False) -> list[Response]:
+    """The answers on one connection, one after the other; the last may be cut off."""
+    found: list[Response] = []
+    while data:
+        start = STATUS.match(data)
+        assert start, f"no answer begins with {data[:80]!r}"
+        head, ended, rest = data[start.end() :].partition(b"\r\n\r\n")
+        lines = [line.partition(b":") for line in head.split(b"\r\n")] if ended else []
+        headers = {name.strip().lower(): value.strip() for name, _, value in lines}
+        status = int(start[1])
+        if status == 100:
+            data = data[start.end() :].removeprefix(b"\r\n")
+            continue
+        if b"chunked" in headers.get(b"transfer-encoding", b"") and not is_head(len(found)):
+            body, data = _chunks(rest)
+        else:
+            length = 0 if is_head(len(found)) else int(headers.get(b"content-length", b"0"))
+            body, data = rest[:length], rest[length:]
+        found.append(Response(status, headers, body))
+    return found
+
+
+def _chunks(data: bytes) -> tuple[bytes, bytes]:
+    """A chunked body, and what comes after it."""
+    body = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size or b"0", 16)
+        body, data = body + data[:length], data[length + 2 :]
+        if not length:
+            break
+    return body, data
