@@ -20,7 +20,7 @@ from service.metric_families import COUNTED, FOUND_OUT
 from tests.server import free_port
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
-from tests.service.test_faults import eventually
+from tests.service.site import eventually
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.reliability.wire import connect, request, response
 from tests.service.served import Served
-from tests.service.test_faults import eventually, is_gone
+from tests.service.site import eventually, is_gone
 
 CLIENTS = 12
 READY = ("/health/ready", "/v2/health/ready")

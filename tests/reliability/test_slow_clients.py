@@ -12,7 +12,7 @@ import pytest
 from models.mnist import drawn_seven
 from tests.reliability.wire import connect, more, request, response
 from tests.service.served import Served
-from tests.service.test_faults import eventually
+from tests.service.site import eventually
 
 Start = Callable[..., Served]
 

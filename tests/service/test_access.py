@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.tokens import Tokens
 from tests.server import running
 from tests.service.admin import ADMIN, PREDICT, guarded
-from tests.service.test_faults import eventually
+from tests.service.site import eventually
 
 CHECKS = {
     "admin": Access.check_admin,

@@ -19,7 +19,7 @@ from service.repository import PRETRAINED
 from service.settings import Settings
 from tests.service.admin import AS_PREDICTOR, TOKENS, as_admin, problem
 from tests.service.served import Served
-from tests.service.test_faults import eventually
+from tests.service.site import eventually
 from tests.service.test_metrics import asked
 from training import datasets
 

@@ -16,7 +16,7 @@ from tests.collector import ERROR, Collector, Span, collecting, hanging
 from tests.server import free_port, serving
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
-from tests.service.test_faults import eventually
+from tests.service.site import eventually
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

@@ -21,8 +21,8 @@ from service.settings import Settings
 from service.tokens import Tokens
 from tests.service.admin import ADMIN, PREDICT
 from tests.service.served import Served
+from tests.service.site import eventually
 from tests.service.test_cli import perceptd
-from tests.service.test_faults import eventually
 
 XOR = {"model": "xor", "inputs": [[1, 1]]}
 ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
