@@ -265,8 +265,8 @@ def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
         assert token not in log, name
         assert token not in " ".join(said), name
     for file in filter(Path.is_file, served.data_dir.rglob("*")):
-        content = file.read_bytes()
-        assert not [name for name, token in secrets.items() if token.encode() in content], file
+        held = file.read_bytes()
+        assert not [name for name, token in secrets.items() if token.encode() in held], file
     for number in (1, 2):
         started_with = Path(f"/proc/{served.server(number)}/environ").read_bytes()
         assert ADMIN.encode() not in started_with
