@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -84,9 +85,12 @@ def test_plain_predictions_go_the_ordinary_way_for_pages_alone(
 ) -> None:
     hot: list[bool] = []
     deliver = HotPath._deliver
-    monkeypatch.setattr(
-        HotPath, "_deliver", lambda self, *given: (hot.append(True), deliver(self, *given))[1]
-    )
+
+    def noted(self: HotPath, *given: Any) -> None:
+        hot.append(True)
+        deliver(self, *given)
+
+    monkeypatch.setattr(HotPath, "_deliver", noted)
     for _ in range(2):  # the second time the head is known
         page = shared.post("/predict", json=BODY, headers={**AS_PREDICTOR, "Origin": HERE})
         assert page.headers["Access-Control-Allow-Origin"] == HERE
