@@ -22,7 +22,7 @@ def clock(site: Site) -> Clock:
 def test_a_job_ends_once_and_deadlines_and_streams_are_kept(
     site: Site, clock: Clock, offset: str, undisturbed: str
 ) -> None:
-    site.serve(**clock.variables)
+    site.serve(0, **clock.variables)
     site.start(*SELF, "worker", stage="mid-epoch", **clock.variables)
     number = site.post()
     site.reached()
@@ -49,7 +49,7 @@ def test_a_job_ends_once_and_deadlines_and_streams_are_kept(
 def test_a_job_whose_worker_is_lost_is_taken_over_though_the_clock_was_set_back(
     site: Site, clock: Clock, undisturbed: str
 ) -> None:
-    site.serve(**clock.variables)
+    site.serve(0, **clock.variables)
     worker = site.start(*SELF, "worker", stage="mid-epoch", **clock.variables)
     number = site.post()
     site.reached()
