@@ -15,9 +15,7 @@ from tests.service.admin import ADMIN
 MODELS = ("dnn", "xor", "mnist-cnn", "mnist-mlp")
 SPECS = {model: checkpoint.read(PRETRAINED / model).spec for model in MODELS}
 NATIVE = {model: json.dumps(example_of(model, spec)).encode() for model, spec in SPECS.items()}
-PROTOCOL = {
-    model: json.dumps(inference.example_of(spec)).encode() for model, spec in SPECS.items()
-}
+PROTOCOL = {model: json.dumps(inference.example_of(spec)).encode() for model, spec in SPECS.items()}
 JSON = ("Content-Type", "application/json")
 Headers = Sequence[tuple[str, str]]
 DESTRUCTIVE = "/v2/repository/models"  # an unloaded model would answer no neighbour
@@ -61,13 +59,17 @@ def request(
 def in_chunks(body: bytes, cuts: Sequence[int]) -> bytes:
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(body)}), len(body)]
     pieces = [body[start:end] for start, end in zip(places, places[1:], strict=False)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
+    return (
+        b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
+    )
 
 
 def samples() -> list[bytes]:
     """A whole request of each kind."""
     raw = ("Content-Type", "application/octet-stream")
-    upload = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\nPK\r\n--b--'
+    upload = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\nPK\r\n--b--'
+    )
     binary = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32",
                          "parameters": {"binary_data_size": 8}}]}).encode()  # fmt: skip
     lengths = ("Inference-Header-Content-Length", str(len(binary)))
@@ -83,8 +85,10 @@ def samples() -> list[bytes]:
         request("/jobs", b'{"model": "dnn", "epochs": 1}', [JSON, ("Idempotency-Key", "a")]),
         request("/jobs?limit=2&status=queued"),
         request("/jobs/1/cancel", b""),
-        request("/models/dnn/versions", upload,
-                [("Content-Type", "multipart/form-data; boundary=b")]),  # fmt: skip
+        request("/jobs/1/events", headers=[("Last-Event-ID", "1")]),
+        request(
+            "/models/dnn/versions", upload, [("Content-Type", "multipart/form-data; boundary=b")]
+        ),  # fmt: skip
         request("/models/dnn/aliases/mine", b'{"version": 1}', [JSON], method="PUT"),
         request("/models/dnn/versions/1/plots/loss.svg"),
         request("/v2/repository/index", b"{}", [JSON]),

@@ -56,7 +56,7 @@ class Target:
         it or says no more for a moment; then this side closes, and the other has to follow.
         """
         connections = [self.connect() for _ in requests]
-        answers = {connection: b"" for connection in connections}
+        answers = dict.fromkeys(connections, b"")
         try:
             for connection, request in zip(connections, requests, strict=True):
                 with _refused():  # what came before was enough to close

@@ -208,7 +208,9 @@ def test_links_lead_to_operations_that_take_what_they_say(document: Any) -> None
     ]
     assert len(linked) > 20
     for link in linked:
-        needed = {name for name in takes[link["operationId"]] if name in ("job", "model", "version")}
+        needed = {
+            name for name in takes[link["operationId"]] if name in ("job", "model", "version")
+        }
         assert needed <= link["parameters"].keys()
 
 
