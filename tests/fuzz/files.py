@@ -38,7 +38,6 @@ def pictures() -> Iterator[bytes]:
         yield saved(drawn(mode), "PNG", optimize=True)
     yield saved(drawn("P"), "PNG", transparency=0)
     yield saved(drawn("L"), "PNG", save_all=True, append_images=[drawn("L"), drawn("L")])
-    yield png(40, 40, 1, 0, interlaced=True)
     for mode in ("L", "RGB", "CMYK"):
         for progressive in (False, True):
             yield saved(drawn(mode), "JPEG", progressive=progressive)
@@ -68,6 +67,7 @@ def bombs() -> Iterator[bytes]:
         yield png(width, height, 8, 2)
     for depth, colour in itertools.product((1, 2, 4, 8, 16, 0, 3, 255), (0, 2, 3, 4, 6, 1, 7)):
         yield png(40, 40, depth, colour)
+        yield png(40, 40, depth, colour, interlaced=True)
     yield png(40, 40, 8, 0, crc=1)
     yield png(3900, 4000, 8, 0, content=zlib.compress(bytes(400_000_000), 9)[:400_000])
     yield png(3900, 4000, 16, 6, content=zlib.compress(bytes(40_000_000), 9))

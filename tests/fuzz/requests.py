@@ -85,6 +85,7 @@ def samples() -> list[bytes]:
         request("/jobs", b'{"model": "dnn", "epochs": 1}', [JSON, ("Idempotency-Key", "a")]),
         request("/jobs?limit=2&status=queued"),
         request("/jobs/1/cancel", b""),
+        request("/jobs/1/events", headers=[("Last-Event-ID", "1")]),
         request(
             "/models/dnn/versions", upload, [("Content-Type", "multipart/form-data; boundary=b")]
         ),  # fmt: skip

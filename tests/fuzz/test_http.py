@@ -74,7 +74,7 @@ def test_mutated_requests_are_answered_or_closed_and_break_nothing(
     )
     with scored("mutated HTTP requests") as count, undisturbed(target):
 
-        @tries(150)
+        @tries(100)
         @given(st.lists(hostile, min_size=4, max_size=AT_ONCE))
         def attack(requests: list[bytes]) -> None:
             count.inputs += len(requests)

@@ -18,7 +18,7 @@ from tests.service.admin import ADMIN
 pytestmark = pytest.mark.fuzz
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = 8  # of each operation, beside those that its limits ask for
+EXAMPLES = 5  # of each operation, beside those that its limits ask for
 
 
 def test_the_service_does_what_its_document_says(target: Target, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_simdjson_takes_nothing_that_pydantic_refuses_and_reads_the_same() -> No
     schemas = RequestSchemas(SPECS, {}, 1024)
     with scored("bodies read twice") as count:
 
-        @tries(3000)
+        @tries(1500)
         @given(native)
         def attack(body: bytes) -> None:
             count.inputs += 1
@@ -113,7 +113,7 @@ def test_the_hot_path_answers_as_the_ordinary_way_does(target: Target) -> None:
     )  # fmt: skip
     with scored("hot path against the ordinary way") as count, undisturbed(target):
 
-        @tries(400)
+        @tries(200)
         @given(st.lists(asked, min_size=4, max_size=AT_ONCE))
         def attack(requests: list[tuple[str, tuple[str, str], bytes]]) -> None:
             count.inputs += len(requests)
@@ -214,7 +214,7 @@ def test_bent_requests_of_the_open_inference_protocol_are_answered_or_refused(
 ) -> None:
     with scored("Open Inference Protocol") as count, undisturbed(target):
 
-        @tries(400)
+        @tries(200)
         @given(st.lists(bent_inferences(), min_size=3, max_size=AT_ONCE))
         def attack(asked: list[tuple[str, bytes, str | None]]) -> None:
             count.inputs += len(asked)
