@@ -19,7 +19,7 @@ from fastapi.params import Depends
 from fastapi.routing import iter_route_contexts
 
 from models import checkpoint
-from service import deps
+from service import deps, metric_families
 from service.app import create_app
 from service.errors import HTTP_PROBLEMS, PROBLEMS
 from service.repository import shipped
@@ -124,8 +124,18 @@ def errors_table() -> str:
     return "\n".join(lines)
 
 
+def metrics_table() -> str:
+    """Every figure that Prometheus is told, with its kind and labels."""
+    lines = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
+    for family in (*metric_families.COUNTED.values(), *metric_families.FOUND_OUT.values()):
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(lines)
+
+
 PARTS = {
     "settings": settings_table,
+    "metrics": metrics_table,
     "models": models_table,
     "keys": keys_table,
     "routes": routes_table,
