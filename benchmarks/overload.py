@@ -30,7 +30,7 @@ from models.mnist import drawn_seven
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 SERVER_CORE, LOAD_CORE = 0, 1
 PICTURES = 64
-CLIENTS = 32  # that find the capacity
+CLIENTS = 8  # that find the capacity
 CONNECTIONS = 1024  # of wrk
 CLIENT_TIMEOUT_S = 2.0
 WARM_UP_S = 2.0
