@@ -59,7 +59,9 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
-        if self.due is not None:
+        if self.due is None:  # it has given up meanwhile
+            transport.close()
+        else:
             self.transport.write(self.load.request)
 
     def ask(self, due: float) -> None:
@@ -85,6 +87,8 @@ class Client(asyncio.Protocol):
         self.due = None
         if self.transport:
             self.transport.abort()
+        else:
+            self.load.gone(self)
 
 
 class OpenLoop:

@@ -29,8 +29,8 @@ from models.mnist import drawn_seven
 
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 SERVER_CORE, LOAD_CORE = 0, 1
-PICTURES = 16
-CLIENTS = 32  # that find the capacity
+PICTURES = 64
+CLIENTS = 8  # that find the capacity
 CONNECTIONS = 1024  # of wrk
 CLIENT_TIMEOUT_S = 2.0
 WARM_UP_S = 2.0
@@ -70,7 +70,10 @@ class Found:
 
 def measure(servers: Sequence[Server], rounds: int, seconds: float) -> dict[str, Found]:
     found = {server.name: Found([], {times: [] for times in TIMES}, []) for server in servers}
-    loads = {one.name: OpenLoop(one.port, call(PICTURES), CLIENT_TIMEOUT_S) for one in servers}
+    asked = call(PICTURES)
+
+    def clients(server: Server) -> OpenLoop:
+        return OpenLoop(server.port, asked, CLIENT_TIMEOUT_S)
 
     def turn(server: Server, what: str, seen: Seen) -> Seen:
         print(
@@ -82,13 +85,13 @@ def measure(servers: Sequence[Server], rounds: int, seconds: float) -> dict[str,
 
     for _ in range(rounds):
         for server in alternately(servers):
-            seen = loads[server.name].run_closed(CLIENTS, WARM_UP_S, seconds)
+            seen = clients(server).run_closed(CLIENTS, WARM_UP_S, seconds)
             found[server.name].capacity.append(turn(server, "capacity", seen))
     rate = max(seen.goodput for one in found.values() for seen in one.capacity)
     for number in range(rounds):
         for times in TIMES:
             for server in alternately(servers):
-                seen = loads[server.name].run(times * rate, WARM_UP_S, seconds, seed=number)
+                seen = clients(server).run(times * rate, WARM_UP_S, seconds, seed=number)
                 found[server.name].offered[times].append(turn(server, f"{times}x", seen))
     for _ in range(rounds):
         for server in alternately(servers):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
+BUSY_INLINE_S = 0.100  # the same where more rows wait: a thread would share its core with refusals
 FORGETTING = 1.05  # by which the least time of a row grows with each batch
 
 log = logging.getLogger("perceptd")
@@ -227,7 +228,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         batch = self._take(loop.time())
         self._running_rows = sum(len(piece) for _, piece in batch)
-        if self._running_rows * self._row_s > INLINE_S:
+        if self._running_rows * self._row_s > (BUSY_INLINE_S if self._queue else INLINE_S):
             self._task = loop.create_task(self._off_the_loop(batch))
             return
         try:
