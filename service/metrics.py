@@ -1,7 +1,7 @@
 """What Prometheus is told: the figures of all processes of a server, and of the store behind them.
 
-An answer is counted where it is sent, a batch once its answers are on their way; each costs well
-under a microsecond, for the numbers lie in memory (`service.metric_store`).
+An answer is counted where it is sent, a batch once its answers are on their way; each costs about a
+microsecond, for the numbers lie in memory (`service.metric_store`).
 """
 
 import logging

@@ -196,7 +196,7 @@ def test_a_worker_that_is_killed_is_started_again_and_its_job_goes_on(stack: Sta
 
 
 def test_prometheus_watches_the_api_and_its_rules_are_healthy(stack: Stack) -> None:
-    """Of the profile `observability`; Grafana beside it shows what this one has."""
+    """The profile `observability` of docs/observe.md; Grafana beside it shows what this one has."""
     if run("docker", "image", "inspect", PROMETHEUS).returncode:
         pytest.skip(f"the image {PROMETHEUS} is not here, and none is downloaded")
     succeeded(stack.compose("--profile", "observability", "up", "--detach", "prometheus"))

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def test_the_dashboard_is_one_that_grafana_draws() -> None:
 
 
 def test_every_rule_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
-    fires, rests = set(), set()
+    fires: set[str] = set()
+    rests: set[str] = set()
     for test in yaml.safe_load(RULES.with_name("alerts_test.yml").read_text())["tests"]:
         for check in test["alert_rule_test"]:
             (fires if check["exp_alerts"] else rests).add(check["alertname"])
@@ -266,7 +268,7 @@ def test_every_rule_is_healthy_and_looks_at_figures_that_are_there(prometheus: P
         looked_at, limits = LIMIT.subn(r" \1 bool ", expression)
         assert limits, name
         if name not in QUIET and not excused(expression):
-            eventually(lambda looked_at=looked_at: bool(prometheus.values(looked_at)))
+            eventually(partial(has_values, prometheus, looked_at))
 
 
 @needs_prometheus
@@ -277,6 +279,10 @@ def test_the_server_is_scraped_whole(prometheus: Prometheus) -> None:
     assert {*COUNTED, *FOUND_OUT} - NOT_HERE.keys() <= told
     assert prometheus.values("count(perceptd_ready)") == [2]
     assert prometheus.values('perceptd_version_in_production{model="xor", version="2"}') == [2]
+
+
+def has_values(prometheus: Prometheus, expression: str) -> bool:
+    return bool(prometheus.values(expression))
 
 
 def excused(expression: str) -> bool:

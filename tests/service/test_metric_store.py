@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from service import metric_store
 from service.metric_families import (
     ANSWERED_ROWS,
     BATCH_ROWS,
@@ -84,7 +83,7 @@ def test_on_a_full_disk_a_process_counts_for_itself(
     def full(*arguments: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(metric_store.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     store = MetricStore(tmp_path, 1)
     store.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
     assert list(store.read()) == [Figures(1, ANSWERED_ROWS.name, ("dnn", "1"), (5.0,))]
