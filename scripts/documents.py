@@ -143,6 +143,7 @@ PARTS = {
             "endurance",
             "retraining",
             "corrections",
+            "drift",
         )
     },
 }
