@@ -51,6 +51,7 @@ bench: $(READY) bench-peers
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.serving --servers floor,perceptd --seconds 8 --name serving-long
 	$(BIN)/python -m benchmarks.profile
+	$(BIN)/python -m benchmarks.drift
 	$(BIN)/python -m benchmarks.endurance
 
 # Each has an environment of its own in .peers, torch among it. One at a time: make .peers/ray/.ready

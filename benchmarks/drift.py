@@ -150,9 +150,9 @@ def main() -> None:
         found = cost(store, options.rounds, options.seconds)
     facts = f"{options.rounds} rounds of {options.seconds} s each, in turn"
     text = (
-        f"{describe('onnxruntime', 'fastapi', 'uvicorn', 'numpy')}; {facts}.\n\n{table(found)}\n\n"
-        f"- {sentence('The test digits of MNIST in their order', usual)}\n"
-        f"- {sentence('Their negatives', negative)}\n"
+        f"{describe('onnxruntime', 'fastapi', 'uvicorn', 'numpy')}; {facts}. "
+        f"{sentence('The test digits of MNIST in their order', usual)} "
+        f"{sentence('Their negatives', negative)}\n\n{table(found)}\n"
     )
     RESULTS.write_text(text)
     print(text)

@@ -154,6 +154,7 @@ PARTS: dict[str, Callable[[], str]] = {
             "endurance",
             "retraining",
             "corrections",
+            "drift",
         )
     },
 }

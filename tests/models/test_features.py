@@ -6,7 +6,7 @@ from models.features import PICTURE, SUMMARIES, features, names
 from models.spec import InputSpec
 
 DIGIT = InputSpec(shape=(1, 28, 28), picture=(28, 28))
-SIDE = np.float32(13.5)  # from the middle to the middle of an outermost pixel
+SIDE = 13.5  # from the middle to the middle of an outermost pixel
 
 
 def picture(*pixels: tuple[int, int]) -> NDArray[np.float32]:

@@ -81,7 +81,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
         assert len(feature["expected"]) == len(feature["observed"]) == len(feature["edges"]) + 1
         assert sum(feature["observed"]) == pytest.approx(1)
 
-    send(client, usual + np.float32([0, 3]))
+    send(client, usual + np.array([0, 3], dtype=np.float32))
     after = drift(client)
     assert after["verdict"] == "drifted"
     assert after["since"] > before["since"]

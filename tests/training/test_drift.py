@@ -38,12 +38,11 @@ def test_so_does_an_import_where_data_are_at_hand(wide_dnn: Path, tmp_path: Path
 
 
 def test_so_does_the_training_of_a_plug_in(package: Package, tmp_path: Path) -> None:
-    package(
-        "spirals",
-        SPIRAL,
-        architectures={"spiral": "spirals:ARCHITECTURE"},
-        recipes={"spiral": "spirals:RECIPES"},
-    )
+    groups = {
+        "models": {"spiral": "spirals:ARCHITECTURE"},
+        "recipes": {"spiral": "spirals:RECIPES"},
+    }
+    package("spirals", SPIRAL, **groups)
     outcome = command("spiral", "--epochs", "2", "--out", tmp_path / "spiral")
     assert outcome.exit_code == 0, outcome.stderr
     meta = checkpoint.read(tmp_path / "spiral")
