@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -58,7 +59,7 @@ def request(
 
 def in_chunks(body: bytes, cuts: Sequence[int]) -> bytes:
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(body)}), len(body)]
-    pieces = [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [body[start:end] for start, end in pairwise(places)]
     return (
         b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
     )
@@ -88,7 +89,7 @@ def samples() -> list[bytes]:
         request("/jobs/1/events", headers=[("Last-Event-ID", "1")]),
         request(
             "/models/dnn/versions", upload, [("Content-Type", "multipart/form-data; boundary=b")]
-        ),  # fmt: skip
+        ),
         request("/models/dnn/aliases/mine", b'{"version": 1}', [JSON], method="PUT"),
         request("/models/dnn/versions/1/plots/loss.svg"),
         request("/v2/repository/index", b"{}", [JSON]),
@@ -153,7 +154,8 @@ def bent(draw: st.DrawFn, whole: st.SearchStrategy[Any]) -> Any:
     """A JSON value of which some parts are gone, doubled, nested deeper or something else."""
     root: Any = {"": json.loads(json.dumps(draw(whole)))}
     for _ in range(draw(st.integers(0, 3))):
-        holder, key = root, ""
+        holder: Any = root
+        key: Any = ""
         while isinstance(holder[key], dict | list) and holder[key] and draw(st.integers(0, 3)):
             holder = holder[key]  # walks down to the place that changes
             place = draw(st.integers(0, len(holder) - 1))

@@ -59,11 +59,11 @@ class Target:
         answers = dict.fromkeys(connections, b"")
         try:
             for connection, request in zip(connections, requests, strict=True):
-                with _refused():  # what came before was enough to close
+                with Refused():  # what came before was enough to close
                     connection.sendall(request)
             _read(answers, time.monotonic() + PATIENCE_S, quiet_s=QUIET_S)
             for connection in connections:
-                with _refused():
+                with Refused():
                     connection.shutdown(socket.SHUT_WR)
             open_still = _read(answers, time.monotonic() + PATIENCE_S)
             assert not open_still, "a connection stays open although its client has closed it"
@@ -115,7 +115,7 @@ def _read(
     return reading
 
 
-class _refused:
+class Refused:
     """Passes over a connection that the other side has closed."""
 
     def __enter__(self) -> None: ...

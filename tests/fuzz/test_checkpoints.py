@@ -195,9 +195,9 @@ def test_no_weights_file_ever_runs(tmp_path: Path) -> None:
         for content in harmful_pickles(canary):
             for whole in (content, as_pt(content)):
                 count.inputs += 1
+                path = tmp_path / "weights.pt"
+                path.write_bytes(whole)
                 with pytest.raises(ImportFileError):
-                    path = tmp_path / "weights.pt"
-                    path.write_bytes(whole)
                     read_state_dict(path)
                 assert not canary.exists()
 
@@ -213,9 +213,16 @@ def hostile_safetensors() -> Iterator[bytes]:
     yield from (b"", b"\0" * 8, b"\xff" * 8, b"\xff" * 100)
     for length in (0, 1, 2**31, 2**32, 2**63, 2**64 - 1, 100_000_001):
         yield file({}, length=length)
-    for wrong in (tensor("F32", [2**62, 4], 0, 64), tensor("F32", [16], 0, 65), tensor("F32", [16], 32, 0),
-                  tensor("F32", [-1], 0, 64), tensor("F99", [16], 0, 64), tensor("F64", [16], 0, 64),
-                  tensor("F32", [16], 2**63, 2**63 + 64), tensor("F32", [0], 0, 0)):  # fmt: skip
+    for wrong in (
+        tensor("F32", [2**62, 4], 0, 64),
+        tensor("F32", [16], 0, 65),
+        tensor("F32", [16], 32, 0),
+        tensor("F32", [-1], 0, 64),
+        tensor("F99", [16], 0, 64),
+        tensor("F64", [16], 0, 64),
+        tensor("F32", [16], 2**63, 2**63 + 64),
+        tensor("F32", [0], 0, 0),
+    ):
         yield file({"weight": wrong})
         yield file({"weight": tensor("F32", [16], 0, 64), "other": wrong})
     yield file(b"[" * 100_000)

@@ -19,16 +19,16 @@ PATIENCE_S = 60.0
 
 
 def rounds(count: int, seed: int) -> list[bytes]:
-    """Requests of every kind, most of them damaged, some of them large and all of them different."""
+    """Requests of every kind, most of them damaged, some large and all different."""
     chance = random.Random(seed)
     raw = ("Content-Type", "image/png")
     kinds = [
         *samples(),
         request("/predict/image", saved(drawn("RGBA", 400), "PNG"), [raw]),
-        request("/predict", b'{"model": "dnn", "inputs": [' + b"[0,1]," * 4000 + b"[0,1]]}", [JSON]),
+        request("/predict", b'{"model": "dnn", "inputs": [%b[0,1]]}' % (b"[0,1]," * 4000), [JSON]),
         request("/predict", b"[" * 100_000, [JSON]),
     ]  # fmt: skip
-    found = []
+    found: list[bytes] = []
     while len(found) < count:
         data = bytearray(chance.choice(kinds))
         for _ in range(chance.randint(0, 4)):

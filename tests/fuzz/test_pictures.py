@@ -36,7 +36,8 @@ def read(data: bytes) -> None:
     began = time.process_time()
     try:
         digit = read_digit(data)
-        assert (digit.shape, digit.dtype) == ((28, 28), np.uint8)
+        assert digit.shape == (28, 28)
+        assert digit.dtype == np.uint8
     except PictureError as error:
         assert error.expected
         assert error.got

@@ -53,7 +53,7 @@ def small_bodies(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def pictures(draw: st.DrawFn) -> dict[str, Any]:
     """A body of a model of pictures, flat or nested, of which a few pixels are odd."""
-    flat = [0] * 784
+    flat: list[Any] = [0] * 784
     for _ in range(draw(st.integers(0, 4))):
         flat[draw(st.integers(0, 783))] = draw(
             st.sampled_from([0, 1, 255, 256, -1, 0.5, 1.0, 1.5, 255.0, 1e-9, "1", True, None])
