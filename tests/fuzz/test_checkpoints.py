@@ -26,7 +26,7 @@ from models.preprocessing import from_numbers
 from service import runtimes
 from service.engine import compute
 from service.repository import PRETRAINED
-from tests.fuzz.amounts import amount, scored, tries
+from tests.fuzz.amounts import amount, counted, tries
 from tests.fuzz.requests import bent, mutated
 from training.errors import ImportFileError
 from training.importing import read_state_dict
@@ -58,7 +58,7 @@ def test_a_mutated_checkpoint_is_refused_in_words(name: str, tmp_path: Path) -> 
     wrong = mutated(st.just(whole))
     if name == META:
         wrong |= bent(st.just(json.loads(whole))).map(lambda value: json.dumps(value).encode())
-    with scored(f"mutated {name}") as count:
+    with counted() as count:
 
         @tries(400)
         @given(wrong, st.booleans())
@@ -134,7 +134,7 @@ def test_a_graph_that_lies_ends_no_process(tmp_path: Path) -> None:
     script = (
         "import sys; from tests.fuzz.test_checkpoints import load_graphs as f; f(*sys.argv[1:])"
     )
-    with scored("mutated graphs") as count:
+    with counted() as count:
         mutants = amount(150)
         count.inputs = mutants + len(list(hostile_graphs()))
         subprocess.run(
@@ -191,7 +191,7 @@ def is_refused_or_read(path: Path, content: bytes) -> None:
 
 def test_no_weights_file_ever_runs(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    with scored("harmful pickles") as count:
+    with counted() as count:
         for content in harmful_pickles(canary):
             for whole in (content, as_pt(content)):
                 count.inputs += 1
@@ -231,7 +231,7 @@ def hostile_safetensors() -> Iterator[bytes]:
 
 
 def test_hostile_weights_are_refused_in_words(tmp_path: Path) -> None:
-    with scored("hostile safetensors") as count:
+    with counted() as count:
         for content in hostile_safetensors():
             count.inputs += 1
             is_refused_or_read(tmp_path / "weights.safetensors", content)
@@ -245,7 +245,7 @@ def test_mutated_weights_are_read_or_refused(suffix: str, tmp_path: Path) -> Non
         torch.save({"weight": torch.ones(3, 2), "bias": torch.zeros(3)}, file)
         whole = file.getvalue()
     path = tmp_path / f"weights{suffix}"
-    with scored(f"mutated {suffix}") as count:
+    with counted() as count:
 
         @tries(600)
         @given(mutated(st.just(whole)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.amounts import scored, tries
+from tests.fuzz.amounts import counted, tries
 from tests.fuzz.known import Known, undisturbed
 from tests.fuzz.requests import (
     DESTRUCTIVE,
@@ -74,7 +74,7 @@ def test_mutated_requests_are_answered_or_closed_and_break_nothing(
     hostile = mutated(st.sampled_from(samples())).filter(
         lambda data: DESTRUCTIVE.encode() not in data
     )
-    with scored("mutated HTTP requests") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
 
         @tries(100)
         @given(st.lists(hostile, min_size=4, max_size=AT_ONCE))
@@ -125,7 +125,7 @@ def test_pipelined_requests_are_answered_in_order_however_they_arrive(
     target: Target, known: Known
 ) -> None:
     last = request("/health/live", headers=[("X-Request-ID", "last"), ("Connection", "close")])
-    with scored("pipelined requests") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
 
         @tries(250)
         @given(
@@ -155,7 +155,7 @@ def test_pipelined_requests_are_answered_in_order_however_they_arrive(
 
 def test_no_request_hides_in_another(target: Target, known: Known) -> None:
     bodies = [SMUGGLED, b"0\r\n\r\n" + SMUGGLED, BODY]
-    with scored("ambiguous lengths") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
         for told in AMBIGUOUS.values():
             for body in bodies:
                 for method, path in (("POST", "/predict"), ("GET", "/health/live")):
@@ -210,7 +210,7 @@ def test_what_is_too_large_is_refused_and_not_kept(target: Target, known: Known)
         "fields": request("/predict", fields, [JSON]),
         "tensors": request("/v2/models/dnn/infer", tensors, [JSON]),
     }  # fmt: skip
-    with scored("oversized requests") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
         for what, sent in large.items():
             count.inputs += 1
             (answer,) = target.exchange([sent])

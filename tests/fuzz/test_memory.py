@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.fuzz.amounts import amount, scored
+from tests.fuzz.amounts import amount, counted
 from tests.fuzz.files import drawn, saved
 from tests.fuzz.known import undisturbed
 from tests.fuzz.requests import DESTRUCTIVE, JSON, MORSELS, request, samples
@@ -52,7 +52,7 @@ def attack(target: Target, count: int, seed: int) -> None:
 
 
 def test_thousands_of_hostile_requests_leave_nothing_behind(target: Target) -> None:
-    with scored("requests in bounded memory") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
         attack(target, 1000, seed=1)  # what is loaded and kept once
         before, open_before = target.megabytes(), target.descriptors()
         for seed in range(2, 2 + amount(4)):

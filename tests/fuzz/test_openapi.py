@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.amounts import USUAL, amount, factor, scored
+from tests.fuzz.amounts import USUAL, amount, counted, factor
 from tests.fuzz.known import undisturbed
 from tests.fuzz.target import Target
 from tests.service.admin import ADMIN
@@ -31,7 +31,7 @@ def test_the_service_does_what_its_document_says(target: Target, tmp_path: Path)
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
         *(["--generation-deterministic"] if factor() <= USUAL else []),
     ]
-    with scored("requests by the OpenAPI document") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         count.inputs = report.read_text().count('"status_code"')
         assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]

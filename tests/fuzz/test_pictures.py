@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.digit import read_digit
 from models.picture import PictureError
-from tests.fuzz.amounts import scored, tries
+from tests.fuzz.amounts import counted, tries
 from tests.fuzz.files import bombs, drawn, pictures, saved
 from tests.fuzz.known import undisturbed
 from tests.fuzz.requests import mutated
@@ -50,7 +50,7 @@ def test_whole_pictures_of_every_kind_are_read() -> None:
 
 
 def test_mutated_pictures_are_read_or_refused() -> None:
-    with scored("mutated pictures") as count:
+    with counted() as count:
 
         @tries(1200)
         @given(mutated(st.sampled_from(list(pictures()))))
@@ -88,7 +88,7 @@ def odd(draw: st.DrawFn) -> Image.Image:
 
 
 def test_odd_pixels_make_a_digit_or_a_refusal() -> None:
-    with scored("odd pixels") as count:
+    with counted() as count:
 
         @tries(600)
         @given(odd(), st.booleans())
@@ -101,7 +101,7 @@ def test_odd_pixels_make_a_digit_or_a_refusal() -> None:
 
 
 def test_bombs_are_refused_in_little_memory() -> None:
-    with scored("picture bombs") as count:
+    with counted() as count:
         count.inputs = len(list(bombs()))
         script = "from tests.fuzz.test_pictures import burst; burst()"
         subprocess.run([sys.executable, "-c", script], check=True, timeout=600)
@@ -130,7 +130,7 @@ def test_the_service_refuses_them_in_words_and_answers_others(target: Target) ->
         assert response.status_code in (200, 422), response.text
 
     with (
-        scored("pictures over HTTP") as count,
+        counted() as count,
         undisturbed(target),
         httpx.Client(base_url=target.url, headers=AS_ADMIN, timeout=120) as client,
         ThreadPoolExecutor(4) as pool,

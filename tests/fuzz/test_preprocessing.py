@@ -17,7 +17,7 @@ from service.errors import InvalidInputError, PerceptdError
 from service.infer_requests import InputParameters, InputTensor
 from service.request_schemas import PredictRequest, RequestSchemas
 from service.tensors import read_rows
-from tests.fuzz.amounts import scored, tries
+from tests.fuzz.amounts import counted, tries
 from tests.fuzz.requests import MODELS, SPECS, trees
 
 pytestmark = pytest.mark.fuzz
@@ -63,7 +63,7 @@ def is_right(spec: InputSpec, rows: NDArray[np.float32]) -> None:
 
 
 def test_arrays_of_any_kind_become_rows_or_are_refused() -> None:
-    with scored("arrays") as count:
+    with counted() as count:
 
         @tries(1000)
         @given(specs, tables())
@@ -80,7 +80,7 @@ def test_arrays_of_any_kind_become_rows_or_are_refused() -> None:
 
 
 def test_bytes_become_the_pixels_that_they_are() -> None:
-    with scored("raw pictures") as count:
+    with counted() as count:
 
         @tries(500)
         @given(specs, st.binary(max_size=9) | st.binary(min_size=783, max_size=785))
@@ -100,7 +100,7 @@ def test_bytes_become_the_pixels_that_they_are() -> None:
 
 def test_any_value_in_a_body_becomes_rows_or_is_refused() -> None:
     schemas = RequestSchemas(SPECS, {}, 64)
-    with scored("values in a body") as count:
+    with counted() as count:
 
         @tries(1000)
         @given(st.fixed_dictionaries(
@@ -122,7 +122,7 @@ def test_any_value_in_a_body_becomes_rows_or_is_refused() -> None:
 
 def test_any_tensor_becomes_rows_or_is_refused() -> None:
     datatypes = st.sampled_from(["FP32", "UINT8", "FP64", "BYTES", "", "\u00e9"])
-    with scored("tensors") as count:
+    with counted() as count:
 
         @tries(1000)
         @given(

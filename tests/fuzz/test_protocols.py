@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.preprocessing import from_numbers
 from service.decoder import Decoder
 from service.request_schemas import PredictRequest, RequestSchemas
-from tests.fuzz.amounts import scored, tries
+from tests.fuzz.amounts import counted, tries
 from tests.fuzz.known import undisturbed
 from tests.fuzz.requests import (
     JSON,
@@ -78,7 +78,7 @@ native = st.one_of(
 def test_simdjson_takes_nothing_that_pydantic_refuses_and_reads_the_same() -> None:
     decoder = Decoder(SPECS, 1024)
     schemas = RequestSchemas(SPECS, {}, 1024)
-    with scored("bodies read twice") as count:
+    with counted() as count:
 
         @tries(1500)
         @given(native)
@@ -111,7 +111,7 @@ def test_the_hot_path_answers_as_the_ordinary_way_does(target: Target) -> None:
             st.binary(max_size=4) | st.just(bytes(784)) | st.binary(min_size=784, max_size=784),
         ),
     )  # fmt: skip
-    with scored("hot path against the ordinary way") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
 
         @tries(200)
         @given(st.lists(asked, min_size=4, max_size=AT_ONCE))
@@ -212,7 +212,7 @@ def bent_inferences(draw: st.DrawFn) -> tuple[str, bytes, str | None]:
 def test_bent_requests_of_the_open_inference_protocol_are_answered_or_refused(
     target: Target,
 ) -> None:
-    with scored("Open Inference Protocol") as count, undisturbed(target):
+    with counted() as count, undisturbed(target):
 
         @tries(200)
         @given(st.lists(bent_inferences(), min_size=3, max_size=AT_ONCE))

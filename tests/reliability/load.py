@@ -1,19 +1,13 @@
-"""Predictions beside a fault: clients that ask again once they are answered, and count.
+"""Predictions beside a fault: clients that ask again once they are answered, and count."""
 
-`fault` writes what came of each fault as a line of JSON to the file that
-PERCEPTD_TEST_SCORECARD names.
-"""
-
-import json
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 
-SCORECARD = "PERCEPTD_TEST_SCORECARD"
+from tests.scorecard import note
+
 CLIENTS = 2
 PAUSE_S = 0.01  # or they would take the machine from what is to recover on it
 PATIENCE_S = 60.0
@@ -74,13 +68,12 @@ def loaded(url: str) -> Iterator[Load]:
 
 
 @contextmanager
-def fault(name: str, url: str = "") -> Iterator[Load]:
+def fault(url: str = "") -> Iterator[Load]:
     """A fault, from before it comes until all is well again; under load where there is a server.
 
     Fails where a request was lost, or refused: a fault is no overload.
     """
     load = Load()
-    survived = False
     try:
         if url:
             with loaded(url) as load:
@@ -89,14 +82,5 @@ def fault(name: str, url: str = "") -> Iterator[Load]:
             assert (load.lost, load.refused) == (0, 0), load.wrong
         else:
             yield load
-        survived = True
     finally:
-        note("fault", name, survived, load)
-
-
-def note(kind: str, name: str, survived: bool, load: Load) -> None:
-    """One line of the scorecard, where one is kept."""
-    if path := os.environ.get(SCORECARD):
-        line = {"kind": kind, "name": name, "survived": survived}
-        with Path(path).open("a") as file:  # in one write, as several processes may
-            file.write(json.dumps({**line, "requests": load.requests, "lost": load.lost}) + "\n")
+        note(requests=load.requests, lost=load.lost)

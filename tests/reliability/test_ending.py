@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.reliability.wire import connect, request, response
+from tests.scorecard import note
 from tests.service.served import Served
 from tests.service.site import eventually, is_gone
 
@@ -41,6 +42,7 @@ class Load:
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()
+        note(requests=self.answered + len(self.lost), lost=len(self.lost))
 
     def _ask(self, stays: bool) -> None:
         connection: socket.socket | None = None

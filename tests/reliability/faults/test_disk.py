@@ -72,7 +72,7 @@ def test_whatever_writes_is_refused_while_there_is_no_space_and_predictions_go_o
     (disk.folder / "jobs").mkdir(exist_ok=True)
     before = files(disk)
 
-    with fault("disk full: requests that write", site.url) as load:
+    with fault(site.url) as load:
         fill(disk)
         answers = whatever_writes(site)
         read = site.ask("GET", "/models/dnn/versions")
@@ -113,7 +113,7 @@ def test_a_job_that_finds_no_space_ends_well_once_there_is_some(
     number = site.post()
     site.reached()
 
-    with fault(f"disk full: a job, {stage}", site.url):
+    with fault(site.url):
         if stage == "promoting":  # within a transaction
             disk.fill()
         else:
@@ -154,7 +154,7 @@ def test_an_upload_that_finds_no_space_for_its_parts_is_refused(
         upload = {"file": ("weights.safetensors", b"\0" * 3_000_000)}
         # Python looks once for a folder that it can write to, and then stays with it.
         assert site.ask("POST", "/models/dnn/versions", files=upload).status_code == 202
-        with fault("disk full: temporary files", site.url):
+        with fault(site.url):
             disk.fill()
             answer = site.ask("POST", "/models/dnn/versions", files=upload)
             disk.free()

@@ -91,7 +91,7 @@ def test_predictions_go_on_without_it_and_all_else_once_it_is_back(
     with opened_store(site.settings) as repository:
         repository.register(PRETRAINED / "dnn", "dnn")
 
-    with fault(f"PostgreSQL {how}", site.url) as load:
+    with fault(site.url) as load:
         (server.kill if how == "killed" else server.stop)()
         answers = admin_calls(site)
         ready = site.ask("GET", "/health/ready")
@@ -120,7 +120,7 @@ def test_an_event_stream_ends_without_it_and_goes_on_after(
         site.ask("GET", f"/jobs/{number}/events")
         ended.set()
 
-    with fault(f"PostgreSQL {how}: an event stream", site.url):
+    with fault(site.url):
         thread = threading.Thread(target=follow)
         thread.start()
         eventually(lambda: site.said(f'"GET /jobs/{number}/events') > 0)
@@ -143,8 +143,7 @@ def test_a_job_outlives_it(
     number = site.post()
     site.reached()
 
-    name = "within its lease" if attempts == 1 else "for longer than its lease"
-    with fault(f"PostgreSQL killed: a job, {name}", site.url):
+    with fault(site.url):
         server.kill()
         away = "still serving what is loaded" if attempts == 1 else "no jobs meanwhile"
         eventually(lambda: site.said(away) > 0)

@@ -46,7 +46,7 @@ def misbehave(site: Site, how: str) -> tuple[Job, int]:
 @pytest.mark.parametrize("how", FAILS)
 def test_the_job_fails_in_clear_words_and_production_stays(site: Site, how: str) -> None:
     site.serve()
-    with fault(f"training: {how.replace('_', ' ')}", site.url):
+    with fault(site.url):
         job, worker = misbehave(site, how)
 
     code, reason = FAILS[how]
@@ -63,7 +63,7 @@ def test_the_job_fails_in_clear_words_and_production_stays(site: Site, how: str)
 
 def test_garbage_fills_neither_memory_nor_store(site: Site) -> None:
     site.serve()
-    with fault("training: print garbage", site.url):
+    with fault(site.url):
         job, worker = misbehave(site, "print_garbage")
 
     assert (job.status, job.promotion) == ("succeeded", "promoted"), job.reason
@@ -78,7 +78,7 @@ def test_garbage_fills_neither_memory_nor_store(site: Site) -> None:
 
 def test_children_neither_outlive_it_nor_hold_its_job_up(site: Site) -> None:
     site.serve()
-    with fault("training: leave children", site.url):
+    with fault(site.url):
         job, _ = misbehave(site, "leave_children")
 
     near, far = map(int, (site.folder / "children").read_text().split())

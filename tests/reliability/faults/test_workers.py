@@ -20,7 +20,7 @@ def test_the_one_that_was_away_changes_nothing_and_takes_the_next_job(
     number = site.post()
     process, _ = site.reached()
 
-    with fault(f"two workers, one cut off: {stage}", site.url):
+    with fault(site.url):
         first.send_signal(signal.SIGSTOP)
         second = site.start(*SELF, "worker")
         assert_one_whole_version(site, number, undisturbed)

@@ -1,0 +1,119 @@
+"""The scorecard: what was done to the service, in how many ways, and what was lost by it.
+
+    pg_virtualenv -t python -m benchmarks.reliability [--amount 1]
+
+Runs the tests that kill, fill, freeze, flood and fuzz real processes, on SQLite and on the
+PostgreSQL that the environment names, and adds up what they counted: requests that were sent
+meanwhile, those that were lost, inputs that were tried. A test that fails has not held.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from benchmarks.machine import describe
+from tests.scorecard import SCORECARD
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "reliability.md"
+MARKERS = "faults or reliability or fuzz"
+LIBPQ = ("PGUSER", "PGPASSWORD", "PGHOST", "PGPORT")
+DATABASE = "perceptd"
+
+
+@dataclass
+class Row:
+    """One file of tests: its cases, and what they counted."""
+
+    title: str
+    cases: int = 0
+    held: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def environment(amount: float, counts: Path) -> dict[str, str]:
+    """This process's own, with everything switched on, and a database where one is named."""
+    variables = {
+        **os.environ,
+        "PERCEPTD_TEST_FAULTS": "1",
+        "PERCEPTD_TEST_FUZZ": str(amount),
+        "PERCEPTD_TEST_RELIABILITY": "1",
+        SCORECARD: str(counts),
+    }
+    if all(name in os.environ for name in LIBPQ):
+        user, password, host, port = (os.environ[name] for name in LIBPQ)
+        subprocess.run(["createdb", DATABASE], check=True)
+        url = f"postgresql+psycopg://{user}:{password}@{host}:{port}/{DATABASE}"
+        variables["PERCEPTD_TEST_DATABASE_URL"] = url
+    return variables
+
+
+def run(amount: float, report: Path, counts: Path) -> None:
+    """Run the tests, two at a time; how each ended comes into the report."""
+    command = [sys.executable, "-m", "pytest", "-m", MARKERS, "--numprocesses", "2", "-q"]
+    options = ["--dist", "loadfile", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+    ran = [*command, *options]
+    subprocess.run(ran, env=environment(amount, counts), cwd=ROOT, check=False)
+
+
+def read(report: Path, counts: Path) -> list[Row]:
+    """A row per file of tests, in the order of their names; skipped tests are not counted."""
+    rows: dict[str, Row] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        if case.find("skipped") is None:
+            name = case.attrib["file"]
+            row = rows.setdefault(name, Row(title_of(ROOT / name)))
+            row.cases += 1
+            row.held += case.find("failure") is None and case.find("error") is None
+    for line in counts.read_text().splitlines():
+        noted = json.loads(line)
+        rows[noted.pop("file")].counts.update(noted)
+    return [rows[name] for name in sorted(rows)]
+
+
+def title_of(file: Path) -> str:
+    """The first sentence of a file of tests."""
+    return file.read_text().partition('"""')[2].partition("\n")[0].strip('".')
+
+
+def table(rows: list[Row]) -> str:
+    lines = [
+        "| what was done | cases | held | inputs tried | requests meanwhile | lost |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    total = Row("**together**")
+    for row in rows:
+        total.cases, total.held = total.cases + row.cases, total.held + row.held
+        total.counts.update(row.counts)
+    return "\n".join([*lines, *map(line, [*rows, total])])
+
+
+def line(row: Row) -> str:
+    inputs, requests = row.counts["inputs"], row.counts["requests"]
+    tried = f"{inputs:,}" if inputs else ""
+    asked, lost = (f"{requests:,}", str(row.counts["lost"])) if requests else ("", "")
+    return f"| {row.title} | {row.cases} | {row.held} | {tried} | {asked} | {lost} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--amount", type=float, default=1, help="Times as many inputs as usual.")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        report, counts = Path(folder, "report.xml"), Path(folder, "counts.jsonl")
+        run(given.amount, report, counts)
+        rows = read(report, counts)
+    text = f"{describe('fastapi', 'uvicorn')}.\n\n{table(rows)}\n"
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
