@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from service import inference
 from service.infer_requests import IndexRequest, InferRequest, LoadRequest
 from service.infer_schemas import ErrorBody
+from service.intake import MAX_KEY
 from service.job_schemas import ImportCreate
 from service.media import FORM_TYPE, JSON_TYPE, PICTURE_TYPES, RAW_TYPE
 from service.request_schemas import FeedbackRequest, PredictRequest, RequestSchemas
@@ -29,6 +30,37 @@ LOADING_PATHS: dict[str, tuple[type[Struct], dict[str, Any]]] = {
     "/v2/repository/models/{model}/unload": (LoadRequest, {}),
 }
 BINARY = {"type": "string", "format": "binary"}
+KEY_HEADER, PRINTABLE = "idempotency-key", "^[ -~]+$"
+
+Operation = tuple[str, str]  # its path and method
+OF_A_JOB = [
+    ("/jobs/{job}", "get"),
+    ("/jobs/{job}/events", "get"),
+    ("/jobs/{job}/cancel", "post"),
+    ("/jobs/{job}/reproduce", "post"),
+]
+OF_A_VERSION = [
+    ("/models/{model}", "get"),
+    ("/models/{model}/versions", "get"),
+    ("/models/{model}/versions/{version}", "get"),
+    ("/v2/models/{model}/versions/{version}", "get"),
+    ("/v2/models/{model}/versions/{version}/ready", "get"),
+]
+JOB = {"job": "$response.body#/id"}
+VERSION = {"model": "$response.body#/model", "version": "$response.body#/version"}
+NEWEST = {
+    "model": "$response.body#/versions/0/model",
+    "version": "$response.body#/versions/0/version",
+}
+# The answer of an operation: its status, what can be asked next, and with which parts of it.
+LINKS: list[tuple[Operation, str, list[Operation], dict[str, str]]] = [
+    (("/jobs", "post"), "202", OF_A_JOB, JOB),
+    ((UPLOAD_PATH, "post"), "202", OF_A_JOB, JOB),
+    (("/jobs/{job}/reproduce", "post"), "202", OF_A_JOB, JOB),
+    (("/jobs/{job}/cancel", "post"), "202", OF_A_JOB[:2], JOB),
+    (("/models/{model}/versions", "get"), "200", OF_A_VERSION, NEWEST),
+    (("/models/{model}/aliases/{alias}", "put"), "200", OF_A_VERSION, VERSION),
+]
 
 
 def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
@@ -62,7 +94,35 @@ def document(app: FastAPI, schemas: RequestSchemas) -> dict[str, Any]:
         if parameter["name"] == "model":
             parameter["schema"]["enum"] = schemas.picture_models
     _describe_protocol(content, schemas)
+    _describe_parameters(content)
+    _link(content)
     return content
+
+
+def _describe_parameters(content: dict[str, Any]) -> None:
+    """As they are in an address or a header, where one that is left out is no null."""
+    for operations in content["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+                if len(kinds) == 1:
+                    del schema["anyOf"]
+                    schema.update(kinds[0])
+                if parameter["name"] == KEY_HEADER:
+                    schema.update(minLength=1, maxLength=MAX_KEY, pattern=PRINTABLE)
+
+
+def _link(content: dict[str, Any]) -> None:
+    """What an answer tells that another operation asks for."""
+    paths = content["paths"]
+    for (path, method), status, linked, told in LINKS:
+        links = paths[path][method]["responses"][status].setdefault("links", {})
+        for to, by in linked:
+            operation = paths[to][by]
+            name, takes = operation["operationId"], {one["name"] for one in operation["parameters"]}
+            parameters = {key: value for key, value in told.items() if key in takes}
+            links[name] = {"operationId": name, "parameters": parameters}
 
 
 def _describe_protocol(content: dict[str, Any], schemas: RequestSchemas) -> None:

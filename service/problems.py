@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.errors import (
     HTTP_PROBLEMS,
@@ -30,6 +31,7 @@ from service.validation import told
 log = logging.getLogger("perceptd")
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PROTOCOL = "/v2"  # below it, errors are as the Open Inference Protocol has them
 
 
@@ -190,9 +192,22 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return await on_domain_error(request, InvalidInputError.of([wrong], example))
     problem = HTTP_PROBLEMS.get(error.status_code, HTTP_PROBLEMS[500])
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_of(request))
     unknown = error.status_code == HTTPStatus.NOT_FOUND
     detail = f"there is nothing at {request.url.path}" if unknown else error.detail
     return response(problem, detail, request.url.path, headers=headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All that an address takes; the framework names those of its first route alone."""
+    asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+    routes = request.app.routes
+    return [
+        method
+        for method, scope in asked
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
 
 
 async def on_disconnect(request: Request, error: Exception) -> Response:

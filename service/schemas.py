@@ -3,11 +3,20 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from models.checkpoint import PLANE_POINTS, CurvePoint, DatasetRef
 from models.spec import InputSpec
 from service.errors import FieldError
+from service.request_schemas import whole
 
 
 def example(**facts: Any) -> ConfigDict:
@@ -107,7 +116,7 @@ class AliasPut(BaseModel):
         extra="forbid", strict=True, json_schema_extra={"examples": [{"version": 1}]}
     )
 
-    version: PositiveInt
+    version: Annotated[PositiveInt, BeforeValidator(whole)]
 
 
 class ModelPublic(BaseModel):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,9 +16,7 @@ from tests.service.admin import ADMIN
 MODELS = ("dnn", "xor", "mnist-cnn", "mnist-mlp")
 SPECS = {model: checkpoint.read(PRETRAINED / model).spec for model in MODELS}
 NATIVE = {model: json.dumps(example_of(model, spec)).encode() for model, spec in SPECS.items()}
-PROTOCOL = {
-    model: json.dumps(inference.example_of(spec)).encode() for model, spec in SPECS.items()
-}
+PROTOCOL = {model: json.dumps(inference.example_of(spec)).encode() for model, spec in SPECS.items()}
 JSON = ("Content-Type", "application/json")
 Headers = Sequence[tuple[str, str]]
 DESTRUCTIVE = "/v2/repository/models"  # an unloaded model would answer no neighbour
@@ -60,14 +59,18 @@ def request(
 
 def in_chunks(body: bytes, cuts: Sequence[int]) -> bytes:
     places = [0, *sorted({cut for cut in cuts if 0 < cut < len(body)}), len(body)]
-    pieces = [body[start:end] for start, end in zip(places, places[1:], strict=False)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
+    pieces = [body[start:end] for start, end in pairwise(places)]
+    return (
+        b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
+    )
 
 
 def samples() -> list[bytes]:
     """A whole request of each kind."""
     raw = ("Content-Type", "application/octet-stream")
-    upload = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\nPK\r\n--b--'
+    upload = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\nPK\r\n--b--'
+    )
     binary = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32",
                          "parameters": {"binary_data_size": 8}}]}).encode()  # fmt: skip
     lengths = ("Inference-Header-Content-Length", str(len(binary)))
@@ -83,8 +86,10 @@ def samples() -> list[bytes]:
         request("/jobs", b'{"model": "dnn", "epochs": 1}', [JSON, ("Idempotency-Key", "a")]),
         request("/jobs?limit=2&status=queued"),
         request("/jobs/1/cancel", b""),
-        request("/models/dnn/versions", upload,
-                [("Content-Type", "multipart/form-data; boundary=b")]),  # fmt: skip
+        request("/jobs/1/events", headers=[("Last-Event-ID", "1")]),
+        request(
+            "/models/dnn/versions", upload, [("Content-Type", "multipart/form-data; boundary=b")]
+        ),
         request("/models/dnn/aliases/mine", b'{"version": 1}', [JSON], method="PUT"),
         request("/models/dnn/versions/1/plots/loss.svg"),
         request("/v2/repository/index", b"{}", [JSON]),
@@ -149,7 +154,8 @@ def bent(draw: st.DrawFn, whole: st.SearchStrategy[Any]) -> Any:
     """A JSON value of which some parts are gone, doubled, nested deeper or something else."""
     root: Any = {"": json.loads(json.dumps(draw(whole)))}
     for _ in range(draw(st.integers(0, 3))):
-        holder, key = root, ""
+        holder: Any = root
+        key: Any = ""
         while isinstance(holder[key], dict | list) and holder[key] and draw(st.integers(0, 3)):
             holder = holder[key]  # walks down to the place that changes
             place = draw(st.integers(0, len(holder) - 1))

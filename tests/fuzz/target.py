@@ -56,14 +56,14 @@ class Target:
         it or says no more for a moment; then this side closes, and the other has to follow.
         """
         connections = [self.connect() for _ in requests]
-        answers = {connection: b"" for connection in connections}
+        answers = dict.fromkeys(connections, b"")
         try:
             for connection, request in zip(connections, requests, strict=True):
-                with _refused():  # what came before was enough to close
+                with Refused():  # what came before was enough to close
                     connection.sendall(request)
             _read(answers, time.monotonic() + PATIENCE_S, quiet_s=QUIET_S)
             for connection in connections:
-                with _refused():
+                with Refused():
                     connection.shutdown(socket.SHUT_WR)
             open_still = _read(answers, time.monotonic() + PATIENCE_S)
             assert not open_still, "a connection stays open although its client has closed it"
@@ -115,7 +115,7 @@ def _read(
     return reading
 
 
-class _refused:
+class Refused:
     """Passes over a connection that the other side has closed."""
 
     def __enter__(self) -> None: ...

@@ -1,11 +1,11 @@
 """Files that are pictures only at first sight: refused in words, soon, and in little memory."""
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -26,7 +26,7 @@ from tests.service.admin import AS_ADMIN
 pytestmark = pytest.mark.fuzz
 
 PATIENCE_S = 30.0  # of one picture, on a machine that has other things to do
-MEGABYTES = 600.0  # of the whole process, most of it for 16 million pixels
+MEGABYTES = 200.0  # more than before; 16 million pixels have their place in it
 
 modes = st.sampled_from(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"))
 
@@ -36,7 +36,8 @@ def read(data: bytes) -> None:
     began = time.process_time()
     try:
         digit = read_digit(data)
-        assert (digit.shape, digit.dtype) == ((28, 28), np.uint8)
+        assert digit.shape == (28, 28)
+        assert digit.dtype == np.uint8
     except PictureError as error:
         assert error.expected
         assert error.got
@@ -51,7 +52,7 @@ def test_whole_pictures_of_every_kind_are_read() -> None:
 def test_mutated_pictures_are_read_or_refused() -> None:
     with scored("mutated pictures") as count:
 
-        @tries(4000)
+        @tries(1200)
         @given(mutated(st.sampled_from(list(pictures()))))
         def attack(data: bytes) -> None:
             count.inputs += 1
@@ -89,7 +90,7 @@ def odd(draw: st.DrawFn) -> Image.Image:
 def test_odd_pixels_make_a_digit_or_a_refusal() -> None:
     with scored("odd pixels") as count:
 
-        @tries(1500)
+        @tries(600)
         @given(odd(), st.booleans())
         def attack(picture: Image.Image, is_jpeg: bool) -> None:
             count.inputs += 1
@@ -106,11 +107,18 @@ def test_bombs_are_refused_in_little_memory() -> None:
         subprocess.run([sys.executable, "-c", script], check=True, timeout=600)
 
 
+def most_megabytes() -> float:
+    """What this process has taken at its largest."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def burst() -> None:
     """In a process of its own, whose memory is measured: read every bomb."""
+    before = most_megabytes()
     for data in bombs():
         read(data)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    used = most_megabytes() - before
     assert used < MEGABYTES, f"{used:.0f} MB"
 
 

@@ -1,6 +1,7 @@
 """Arrays of any shape and kind before a model: the right tensor, or a refusal in words."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.fuzz
 
 specs = st.sampled_from([SPECS[model].input for model in MODELS])
 SIZES = st.sampled_from([0, 1, 2, 3, 28, 783, 784])
-shapes = st.lists(SIZES, max_size=3).map(tuple) | st.sampled_from(
+shapes = st.sampled_from(
     [(1, 2), (2, 2), (3, 784), (1, 28, 28), (2, 1, 28, 28), (1, 1, 784), (0, 784)]
-)
+) | st.lists(SIZES, max_size=3).map(tuple).filter(lambda shape: math.prod(shape) <= 10_000)
 kinds = st.one_of(
     arrays.floating_dtypes(endianness="?"),
     arrays.integer_dtypes(endianness="?"),
@@ -64,7 +65,7 @@ def is_right(spec: InputSpec, rows: NDArray[np.float32]) -> None:
 def test_arrays_of_any_kind_become_rows_or_are_refused() -> None:
     with scored("arrays") as count:
 
-        @tries(4000)
+        @tries(1000)
         @given(specs, tables())
         def attack(spec: InputSpec, table: NDArray[Any]) -> None:
             count.inputs += 1
@@ -101,7 +102,7 @@ def test_any_value_in_a_body_becomes_rows_or_is_refused() -> None:
     schemas = RequestSchemas(SPECS, {}, 64)
     with scored("values in a body") as count:
 
-        @tries(2000)
+        @tries(1000)
         @given(st.fixed_dictionaries(
             {"model": st.sampled_from(MODELS) | trees(), "inputs": trees()},
             optional={"dtype": st.sampled_from(("uint8", "float32")) | trees(), "version": trees()},
@@ -123,7 +124,7 @@ def test_any_tensor_becomes_rows_or_is_refused() -> None:
     datatypes = st.sampled_from(["FP32", "UINT8", "FP64", "BYTES", "", "\u00e9"])
     with scored("tensors") as count:
 
-        @tries(2000)
+        @tries(1000)
         @given(
             specs,
             st.lists(st.integers(0, 3) | st.sampled_from([28, 784, 2**31, 2**62]), max_size=8),

@@ -53,7 +53,7 @@ def small_bodies(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def pictures(draw: st.DrawFn) -> dict[str, Any]:
     """A body of a model of pictures, flat or nested, of which a few pixels are odd."""
-    flat = [0] * 784
+    flat: list[Any] = [0] * 784
     for _ in range(draw(st.integers(0, 4))):
         flat[draw(st.integers(0, 783))] = draw(
             st.sampled_from([0, 1, 255, 256, -1, 0.5, 1.0, 1.5, 255.0, 1e-9, "1", True, None])
@@ -80,7 +80,7 @@ def test_simdjson_takes_nothing_that_pydantic_refuses_and_reads_the_same() -> No
     schemas = RequestSchemas(SPECS, {}, 1024)
     with scored("bodies read twice") as count:
 
-        @tries(3000)
+        @tries(1500)
         @given(native)
         def attack(body: bytes) -> None:
             count.inputs += 1
@@ -113,14 +113,17 @@ def test_the_hot_path_answers_as_the_ordinary_way_does(target: Target) -> None:
     )  # fmt: skip
     with scored("hot path against the ordinary way") as count, undisturbed(target):
 
-        @tries(400)
+        @tries(200)
         @given(st.lists(asked, min_size=4, max_size=AT_ONCE))
         def attack(requests: list[tuple[str, tuple[str, str], bytes]]) -> None:
             count.inputs += len(requests)
             close = ("Connection", "close")
             ways = []
             with target.connect() as hot, target.connect() as ordinary:
-                for connection, extra in ((hot, []), (ordinary, [("X-Request-Timeout-Ms", "600000")])):
+                for connection, extra in (
+                    (hot, []),
+                    (ordinary, [("X-Request-Timeout-Ms", "600000")]),
+                ):
                     for number, (path, kind, body) in enumerate(requests):
                         connection.sendall(
                             request(path, body, [kind, *extra, ("X-Request-ID", f"r{number}")])
@@ -195,9 +198,15 @@ def bent_inferences(draw: st.DrawFn) -> tuple[str, bytes, str | None]:
     length: Any = len(text) if behind or draw(st.booleans()) else None
     if length is not None and draw(st.integers(0, 5)) == 0:
         length = draw(st.sampled_from([length + 1, -1, 0, 10**30, "x", "", "\u00b2", "1_0", "+1"]))
-    version = draw(st.sampled_from(["", "", "/versions/1", "/versions/0", "/versions/99", "/versions/x"]))
+    version = draw(
+        st.sampled_from(["", "", "/versions/1", "/versions/0", "/versions/99", "/versions/x"])
+    )
     name = draw(st.sampled_from([model, model, model, "mnist-cnn", "nobody", "%00", ".."]))
-    return f"/v2/models/{name}{version}/infer", text + behind, None if length is None else str(length)
+    return (
+        f"/v2/models/{name}{version}/infer",
+        text + behind,
+        None if length is None else str(length),
+    )
 
 
 def test_bent_requests_of_the_open_inference_protocol_are_answered_or_refused(
@@ -205,7 +214,7 @@ def test_bent_requests_of_the_open_inference_protocol_are_answered_or_refused(
 ) -> None:
     with scored("Open Inference Protocol") as count, undisturbed(target):
 
-        @tries(400)
+        @tries(200)
         @given(st.lists(bent_inferences(), min_size=3, max_size=AT_ONCE))
         def attack(asked: list[tuple[str, bytes, str | None]]) -> None:
             count.inputs += len(asked)

@@ -175,3 +175,54 @@ def test_the_documentation_pages_need_nothing_from_elsewhere(
     for asset in assets:
         assert asset.startswith("/"), asset
         assert client.get(asset).status_code == 200
+
+
+def test_no_parameter_may_be_null(document: Any) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                assert "null" not in json.dumps(parameter["schema"]), (path, parameter["name"])
+
+
+def test_a_key_is_described_as_it_is_checked(document: Any) -> None:
+    for path in ("/jobs", "/jobs/{job}/reproduce", "/models/{model}/versions"):
+        parameters = document["paths"][path]["post"]["parameters"]
+        (schema,) = [one["schema"] for one in parameters if one["name"] == "idempotency-key"]
+        accepts = Draft202012Validator(schema)
+        assert [accepts.is_valid(key) for key in ("a b~", "k" * 255)] == [True, True]
+        assert not any(accepts.is_valid(key) for key in ("", "k" * 256, "\u00e9", "a\tb"))
+
+
+def test_links_lead_to_operations_that_take_what_they_say(document: Any) -> None:
+    takes = {
+        operation["operationId"]: {one["name"] for one in operation.get("parameters", ())}
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    }
+    linked = [
+        link
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    ]
+    assert len(linked) > 20
+    for link in linked:
+        needed = {
+            name for name in takes[link["operationId"]] if name in ("job", "model", "version")
+        }
+        assert needed <= link["parameters"].keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/jobs", "GET, POST"), ("/models/dnn/versions", "GET, POST"), ("/predict", "POST"),
+     ("/", "GET, HEAD"), ("/v2/models/dnn", "GET")],
+)  # fmt: skip
+def test_a_refused_method_is_told_all_that_the_address_takes(
+    client: httpx.Client, path: str, methods: str
+) -> None:
+    for wrong in ("OPTIONS", "DELETE"):
+        response = client.request(wrong, path)
+        assert response.status_code == 405
+        assert response.headers["Allow"] == methods

@@ -1,0 +1,66 @@
+"""What is hostile leaves nothing behind: neither memory nor descriptors."""
+
+import random
+import time
+
+import pytest
+
+from tests.fuzz.amounts import amount, scored
+from tests.fuzz.files import drawn, saved
+from tests.fuzz.known import undisturbed
+from tests.fuzz.requests import DESTRUCTIVE, JSON, MORSELS, request, samples
+from tests.fuzz.target import Target
+
+pytestmark = pytest.mark.fuzz
+
+MEGABYTES = 100.0  # above what a round took before
+AT_ONCE = 50
+PATIENCE_S = 60.0
+
+
+def rounds(count: int, seed: int) -> list[bytes]:
+    """Requests of every kind, most of them damaged, some large and all different."""
+    chance = random.Random(seed)
+    raw = ("Content-Type", "image/png")
+    kinds = [
+        *samples(),
+        request("/predict/image", saved(drawn("RGBA", 400), "PNG"), [raw]),
+        request("/predict", b'{"model": "dnn", "inputs": [%b[0,1]]}' % (b"[0,1]," * 4000), [JSON]),
+        request("/predict", b"[" * 100_000, [JSON]),
+    ]  # fmt: skip
+    found: list[bytes] = []
+    while len(found) < count:
+        data = bytearray(chance.choice(kinds))
+        for _ in range(chance.randint(0, 4)):
+            at = chance.randrange(len(data))
+            if chance.random() < 0.5:
+                data[at] = chance.randrange(256)
+            else:
+                data[at:at] = chance.choice(MORSELS)
+        cut = len(data) if chance.random() < 0.7 else chance.randrange(len(data))
+        unique = b"X-Request-ID: %x\r\n" % chance.randrange(2**64)  # nothing is to be remembered
+        whole = bytes(data[:cut]).replace(b"Host: here\r\n", b"Host: here\r\n" + unique, 1)
+        if DESTRUCTIVE.encode() not in whole:
+            found.append(whole)
+    return found
+
+
+def attack(target: Target, count: int, seed: int) -> None:
+    requests = rounds(count, seed)
+    for at in range(0, count, AT_ONCE):
+        target.exchange(requests[at : at + AT_ONCE])
+
+
+def test_thousands_of_hostile_requests_leave_nothing_behind(target: Target) -> None:
+    with scored("requests in bounded memory") as count, undisturbed(target):
+        attack(target, 1000, seed=1)  # what is loaded and kept once
+        before, open_before = target.megabytes(), target.descriptors()
+        for seed in range(2, 2 + amount(4)):
+            attack(target, 1000, seed)
+            count.inputs += 1000
+            target.check()
+        assert target.megabytes() - before < MEGABYTES
+        until = time.monotonic() + PATIENCE_S
+        while target.descriptors() > open_before and time.monotonic() < until:
+            target.exchange([request("/health/live")])
+        assert target.descriptors() <= open_before
