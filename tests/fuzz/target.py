@@ -6,6 +6,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +88,13 @@ class Target:
         pages = int(Path(f"/proc/{self._served.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self._served.process.pid}/fd").iterdir()))
+    def descriptors(self) -> list[str]:
+        """What it has open."""
+        names = []
+        for entry in Path(f"/proc/{self._served.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                names.append(str(entry.readlink()))
+        return names
 
     def end(self) -> None:
         self._served.end()
