@@ -219,6 +219,7 @@ class HotPath(Connection):
             waiting.end(DeadlineExceededError())
 
     def _deliver(self, prediction: Prediction, version: LoadedVersion, outcome: Outcome) -> None:
+        prediction.waiting = None  # which has the version, that another may have replaced
         if self.transport.is_closing():
             if self._spans and prediction.span:
                 self._spans.answered(prediction.span, GONE)

@@ -24,7 +24,7 @@ MODEL = "mnist-cnn"
 CONNECTIONS = 32
 SWAPS = 100
 VERSIONS = 8  # more than a server keeps loaded, so that each swap loads one and drops another
-SETTLED = 20  # swaps after which memory must stay what it is
+SETTLED = 40  # swaps after which memory must stay what it is
 
 
 @dataclass
