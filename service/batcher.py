@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
+LONG_BATCHES = 4
 BUSY_INLINE_S = 0.100  # the same where more rows wait: a thread would share its core with refusals
 FORGETTING = 1.05  # by which the least time of a row grows with each batch
 
@@ -143,6 +144,11 @@ class Batcher:
     def queued_rows(self) -> int:
         """Rows that wait for a batch."""
         return self._queued_rows
+
+    @property
+    def is_long(self) -> bool:
+        """Whether more rows wait than a few batches take."""
+        return self._queued_rows > LONG_BATCHES * self._max_batch_size
 
     @property
     def max_queue_size(self) -> int:

@@ -86,9 +86,10 @@ class Decoder:
         if np.minimum.reduce(numbers) < low or np.maximum.reduce(numbers) > high:
             return None
         if dtype == "uint8":
-            if np.any(numbers % 1):
+            pixels = numbers.astype(np.uint8)
+            if not np.array_equal(pixels, numbers):  # a fraction was cut off
                 return None
-            return Decoded(model, version, from_pixels(takes.spec, numbers.reshape(count, -1)))
+            return Decoded(model, version, from_pixels(takes.spec, pixels.reshape(count, -1)))
         return Decoded(model, version, numbers.astype(np.float32).reshape(count, *takes.spec.shape))
 
 

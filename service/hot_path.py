@@ -28,7 +28,12 @@ from service.busy_poll import BusyPoll
 from service.connections import Connection, Guard
 from service.decoder import MAX_BYTES
 from service.engine import Engine, LoadedVersion
-from service.errors import DeadlineExceededError, PerceptdError, QueueFullError
+from service.errors import (
+    CallerGoneError,
+    DeadlineExceededError,
+    PerceptdError,
+    QueueFullError,
+)
 from service.hot_routes import Head, Headers, plain_head
 from service.metrics import Metrics
 from service.middleware import HEADER, request_id
@@ -181,10 +186,14 @@ class HotPath(Connection):
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
-        began = perf_counter()
-        if self.overload and (full := self.overload.refusal(self._engine, body)):
-            self._refuse(self._begun(head, began), *full)
-            return True
+        began, now = perf_counter(), self.loop.time()
+        if self.overload.lasts(now):
+            if refusals.has_left(self.transport):
+                self.transport.abort()
+                return True
+            if full := self.overload.refusal(self._engine, body):
+                self._refuse(self._begun(head, began), *full)
+                return True
         try:
             found = head.route.read(self._engine, head.query, body)
         except Exception:  # the parser would blame the caller for it
@@ -195,14 +204,20 @@ class HotPath(Connection):
         version, rows = found
         prediction = self._begun(head, began)
         deliver = partial(self._deliver, prediction, version)
-        until = self.loop.time() + self.timeout_s
-        caller = Caller(until, self.transport.is_closing, sampled(prediction.span))
+        caller = Caller(now + self.timeout_s, self._has_gone, sampled(prediction.span))
         try:
             prediction.waiting = version.batcher.enqueue(rows, deliver, caller)
+            if version.batcher.is_long:
+                self.overload.saw_long_queue(now)
         except QueueFullError as error:
-            self.overload.saw(version)
+            self.overload.saw_full_queue(version, rows, body, now)
             self._refuse(prediction, version, error)
         return True
+
+    def _has_gone(self) -> bool:
+        if self.transport.is_closing():
+            return True
+        return self.overload.lasts(self.loop.time()) and refusals.has_left(self.transport)
 
     def _begun(self, head: Head, began: float) -> Prediction:
         span = self._spans.request(head.route.path, head.headers, began) if self._spans else None
@@ -220,11 +235,14 @@ class HotPath(Connection):
 
     def _deliver(self, prediction: Prediction, version: LoadedVersion, outcome: Outcome) -> None:
         prediction.waiting = None  # which has the version, that another may have replaced
-        if self.transport.is_closing():
+        route = prediction.head.route
+        if self.transport.is_closing() or isinstance(outcome, CallerGoneError):
+            took = perf_counter() - prediction.began
+            self._metrics.request("POST", route.path, GONE, took, version.model, version.version)
             if self._spans and prediction.span:
                 self._spans.answered(prediction.span, GONE)
+            self.transport.abort()
             return
-        route = prediction.head.route
         try:
             if isinstance(outcome, Exception):
                 raise outcome

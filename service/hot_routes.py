@@ -1,6 +1,6 @@
 """The requests that `service.hot_path` answers: how they are known, read and answered."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from models.preprocessing import from_bytes
@@ -28,10 +28,14 @@ UNUSUAL = frozenset(
     )
 )
 
+# Its only charset is UTF-8, said or not.
+JSON = (JSON_TYPE.encode(), f"{JSON_TYPE};charset=utf-8".encode())
+RAW = (RAW_TYPE.encode(),)
+
 
 class Route(NamedTuple):
     path: str
-    media_type: str
+    media_types: Collection[bytes]
     read: Callable[[Engine, bytes, bytes], Found | None]  # the query and the body
     write: Callable[[LoadedVersion, Answer], bytes]
 
@@ -69,9 +73,9 @@ def read_pixels(engine: Engine, query: bytes, body: bytes) -> Found | None:
 ROUTES = {
     route.path.encode(): route
     for route in (
-        Route("/predict", JSON_TYPE, read_numbers, with_labels),
-        Route("/predict_proba", JSON_TYPE, read_numbers, with_probabilities),
-        Route("/predict/image", RAW_TYPE, read_pixels, with_probabilities),
+        Route("/predict", JSON, read_numbers, with_labels),
+        Route("/predict_proba", JSON, read_numbers, with_probabilities),
+        Route("/predict/image", RAW, read_pixels, with_probabilities),
     )
 }
 
@@ -88,7 +92,7 @@ def plain_head(url: bytes, headers: Headers) -> Head | None:
     length = given.get(b"content-length")
     if length is None or not UNUSUAL.isdisjoint(given):
         return None
-    if given.get(b"content-type") != route.media_type.encode():
+    if given.get(b"content-type", b"").lower().replace(b" ", b"") not in route.media_types:
         return None
     scheme, _, token = given.get(b"authorization", b"").partition(b" ")
     if scheme not in (b"", b"Bearer"):

@@ -1,42 +1,82 @@
 """Refusals in overload, whose bytes are made once: they must cost much less than an answer."""
 
+import asyncio
 import re
+import select
 from functools import lru_cache
+from typing import NamedTuple
 
 from service import problems
+from service.answers import Rows
 from service.engine import Engine, LoadedVersion
 from service.errors import QueueFullError
 
+PRESSED_S = 1.0  # for which overload is reckoned with after it was seen
 MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
 VERSION = b'"version"'
+POLLRDHUP = getattr(select, "POLLRDHUP", None)  # Linux has it
+
+
+class Full(NamedTuple):
+    """A version whose queue was full, and how many rows a byte of the refused body stood for."""
+
+    version: int
+    rows_per_byte: float
 
 
 class Overload:
-    """The models whose queues were full when last looked at."""
+    """The models whose queues were full when last looked at.
+
+    While it lasts, requests have waited where nobody sees them, in the sockets, and some of those
+    who sent them are gone: `has_left` tells, and no work is done for them.
+
+    Of what a body asks for only its length is known as long as it is not read: it counts as half
+    the rows that one of that length had which was refused before: rather too few than too many.
+    """
 
     def __init__(self) -> None:
-        self._full: dict[str, LoadedVersion] = {}
+        self._full: dict[str, Full] = {}
+        self._until = 0.0
 
-    def __bool__(self) -> bool:
-        return bool(self._full)
+    def lasts(self, now: float) -> bool:
+        """Whether queues have been long of late; `now` is the event loop's time."""
+        return now < self._until
 
-    def saw(self, version: LoadedVersion) -> None:
-        """A queue was full."""
-        self._full[version.model] = version
+    def saw_long_queue(self, now: float) -> None:
+        self._until = now + PRESSED_S
+
+    def saw_full_queue(self, version: LoadedVersion, rows: Rows, body: bytes, now: float) -> None:
+        """There was no room for these rows."""
+        self._until = now + PRESSED_S
+        if model_of(body) == version.model:
+            self._full[version.model] = Full(version.version, len(rows) / len(body))
 
     def refusal(self, engine: Engine, body: bytes) -> tuple[LoadedVersion, QueueFullError] | None:
         """Whose queue is full, so that a body need not be read; None where it has to be."""
         name = model_of(body)
         full = self._full.get(name) if name else None
-        if full is None or VERSION in body:
+        if name is None or full is None or VERSION in body:
             return None
-        if engine.serving(full.model) is full:
+        serving = engine.serving(name)
+        if serving and serving.version == full.version:
             try:
-                full.batcher.admit(1)
+                serving.batcher.admit(max(int(full.rows_per_byte * len(body) / 2), 1))
             except QueueFullError as error:
-                return full, error
-        del self._full[full.model]
+                return serving, error
+        del self._full[name]
         return None
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Whether a client has closed a connection, be there still data of it to be read."""
+    if POLLRDHUP is None:
+        return False
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def model_of(body: bytes) -> str | None:

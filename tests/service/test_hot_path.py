@@ -110,6 +110,15 @@ def test_its_answers_are_those_of_the_router(
         answered.clear()
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
+)
+def test_the_only_charset_may_be_said(client: httpx.Client, answered: list[str], kind: str) -> None:
+    response = client.post("/predict", json=DNN, headers={"Content-Type": kind})
+    assert response.status_code == 200
+    assert answered == ["/predict"]
+
+
 @pytest.mark.parametrize("query", ["", "?model=mnist-cnn", "?model=mnist-mlp"])
 def test_raw_pixels_are_answered_alike(
     client: httpx.Client, answered: list[str], query: str
