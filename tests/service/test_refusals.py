@@ -1,4 +1,4 @@
-"""What overload costs: a refusal without a look at the rows, and no work for those who have left."""
+"""What overload costs: refusals without a look at the rows, no work for those who have left."""
 
 import asyncio
 import json
