@@ -15,7 +15,7 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --constraint requirements.lock uv \
     && uv venv --quiet "$VIRTUAL_ENV"
 COPY pyproject.toml ./
-RUN uv pip install --constraint requirements.lock --requirement pyproject.toml
+RUN uv pip install --constraint requirements.lock --requirement pyproject.toml --extra telemetry
 
 
 # perceptd alone, laid out so that it can be copied over the environment of its dependencies.

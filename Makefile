@@ -48,6 +48,7 @@ bench: $(READY) bench-peers
 	$(BIN)/python -m benchmarks.corrections
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.reliability
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.serving --servers floor,perceptd --seconds 8 --name serving-long
 	$(BIN)/python -m benchmarks.profile

@@ -98,7 +98,7 @@ def admin_token(settings: Settings) -> SecretStr:
     with db.store_errors():
         if not path.exists():
             _make(path)
-        token = path.read_text().strip()
+        token = path.read_text(errors="replace").strip()
     if not TOKEN.fullmatch(token):
         raise StoreError(f"{path} holds no token: remove it, and a new one is made")
     return SecretStr(token)

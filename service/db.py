@@ -1,6 +1,7 @@
 """The connection to SQLite or PostgreSQL, its transactions, and the way to the newest tables."""
 
 import fcntl
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from service.errors import DiskError, StoreError
 from service.settings import Settings
@@ -90,6 +91,15 @@ def store_errors() -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise DiskError(f"the data folder cannot be used: {reason}") from error
+
+
+def has_other_tables(error: StoreError) -> bool:
+    """Whether a table or column is missing, as in another release's: no wait mends that."""
+    cause = error.__cause__
+    if isinstance(cause, ProgrammingError):
+        return True
+    code = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_ERROR  # that of a wrong statement; locks and disks have others
 
 
 def migrate(engine: Engine, data_dir: Path) -> None:

@@ -33,6 +33,8 @@ SENT = (
     "Idempotency-Key",
     "Inference-Header-Content-Length",
     "Last-Event-ID",
+    "traceparent",
+    "tracestate",
     "X-Request-ID",
     "X-Request-Timeout-Ms",
 )

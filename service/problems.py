@@ -196,15 +196,18 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return await on_domain_error(request, InvalidInputError.of([wrong], example))
     problem = HTTP_PROBLEMS.get(error.status_code, HTTP_PROBLEMS[500])
     headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods_of(request))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(methods)
     unknown = error.status_code == HTTPStatus.NOT_FOUND
     detail = f"there is nothing at {request.url.path}" if unknown else error.detail
     return response(problem, detail, request.url.path, headers=headers)
 
 
 def _methods_of(request: Request) -> list[str]:
-    """All that an address takes; the framework names those of its first route alone."""
+    """All that an address takes; the framework names those of its first route alone.
+
+    None below a mount, which knows its own.
+    """
     asked = [(method, {**request.scope, "method": method}) for method in METHODS]
     routes = request.app.routes
     return [

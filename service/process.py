@@ -23,6 +23,7 @@ GRACE_S = 2.0  # between asking a process to stop and stopping it
 LINE_BYTES = 65_536  # a longer line of output is cut into several
 LOG_CHARACTERS = 500  # of a line of output that are kept
 LOG_LINES = 50  # of a process that fails
+SECRET = ("PERCEPTD_", "PG")  # variables of the service, and of libpq: PGPASSWORD, PGPASSFILE, ...
 WAITING_LINES = 1_000  # after which a process that says more waits until it is listened to
 
 
@@ -165,9 +166,10 @@ class TrainingProcess:
 def _environment(budget: Budget) -> dict[str, str]:
     """This process's own, without tokens and the database's password: foreign files are read.
 
-    What it does is of the trace of the job that it is done for.
+    What it does is of the trace of the job that it is done for: it sends its own spans, so that a
+    key in `OTEL_EXPORTER_OTLP_HEADERS` stays.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PERCEPTD_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
     threads = str(budget.threads)
     return {
         **kept,

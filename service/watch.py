@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from service import db
 from service.claims import Claims, LostJobError
 from service.db import TIMEOUT_S
 from service.errors import DiskError, StoreError
@@ -22,7 +23,8 @@ from service.process import GRACE_S, LOG_CHARACTERS, Budget, TrainingProcess
 LISTEN_S = 0.1  # between looks at the clock while a process says nothing
 BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
 TERMINATED = 128 + signal.SIGTERM  # the exit status of a training that was asked to end
-RETRY_S = 0.5  # between attempts to reach a database that is away
+RETRY_S = 0.5  # before a database that is away is asked again; doubled with each time, up to
+LONGEST_RETRY_S = 30.0
 LOOK_S = 1.0  # the most that one look adds to a silence: a worker that was stopped heard nothing
 # Of each kind so many events of one attempt are told; a training of ours has no more.
 MOST_EVENTS = {"log": 1000, "epoch": 1000, "plane": 1, "boundary": 100}
@@ -132,20 +134,23 @@ class Watch:
         return results
 
     def persist(self, write: Callable[[], Result]) -> Result:
-        """Write to the store, waiting for a database that is away; a full disk is told at once.
+        """Write to the store, waiting for a database that is away.
 
-        Nothing runs meanwhile, and what is written is checked against the claim: so the wait may
-        outlast the lease.
+        A full disk and tables of another release are told at once. Nothing runs meanwhile, and what
+        is written is checked against the claim: so the wait may outlast the lease.
         """
+        pause = RETRY_S
         while True:
             try:
                 return write()
-            except DiskError:
-                raise
             except StoreError as error:
-                log.warning("job %d waits for the database: %s", self.job.id, error)
-                if self._stop.wait(RETRY_S):
+                if isinstance(error, DiskError) or db.has_other_tables(error):
+                    raise
+                if pause == RETRY_S:
+                    log.warning("job %d waits for the database: %s", self.job.id, error)
+                if self._stop.wait(pause):
                     raise LostJobError("its worker ended while the database was away") from error
+                pause = min(2 * pause, LONGEST_RETRY_S)
 
     def _note(self, event: dict[str, Any], threads: int) -> None:
         """Keep an event that is told to others, for the next beat."""

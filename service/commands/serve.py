@@ -66,6 +66,7 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     if workers is None:
         workers = 1 if find_spec("torch") else 0
     environment = {**os.environ, **as_environment(overrides), **auth.environment(settings)}
+    settings = auth.hashed(settings)  # from here on no token is known
     with listening.bound(settings.host, settings.port, processes) as groups:
         with opened_store(settings):
             # One that cannot be used ends in a sentence here, not in the server's traceback.

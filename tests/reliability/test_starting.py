@@ -134,3 +134,20 @@ def test_a_bad_setting(tmp_path: Path, command: str, name: str, value: str, told
     status, said = refused(command, **{"PERCEPTD_DATA_DIR": str(tmp_path), name: value})
     assert (status, told in said) == (BAD_SETTING, True), said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_database_of_a_newer_release(tmp_path: Path, command: str) -> None:
+    with sqlite3.connect(tmp_path / "perceptd.db") as other:
+        other.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        other.execute("INSERT INTO alembic_version VALUES ('9999')")
+    other.close()
+    status, said = refused(command, PERCEPTD_DATA_DIR=str(tmp_path))
+    assert (status, "newer release: its revision is 9999" in said) == (CANNOT_START, True), said
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_device_that_is_not_here(tmp_path: Path, processes: str) -> None:
+    variables = {"PERCEPTD_DATA_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    status, said = refused("serve", "--device", "cuda", "--processes", processes, **variables)
+    assert (status, "cuda" in said) == (CANNOT_START, True), said

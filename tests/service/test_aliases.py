@@ -103,7 +103,7 @@ def test_an_alias_of_ones_own_moves_and_changes_nothing_that_serves(admin: httpx
         ("dnn", "production", 0, (422, "invalid_input")),
         ("dnn", "production", -1, (422, "invalid_input")),
         ("dnn", "production", "2", (422, "invalid_input")),
-        ("dnn", "production", 2.0, (422, "invalid_input")),
+        ("dnn", "production", 2.5, (422, "invalid_input")),
         ("dnn", "production", True, (422, "invalid_input")),
         ("dnn", "production", None, (422, "invalid_input")),
     ],
@@ -112,6 +112,11 @@ def test_a_promotion_that_cannot_be_is_refused(
     shared: httpx.Client, model: str, alias: str, version: Any, refusal: tuple[int, str]
 ) -> None:
     assert problem(point(shared, alias, version, model)) == refusal
+    assert aliases(shared) == {"production": 1}
+
+
+def test_a_version_may_be_written_as_any_whole_number(shared: httpx.Client) -> None:
+    assert point(shared, "production", 1.0).status_code == 200
     assert aliases(shared) == {"production": 1}
 
 

@@ -141,9 +141,9 @@ def test_the_token_that_is_set_wins_and_is_not_written(
     assert token(Settings(data_dir=tmp_path / "with")) == made
 
 
-@pytest.mark.parametrize("content", ["", "\n", "short\n"])
-def test_a_token_file_that_holds_none_is_told(tmp_path: Path, content: str) -> None:
-    (tmp_path / auth.FILE).write_text(content)
+@pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"no-text-but-long-enough-\xff\n"])
+def test_a_token_file_that_holds_none_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / auth.FILE).write_bytes(content)
     with pytest.raises(StoreError, match=auth.FILE):
         token(Settings(data_dir=tmp_path))
 

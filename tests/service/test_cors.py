@@ -40,7 +40,8 @@ def preflight(
 def test_a_preflight_of_a_known_origin_is_let_pass(
     shared: httpx.Client, origin: str, method: str, path: str
 ) -> None:
-    answer = preflight(shared, origin, method, path, "authorization, content-type")
+    asks = "authorization, content-type, traceparent, tracestate"
+    answer = preflight(shared, origin, method, path, asks)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == origin
     assert method in answer.headers["Access-Control-Allow-Methods"]

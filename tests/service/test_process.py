@@ -99,11 +99,12 @@ def test_memory_over_the_budget_is_refused_to_it(start: Start) -> None:
 def test_it_is_nice_and_knows_its_threads_but_none_of_the_secrets(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PERCEPTD_ADMIN_TOKEN", "not-for-a-training")
+    for name in ("PERCEPTD_ADMIN_TOKEN", "PGPASSWORD", "PGPASSFILE"):
+        monkeypatch.setenv(name, "not-for-a-training")
     _, said = ended(
         start(
             "import os; print(os.nice(0), os.environ['OMP_NUM_THREADS'], "
-            "[name for name in os.environ if name.startswith('PERCEPTD_')])"
+            "[name for name in os.environ if name.startswith(('PERCEPTD_', 'PG'))])"
         )
     )
     assert said[0]["line"] == f"{max(BUDGET.nice, os.nice(0))} 1 []"

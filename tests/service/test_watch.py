@@ -1,5 +1,6 @@
 """What a training says, as the job's events keep it: in order, checked, each once."""
 
+import itertools
 import json
 import logging
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from service import watch as watching
 from service.claims import Claims
+from service.errors import StoreError
 from service.jobs import Jobs
 from service.process import LOG_CHARACTERS, Budget
 from service.watch import Watch
@@ -29,26 +32,33 @@ Tell = Callable[..., Told]
 
 
 @pytest.fixture
-def tell(jobs: Jobs, database: Engine, tmp_path: Path) -> Tell:
-    """Let a training of a job say these events; those that are kept of it."""
+def watched(jobs: Jobs, database: Engine) -> Callable[[], Watch]:
+    """A new watch over one claimed job."""
     job = jobs.submit("train", "dnn", {"model": "dnn"}, {"architecture": "dnn"})
     claims = Claims(database, "a worker", lease_s=600, max_attempts=3)
     claimed = claims.claim()
     assert claimed
 
+    return lambda: Watch(
+        jobs.get(job.id),
+        claims,
+        threading.Event(),
+        max_runtime_s=60,
+        max_silence_s=60,
+        claimed_at=time.monotonic(),
+    )
+
+
+@pytest.fixture
+def tell(watched: Callable[[], Watch], jobs: Jobs, tmp_path: Path) -> Tell:
+    """Let a training of a job say these events; those that are kept of it."""
+
     def run(*said: dict[str, Any]) -> Told:
-        watch = Watch(
-            jobs.get(job.id),
-            claims,
-            threading.Event(),
-            max_runtime_s=60,
-            max_silence_s=60,
-            claimed_at=time.monotonic(),
-        )
+        watch = watched()
         (tmp_path / "said").write_text("".join(json.dumps(event) + "\n" for event in said))
         program = [sys.executable, "-c", "print(open('said').read(), end='')"]
         assert watch.run([], tmp_path, Budget(1, 1024, 0), program) == []
-        return [(event.kind, event.data) for event in jobs.events(job.id, after=2)]
+        return [(event.kind, event.data) for event in jobs.events(watch.job.id, after=2)]
 
     return run
 
@@ -117,3 +127,35 @@ def test_grids_of_any_size_between_are_kept(tell: Tell, size: int) -> None:
     event = {**BOUNDARY, "size": size, "probabilities": [255] * size**2}
 
     assert tell(event) == [kept(event)]
+
+
+def test_a_database_that_is_away_is_asked_ever_less_often_and_told_of_once(
+    watched: Callable[[], Watch], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "RETRY_S", 0.02)
+    monkeypatch.setattr(watching, "LONGEST_RETRY_S", 0.08)
+    asked: list[float] = []
+
+    def write() -> str:
+        asked.append(time.monotonic())
+        if len(asked) < 6:
+            raise StoreError("away")
+        return "written"
+
+    assert watched().persist(write) == "written"
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True):
+        assert pause >= least
+    assert [record.getMessage() for record in caplog.records] == [
+        "job 1 waits for the database: away"
+    ]
+
+
+def test_tables_of_another_release_are_not_waited_for(
+    watched: Callable[[], Watch], jobs: Jobs, database: Engine
+) -> None:
+    watch = watched()
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE job_events RENAME TO renamed"))
+    with pytest.raises(StoreError, match="job_events"):
+        watch.persist(lambda: jobs.events(watch.job.id))
