@@ -15,6 +15,8 @@ from tests.scorecard import note
 from tests.service.served import Served
 from tests.service.site import eventually, is_gone
 
+pytestmark = pytest.mark.reliability
+
 CLIENTS = 12
 READY = ("/health/ready", "/v2/health/ready")
 

@@ -14,6 +14,8 @@ from tests.reliability.wire import connect, more, request, response
 from tests.service.served import Served
 from tests.service.site import eventually
 
+pytestmark = pytest.mark.reliability
+
 Start = Callable[..., Served]
 
 MANY = 500

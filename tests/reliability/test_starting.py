@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.reliability
+
 PATIENCE_S = 90
 CANNOT_START, BAD_SETTING = 1, 2
 COMMANDS = ("serve", "worker")
