@@ -17,7 +17,19 @@ from tests.server import running
 from tests.service.site import train_undisturbed
 
 POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
-RELIABILITY = "PERCEPTD_TEST_RELIABILITY"
+SLOW = {  # what a marker's tests do for minutes, unless the variable that asks for them is set
+    "faults": ("PERCEPTD_TEST_FAULTS", "kills processes"),
+    "fuzz": ("PERCEPTD_TEST_FUZZ", "tries thousands of inputs"),
+    "reliability": ("PERCEPTD_TEST_RELIABILITY", "runs real processes"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker, (variable, does) in SLOW.items():
+            if item.get_closest_marker(marker) and os.environ.get(variable, "0") in ("", "0"):
+                reason = f"{does} for minutes: {variable}=1 asks for it"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,20 +46,8 @@ def ctrl_c_is_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def reliability_is_asked_for(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("reliability") and not os.environ.get(RELIABILITY):
-        pytest.skip(f"runs real processes for minutes: {RELIABILITY}=1 asks for it")
-
-
 @pytest.fixture(scope="session")
-def faults_asked_for() -> None:
-    if os.environ.get("PERCEPTD_TEST_FAULTS") != "1":
-        pytest.skip("kills processes for minutes: PERCEPTD_TEST_FAULTS=1 asks for it")
-
-
-@pytest.fixture(scope="session")
-def undisturbed(faults_asked_for: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The weights of the training that faults disturb, SHA-256."""
     return train_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 

@@ -4,14 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fuzz.amounts import FACTOR, factor
 from tests.fuzz.target import Target
-
-
-@pytest.fixture(autouse=True, scope="session")
-def asked_for() -> None:
-    if not factor():
-        pytest.skip(f"tries thousands of inputs for minutes: {FACTOR}=1 asks for it")
 
 
 @pytest.fixture(scope="module")

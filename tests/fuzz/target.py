@@ -15,7 +15,10 @@ from tests.service.served import Served
 
 PATIENCE_S = 60.0  # after which a connection that is neither answered nor closed counts as a hang
 QUIET_S = 0.05  # without a byte, after which no further answer is waited for
-FAULTS = re.compile(r"Traceback|^(?:ERROR|CRITICAL)|Exception in|Fatal|never (?:awaited|retrieved)")
+FAULTS = re.compile(
+    r'Traceback|^(?:ERROR|CRITICAL)|"level":"(?:error|critical)"|'
+    r"Exception in|Fatal|never (?:awaited|retrieved)"
+)
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n")
 
 

@@ -1,6 +1,5 @@
-"""Tests that take minutes: they run where they are asked for."""
+"""A server of a test's own."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,18 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.service.served import Served
-
-ASKED_FOR = "PERCEPTD_TEST_RELIABILITY"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    skip = pytest.mark.skip(reason=f"takes minutes: {ASKED_FOR}=1 asks for it")
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.reliability)
-            if os.environ.get(ASKED_FOR) != "1":
-                item.add_marker(skip)
 
 
 @pytest.fixture

@@ -15,16 +15,20 @@ from tests.scorecard import note
 from tests.service.served import Served
 from tests.service.site import eventually, is_gone
 
+pytestmark = pytest.mark.reliability
+
 CLIENTS = 12
 READY = ("/health/ready", "/v2/health/ready")
 
 Start = Callable[..., Served]
 
 
-class Load:
-    """Clients that ask one question after the other, half of them over a new connection each time.
+class Leaving:
+    """Clients that ask until the server takes nobody any more, half of them over a new connection
+    each time.
 
-    A request is lost that was sent over an open connection and got no answer.
+    A request is lost that was sent over an open connection and got no answer; a connection that is
+    refused is none, which only a bare socket tells apart.
     """
 
     def __init__(self, url: str) -> None:
@@ -69,7 +73,7 @@ class Load:
 @pytest.mark.parametrize("time_of_many", range(4))
 def test_nothing_that_was_accepted_is_lost(start: Start, processes: str, time_of_many: int) -> None:
     served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_ACCESS_LOG="0")
-    load = Load(served.url)
+    load = Leaving(served.url)
     eventually(lambda: load.answered > 200)
     served.process.send_signal(signal.SIGTERM)
     load.wait()
@@ -133,7 +137,7 @@ def test_a_process_that_is_asked_to_end_alone_is_replaced_and_nothing_is_lost(st
     served = start(PERCEPTD_PROCESSES="2", PERCEPTD_ACCESS_LOG="0")
     assert served.url
     first = served.server(1)
-    load = Load(served.url)
+    load = Leaving(served.url)
     eventually(lambda: load.answered > 100)
     os.kill(first, signal.SIGTERM)
     served.server(3)

@@ -1,7 +1,6 @@
 """What keeps a server or a worker from starting: one sentence, a status, no traceback, no hang."""
 
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -10,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.reliability.small_disk import SmallDisk, small_disk
+
+pytestmark = pytest.mark.reliability
 
 PATIENCE_S = 90
 CANNOT_START, BAD_SETTING = 1, 2
@@ -33,26 +36,15 @@ def refused(command: str, *options: str, **variables: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a megabyte of one's own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_full_disk(small_disk: Path, command: str) -> None:
-    with (small_disk / "filling").open("wb", buffering=0) as file:
-        try:
-            while file.write(b"a" * 4096):
-                pass
-        except OSError:
-            pass
-    status, said = refused(command, PERCEPTD_DATA_DIR=str(small_disk / "data"))
+def test_a_full_disk(disk: SmallDisk, command: str) -> None:
+    disk.fill()
+    status, said = refused(command, PERCEPTD_DATA_DIR=str(disk.folder / "data"))
     assert status == CANNOT_START
     assert "--data-dir (PERCEPTD_DATA_DIR)" in said
     assert "No space left on device" in said or "disk is full" in said
@@ -60,14 +52,14 @@ def test_a_full_disk(small_disk: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("has_a_store", [False, True])
-def test_a_read_only_disk(small_disk: Path, command: str, has_a_store: bool) -> None:
+def test_a_read_only_disk(disk: SmallDisk, command: str, has_a_store: bool) -> None:
     if has_a_store:
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        folder = {**os.environ, "PERCEPTD_DATA_DIR": str(small_disk / "data")}
+        disk.remount("size=64m")
+        folder = {**os.environ, "PERCEPTD_DATA_DIR": str(disk.folder / "data")}
         made = [sys.executable, "-P", "-m", "service", "models"]
         subprocess.run(made, env=folder, check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    status, said = refused(command, PERCEPTD_DATA_DIR=str(small_disk / "data"))
+    disk.remount("ro")
+    status, said = refused(command, PERCEPTD_DATA_DIR=str(disk.folder / "data"))
     assert status == CANNOT_START
     assert "--data-dir (PERCEPTD_DATA_DIR)" in said
     assert "Read-only" in said or "readonly" in said or "unable to open" in said

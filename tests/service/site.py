@@ -158,10 +158,15 @@ def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> float:
     return time.monotonic() - began
 
 
+def state(pid: int) -> str:
+    """The letter by which the kernel tells what a process does."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended, be it that nobody has asked for its status."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return state(pid) in "ZX"
     except FileNotFoundError:
         return True
 

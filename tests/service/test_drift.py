@@ -187,10 +187,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.mark.reliability
-@pytest.mark.skipif(
-    os.environ.get("PERCEPTD_TEST_RELIABILITY") != "1",
-    reason="starts several processes: PERCEPTD_TEST_RELIABILITY=1 asks for it",
-)
 def test_several_processes_give_one_answer_that_survives_them(
     served: Served, usual: Points
 ) -> None:

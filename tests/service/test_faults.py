@@ -24,11 +24,7 @@ from tests.service.site import (
 )
 from tests.service.staged import IN_TRAINING, IN_WORKER, SELF
 
-pytestmark = [
-    pytest.mark.database,
-    pytest.mark.faults,
-    pytest.mark.usefixtures("faults_asked_for"),
-]
+pytestmark = [pytest.mark.database, pytest.mark.faults]
 
 
 @pytest.fixture

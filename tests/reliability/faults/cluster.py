@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.server import free_port
-from tests.service.site import eventually
+from tests.service.site import eventually, state
 
 DEBIAN = Path("/usr/lib/postgresql")  # where a package puts what is not in PATH
 USER = "postgres"  # root may not run one
@@ -56,6 +56,8 @@ class Cluster:
         if self._postmaster.poll() is not None:
             return
         first = self._postmaster.pid
+        os.kill(first, signal.SIGSTOP)  # or it could start another once they are listed
+        eventually(lambda: state(first) == "T")
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         for pid in [first, *map(int, children)]:
             with suppress(ProcessLookupError):

@@ -9,11 +9,6 @@ from service.settings import Settings
 from tests.service.site import Site, site_of
 
 
-@pytest.fixture(autouse=True)
-def asked_for(faults_asked_for: None) -> None:
-    """None of these runs unasked."""
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with site_of(Settings(data_dir=tmp_path / "data"), tmp_path / "stage") as site:

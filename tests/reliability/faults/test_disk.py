@@ -14,8 +14,8 @@ from service import db
 from service.commands.common import opened_store
 from service.repository import PRETRAINED
 from service.settings import Settings
-from tests.reliability.faults.small_disk import BALLAST, SmallDisk, small_disk
 from tests.reliability.load import fault
+from tests.reliability.small_disk import BALLAST, SmallDisk, small_disk
 from tests.service.site import Site, assert_one_whole_version, eventually, site_of
 from tests.service.staged import SELF
 

@@ -114,16 +114,19 @@ def test_an_event_stream_ends_without_it_and_goes_on_after(
 ) -> None:
     site.serve()
     number = site.post()
-    ended = threading.Event()
+    began, ended = threading.Event(), threading.Event()
 
     def follow() -> None:
-        site.ask("GET", f"/jobs/{number}/events")
+        url = f"{site.url}/jobs/{number}/events"
+        with httpx.stream("GET", url, trust_env=False, timeout=None) as stream:
+            for _ in stream.raise_for_status().iter_lines():
+                began.set()
         ended.set()
 
     with fault(site.url):
         thread = threading.Thread(target=follow)
         thread.start()
-        eventually(lambda: site.said(f'"GET /jobs/{number}/events') > 0)
+        assert began.wait(BOUND_S)
         (server.kill if how == "killed" else server.stop)()
         assert ended.wait(BOUND_S)
         (server.start if how == "killed" else server.go_on)()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-SIZE_MB = 32
 BALLAST = "ballast"
 
 
@@ -28,12 +27,15 @@ class SmallDisk:
     def free(self) -> None:
         (self.folder / BALLAST).unlink()
 
+    def remount(self, option: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", str(self.folder)], check=True)
+
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, megabytes: int = 32) -> Iterator[SmallDisk]:
     """A tmpfs on that folder; the test is skipped where none may be mounted."""
     folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)]
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
         done = subprocess.run(["mount", *options], capture_output=True, text=True)
     except FileNotFoundError:

@@ -1,0 +1,16 @@
+"""What counts as a fault in a server's log."""
+
+import logging
+
+import pytest
+
+from service.logging import JsonFormatter
+from tests.fuzz.target import FAULTS
+
+
+@pytest.mark.parametrize("level", ["ERROR", "CRITICAL", "WARNING", "INFO"])
+def test_an_error_is_found_as_the_server_writes_it(level: str) -> None:
+    name = 'GET /"level":"error"'  # a caller's, which is no fault
+    record = logging.LogRecord("uvicorn.error", getattr(logging, level), "", 0, name, (), None)
+    line = JsonFormatter("server").format(record)
+    assert bool(FAULTS.search(line)) == (level in ("ERROR", "CRITICAL"))
