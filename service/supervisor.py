@@ -36,6 +36,10 @@ class Program:
     end_s: float = END_S
 
 
+class AtOnce(SystemExit):
+    """A second signal: what runs beside this process is killed."""
+
+
 class Supervisor:
     """Keeps programs running while its block runs.
 
@@ -72,8 +76,10 @@ class Supervisor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._ending.set()
-        try:
+        try:  # it may come at any moment, be it before all have heard of the first
+            self._ending.set()
+            if isinstance(error, AtOnce):
+                self._at_once.set()
             for thread in self._threads:
                 thread.join()
         except BaseException:  # a second signal

@@ -32,7 +32,7 @@ from service.metrics import FOLDER
 from service.process import cores
 from service.runtimes import Device
 from service.settings import Settings, is_loopback
-from service.supervisor import Program, Supervisor
+from service.supervisor import AtOnce, Program, Supervisor
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 SELF = (sys.executable, "-P", "-m", "service")
@@ -107,7 +107,7 @@ def end(number: int, _: FrameType | None) -> None:
 
 def end_at_once(number: int, _: FrameType | None) -> None:
     """The supervisor, which waits for what runs beside this process, waits no longer."""
-    sys.exit(128 + number)
+    raise AtOnce(128 + number)
 
 
 def default_processes(device: Device) -> int:

@@ -13,7 +13,7 @@ from tests.fuzz.target import Target
 
 pytestmark = pytest.mark.fuzz
 
-MEGABYTES = 6.0  # from the middle to the end; a kilobyte kept of each request would be above it
+MEGABYTES = 6.0  # from the middle to the end: less than three kilobytes kept of each request
 AT_ONCE = 50
 ROUND = 500  # requests
 OF_THE_POOL = 15  # files of the connections that the database's pool opens when it needs them

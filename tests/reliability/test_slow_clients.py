@@ -117,7 +117,7 @@ def test_who_takes_nothing_is_dropped_and_holds_nobody_up(start: Start) -> None:
             try:
                 for _ in range(200):
                     slow.sendall(LARGE)  # until the server reads no more of it either
-            except TimeoutError:
+            except (TimeoutError, ConnectionError):  # or, on a busy machine, has dropped it by then
                 pass
         in_a_hurry(client)
         eventually(lambda: closed(served).get("write_timeout") == 8)

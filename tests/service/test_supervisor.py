@@ -3,16 +3,19 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from service import supervisor
-from service.supervisor import Program, Supervisor
+from service.supervisor import AtOnce, Program, Supervisor
 from tests.service.served import Served
 from tests.service.site import eventually, is_gone
 
+DEAF = "import os, time; os.write(0, b'.'); time.sleep(600)"
 LISTENS = "import os; os.read(0, 1)"
 TELLS = "import os; os.write(0, b'.'); os.read(0, 1)"
 # Notes its process id in a file; fails each time after the first.
@@ -39,6 +42,31 @@ def test_all_that_tell_are_waited_for() -> None:
         assert kept.wait_until_ready() == 0
     assert len(set(ended)) == 3
     assert all(is_gone(pid) for pid in ended)
+
+
+@pytest.mark.parametrize("comes", ["in the block", "as it ends"])
+def test_a_second_signal_waits_for_nobody_whenever_it_comes(
+    comes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+
+    def end() -> None:
+        with Supervisor([program(DEAF)], os.environ, ended.append) as kept:
+            assert kept.wait_until_ready() == 0
+            if comes == "in the block":
+                raise AtOnce(130)
+
+            def interrupted() -> None:
+                Event.set(kept._ending)
+                raise AtOnce(130)
+
+            monkeypatch.setattr(kept._ending, "set", interrupted)
+
+    began = time.monotonic()
+    with pytest.raises(AtOnce):
+        end()
+    assert time.monotonic() - began < supervisor.END_S
+    assert is_gone(ended[0])
 
 
 def test_one_that_cannot_start_is_not_started_again() -> None:
