@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from models.mnist import drawn_seven
-from tests.reliability.wire import connect, more, request, response
+from tests.reliability.wire import address_of, connect, more, request, response
 from tests.service.served import Served
 from tests.service.site import eventually
 
@@ -20,6 +20,7 @@ MANY = 500
 HURRY_S = 2.0  # for a prediction of some hundred microseconds, on a busy machine
 PICTURES = json.dumps({"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()] * 512})
 LARGE = request(PICTURES.encode(), "/predict_proba")  # its answer is 150 kB
+ROWS = 100_000  # the answer to which no buffer of a connection holds
 HALVES = {
     "nothing": b"",
     "a head": request()[:60],
@@ -107,6 +108,49 @@ def test_who_takes_nothing_is_dropped_and_holds_nobody_up(start: Start) -> None:
         in_a_hurry(client)
         eventually(lambda: closed(served).get("write_timeout") == 8)
         in_a_hurry(client)
+
+
+@pytest.mark.parametrize("ends", ["Connection: close", "HTTP/1.0"])
+def test_who_takes_nothing_of_a_last_answer_is_dropped_too(start: Start, ends: str) -> None:
+    """The server has closed its end by then; the room that the connection takes is to be freed."""
+    served = start(
+        PERCEPTD_MAX_ROWS="100000", PERCEPTD_MAX_CONNECTIONS="8", PERCEPTD_WRITE_TIMEOUT_S="3"
+    )
+    question = json.dumps({"model": "xor", "inputs": [[1, -1]] * ROWS}).encode()
+    asked = request(question, "/predict_proba", ["Connection: close"])
+    if ends == "HTTP/1.0":
+        asked = request(question, "/predict_proba").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    with httpx.Client(base_url=served.url, timeout=30) as client, ExitStack() as opened:
+        for _ in range(6):
+            slow = opened.enter_context(socket.socket())
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((client.base_url.host, client.base_url.port))
+            slow.sendall(asked)
+        eventually(lambda: closed(served).get("write_timeout") == 6)
+        in_a_hurry(client)
+
+
+def test_who_takes_nothing_of_a_last_answer_gives_way(start: Start) -> None:
+    served = start(PERCEPTD_MAX_ROWS="100000", PERCEPTD_MAX_CONNECTIONS="4")
+    question = json.dumps({"model": "xor", "inputs": [[1, -1]] * ROWS}).encode()
+    with ExitStack() as opened:
+        for _ in range(4):
+            slow = opened.enter_context(socket.socket())
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(address_of(served.url))
+            slow.sendall(request(question, "/predict_proba", ["Connection: close"]))
+        eventually(lambda: closed(served).get("gave_way", 0) >= 1)
+
+
+def test_a_head_that_stops_after_a_question_takes_no_answers_place(start: Start) -> None:
+    served = start(PERCEPTD_READ_TIMEOUT_S="1", PERCEPTD_MAX_BATCH_TIME_MS="4000")
+    with connect(served.url) as client:
+        client.sendall(request() + request()[:40])
+        answer = response(client)
+        assert answer.status == 200
+        refusal = response(client)
+        assert (refusal.status, refusal.code) == (408, "request_timeout")
+    assert "Traceback" not in served.log.read_text()
 
 
 def test_a_head_has_a_limit_in_whatever_pieces_it_comes(start: Start) -> None:
