@@ -66,8 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     engine = Engine(repository, settings, figures, watched)
     issued = Tokens(database)
 
-    closing = threading.Event()
-    pulse = Pulse(figures.store, engine, closing)
+    draining, closing = threading.Event(), threading.Event()
+    pulse = Pulse(figures.store, engine, draining)
     for collector in (Build(engine), Processes(figures.store), JobFigures(database)):
         figures.collect(collector)
     figures.collect(
@@ -91,7 +91,8 @@ def create_app(settings: Settings) -> FastAPI:
             tasks.start_soon(follow, lambda: engine.refresh(), "still serving what is loaded")
             tasks.start_soon(follow, take_issued, "still taking the tokens known before")
             yield
-            app.state.closing.set()
+            draining.set()
+            closing.set()
             pulse.beat()
             tasks.cancel_scope.cancel()
         database.dispose()
@@ -130,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
         Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
     )
     app.state.closing = closing
-    app.state.draining = threading.Event()
+    app.state.draining = draining
     native = (predict, models, drift, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer_v2, metadata_v2, repository_v2):
         app.include_router(routes.router)

@@ -5,9 +5,12 @@ second over all connections of a process finds those that take too long; no requ
 """
 
 import asyncio
+import logging
 import resource
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -31,6 +34,8 @@ MAX_PATH = 200  # characters of an address that are repeated to its sender
 ENOUGH_FILES = 2**20
 SCAN_S = 0.05  # between searches for a connection that can give way, where there was none
 LAST_HEAD_S = 1.0  # for a head that is arriving when the server ends
+
+log = logging.getLogger("perceptd")
 
 
 class Closes(Protocol):
@@ -84,7 +89,13 @@ class Guard:
         now = loop.time()
         for connection in list(everyone):
             if isinstance(connection, Connection):
-                connection.look(now)
+                try:
+                    connection.look(now)
+                except Exception:  # one fault must not end the time limits of all others
+                    log.exception("a connection could not be looked after")
+        if len(everyone) <= self.max_connections:  # whom nobody has to give way to is let go
+            self._can_give_way.clear()
+            self._scanned_at = 0.0
         self._is_looking = bool(everyone)
         if everyone:
             loop.call_later(LOOK_S, self._look, loop, everyone)
@@ -100,6 +111,8 @@ class Connection(WithoutUpgrades):
         self._is_between = True  # requests: what arrives now begins with a head
         self._is_in_head = False
         self._is_turned_away = False
+        self._last_words: Callable[[], None] | None = None  # once earlier requests are answered
+        self._ahead: Any = None  # the request that is being answered where others wait behind it
         self.since = 0.0  # when what it does now began: being idle, sending a head, sending a body
         self.url = b""
         self._head_bytes = 0
@@ -116,11 +129,11 @@ class Connection(WithoutUpgrades):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_turned_away:
+        if self._is_deaf:
             return
         was_in_head = self._is_in_head
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if was_in_head and self._is_in_head and not self._is_deaf:
             self._partial_bytes += len(data)
             if self._partial_bytes > self.guard.settings.max_header_bytes:
                 self._refuse_head()
@@ -145,9 +158,21 @@ class Connection(WithoutUpgrades):
         self.since = self.loop.time()
 
     def on_headers_complete(self) -> None:
+        before = self.oldest
         super().on_headers_complete()
+        self.head_arrived()
+        if self.pipeline:
+            self._ahead = before
         if self.guard.is_ending and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def message_arrived(self) -> None:
+        """What comes next begins with a head."""
+        self._is_between = True
+
+    def on_message_complete(self) -> None:
+        self.message_arrived()
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer for each request: `look` ends what is idle for long."""
@@ -158,14 +183,17 @@ class Connection(WithoutUpgrades):
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
+            self._ahead = cycle
             self._start_asgi_task(cycle, app)
+        elif self._last_words:
+            self._last_words()
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refuses: no HTTP, or a head that was found too large on the way."""
         if self._head_bytes > self.guard.settings.max_header_bytes:
             self._refuse_head()
-        else:
-            super().send_400_response(msg)
+        elif not self._is_deaf:
+            self._end_with(partial(super().send_400_response, msg))
 
     def shutdown(self) -> None:
         """Answer what has begun to arrive, as any other request, and close then."""
@@ -177,20 +205,36 @@ class Connection(WithoutUpgrades):
 
     @property
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self.oldest is not None and not self.oldest.response_complete
+
+    @property
+    def oldest(self) -> Any:
+        """The cycle of the oldest request without an answer; if all are answered, of the last."""
+        return self._ahead if self.pipeline else self.cycle
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether the answer to a request that has arrived is still to be sent."""
+        arrives = not (self._is_between or self._is_in_head)
+        return self._is_answering and not (arrives and self.oldest is self.cycle)
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether nothing that arrives is heeded any more."""
+        return self._is_turned_away or self._last_words is not None
 
     @property
     def can_give_way(self) -> bool:
-        """Whether nobody waits for an answer on it."""
-        if self.transport.is_closing() or self._is_turned_away:
+        """Whether nobody waits for an answer on it, or takes one."""
+        if self._is_turned_away:
             return False
-        return not (self._is_between and self._is_answering)
+        if self.transport.is_closing():
+            return self._unsent is not None and self.loop.time() - self._unsent[1] > LOOK_S
+        return not self._is_awaited
 
     def look(self, now: float) -> None:
         """End the connection if what it does has taken too long."""
         settings = self.guard.settings
-        if self.transport.is_closing():
-            return
         if self._is_turned_away:
             if now - self.since > LOOK_S:
                 self.transport.abort()
@@ -202,6 +246,8 @@ class Connection(WithoutUpgrades):
                 self.drop("write_timeout")
             return
         self._unsent = None
+        if self.transport.is_closing() or self._is_deaf:
+            return
         if self._is_between:
             if not self._is_answering and now - self.since > self.timeout_keep_alive:
                 self.drop("idle")
@@ -217,15 +263,34 @@ class Connection(WithoutUpgrades):
     def drop(self, reason: str) -> None:
         """End the connection without a word."""
         self.guard.metrics.connection_closed(reason)
+        self._unsent = None
         self.transport.abort()
 
     def turn_away(self, error: PerceptdError) -> None:
-        """Say why, then close.
+        """Answer what has arrived, say why no more is, then close."""
+        if self._is_deaf:
+            return
+        self.guard.metrics.connection_closed(problems.code_of(error))
+        self._end_with(partial(self._say, error))
 
-        What still arrives is read until the client has had time to read the answer: a connection
+    def _end_with(self, last_words: Callable[[], None]) -> None:
+        """Have them said at once, or after the answers to the requests that came before: who
+        waits for one would take them for it.
+        """
+        if not self._is_awaited:
+            last_words()
+            return
+        if not self._is_in_head and not self._is_between:  # the request of which a part is missing
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._ahead
+        self._last_words, self._is_between = last_words, False
+
+    def _say(self, error: PerceptdError) -> None:
+        """Refuse what arrives.
+
+        What still does is read until the client has had time to read the answer: a connection
         closed before would take it back.
         """
-        self.guard.metrics.connection_closed(problems.code_of(error))
         self._is_turned_away, self._is_between = True, False
         self.since = self.loop.time()
         if self._is_answering:  # somebody waits for the rest of a body

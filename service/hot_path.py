@@ -120,10 +120,10 @@ class HotPath(Connection):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        self.head_arrived()
         head = None if self._is_refused else self._plain_head()
         self._is_refused = False
         if head and self._is_free(head):
+            self.head_arrived()
             self._remember(head)
             self._arriving = (head, [])
         else:
@@ -137,7 +137,7 @@ class HotPath(Connection):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._is_between = True
+        self.message_arrived()
         arrived, self._arriving = self._arriving, None
         if arrived:
             head, parts = arrived
@@ -229,7 +229,7 @@ class HotPath(Connection):
     def look(self, now: float) -> None:
         """End a prediction, too, that the batch which runs keeps beyond its time."""
         super().look(now)
-        waiting = self.cycle.waiting if isinstance(self.cycle, Prediction) else None
+        waiting = self.oldest.waiting if isinstance(self.oldest, Prediction) else None
         if waiting and not waiting.ended and (waiting.caller.deadline or now) < now:
             waiting.end(DeadlineExceededError())
 

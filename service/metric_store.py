@@ -50,7 +50,8 @@ class Page:
             self._memory = mmap.mmap(-1, PAGE_BYTES)
         else:
             with path.open("x+b") as file:
-                os.posix_fallocate(file.fileno(), 0, PAGE_BYTES)  # a full disk is told of here
+                file.write(bytes(PAGE_BYTES))
+                file.flush()  # a full disk is told of here
                 self._memory = mmap.mmap(file.fileno(), PAGE_BYTES)
         self._numbers = memoryview(self._memory)[8:NAMES].cast("d")
         self._used = 0
@@ -154,7 +155,9 @@ class MetricStore:
 
 
 def parsed(pid: int, content: bytes) -> Iterator[Figures]:
-    """The figures of a page."""
+    """The figures of a page; none of one that is just being made."""
+    if len(content) < PAGE_BYTES:
+        return
     (count,) = struct.unpack_from("q", content)
     at = 8
     for line in content[NAMES:].split(b"\n", count)[:count]:

@@ -126,7 +126,8 @@ class Batches:
         compute[-1] += seconds
         waited = 0.0
         for request in requests:
-            if len(request.parts) < 2:  # else it is the second batch or a later one that it is in
+            parts = request.parts
+            if not parts or len(parts[0].indices) == request.taken:  # its first batch
                 seconds = began - request.came
                 waited += seconds
                 wait[bisect_left(families.SECONDS, seconds)] += 1

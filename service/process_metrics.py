@@ -28,10 +28,10 @@ log = logging.getLogger("perceptd")
 class Pulse:
     """Writes down, twice a second, what a process has loaded and whether it keeps up."""
 
-    def __init__(self, store: MetricStore, engine: Engine, closing: threading.Event) -> None:
+    def __init__(self, store: MetricStore, engine: Engine, draining: threading.Event) -> None:
         self._store = store
         self._engine = engine
-        self._closing = closing
+        self._draining = draining
         self._pid = str(store.pid)
         self._lag = store.series(families.LOOP_LAG)
         self._told: dict[Family, set[Labels]] = defaultdict(set)
@@ -52,7 +52,7 @@ class Pulse:
 
     def beat(self) -> None:
         engine = self._engine
-        draining = self._closing.is_set()
+        draining = self._draining.is_set()
         ready = bool(engine.production) and not engine.failures and not draining
         self._set(families.READY, {(self._pid,): ready})
         self._set(families.DRAINING, {(self._pid,): draining})

@@ -141,7 +141,10 @@ class Supervisor:
             self._wait_for_end(process, program.end_s)
             return process.wait()
         finally:
-            self._on_end(process.pid)
+            try:
+                self._on_end(process.pid)
+            except Exception:  # whatever is done about an end, another is to be started
+                log.exception("the end of process %d could not be seen to", process.pid)
 
     def _wait_for_end(self, process: "subprocess.Popen[bytes]", end_s: float) -> None:
         """Kill a process that takes too long, or that is to end at once."""

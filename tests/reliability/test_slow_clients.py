@@ -24,6 +24,7 @@ ESTABLISHED = "01"  # as the kernel writes it
 HURRY_S = 2.0  # for a prediction of some hundred microseconds, on a busy machine
 PICTURES = json.dumps({"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()] * 512})
 LARGE = request(PICTURES.encode(), "/predict_proba")  # its answer is 150 kB
+ROWS = 100_000  # the answer to which no buffer of a connection holds
 HALVES = {
     "nothing": b"",
     "a head": request()[:60],
@@ -122,6 +123,35 @@ def test_who_takes_nothing_is_dropped_and_holds_nobody_up(start: Start) -> None:
         in_a_hurry(client)
         eventually(lambda: closed(served).get("write_timeout") == 8)
         in_a_hurry(client)
+
+
+def takes_nothing(url: str, ends: str) -> socket.socket:
+    """A client of a last answer that fits into no buffer; the server closes its end of it."""
+    question = json.dumps({"model": "xor", "inputs": [[1, -1]] * ROWS}).encode()
+    asked = request(question, "/predict_proba", ["Connection: close"] * (ends == "close"))
+    if ends == "HTTP/1.0":
+        asked = asked.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.settimeout(60)
+    slow.connect(address_of(url))
+    slow.sendall(asked)
+    assert slow.recv(12) == b"HTTP/1.1 200"
+    return slow
+
+
+@pytest.mark.parametrize("ends", ["close", "HTTP/1.0"])
+def test_who_takes_nothing_of_a_last_answer_is_dropped_too(start: Start, ends: str) -> None:
+    served = start(PERCEPTD_MAX_ROWS=str(ROWS), PERCEPTD_WRITE_TIMEOUT_S="2")
+    with takes_nothing(served.url, ends), takes_nothing(served.url, ends):
+        eventually(lambda: closed(served).get("write_timeout") == 2, 20)
+
+
+def test_who_takes_nothing_of_a_last_answer_gives_way(start: Start) -> None:
+    served = start(PERCEPTD_MAX_ROWS=str(ROWS), PERCEPTD_MAX_CONNECTIONS="2")
+    with takes_nothing(served.url, "close"), takes_nothing(served.url, "close"):
+        time.sleep(3)  # it is seen that they take nothing
+        assert closed(served) == {"gave_way": 1}
 
 
 def test_a_head_has_a_limit_in_whatever_pieces_it_comes(start: Start) -> None:

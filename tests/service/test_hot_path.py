@@ -65,6 +65,10 @@ class Connection:
             headers[name.lower()] = value
         return status, headers, json.loads(self._file.read(int(headers["content-length"])))
 
+    def rest(self) -> bytes:
+        """Whatever comes until the connection ends."""
+        return self._file.read()
+
     @property
     def has_ended(self) -> bool:
         return self._file.read(1) == b""

@@ -1,7 +1,6 @@
 """Pages that several stores of one folder count in, as the processes of a server do."""
 
-import errno
-import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from service.metric_families import (
     READY,
     ROWS,
 )
-from service.metric_store import ENDED, Figures, MetricStore
+from service.metric_store import ENDED, PAGE_BYTES, Figures, MetricStore
 
 
 def told(store: MetricStore) -> dict[tuple[int, str, tuple[str, ...]], tuple[float, ...]]:
@@ -78,17 +77,30 @@ def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: 
 
 
 def test_on_a_full_disk_a_process_counts_for_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*arguments: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    store = MetricStore(tmp_path, 1)
-    store.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE_BYTES // 2, limits[1]))
+    try:
+        store = MetricStore(tmp_path, 1)
+        store.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(store.read()) == [Figures(1, ANSWERED_ROWS.name, ("dnn", "1"), (5.0,))]
     assert list(MetricStore(tmp_path, 2).read()) == []
-    assert "No space left on device" in caplog.text
+    assert not list(tmp_path.glob("*.page"))
+    assert "File too large" in caplog.text
+
+
+def test_a_page_that_is_just_being_made_has_no_figures_yet(tmp_path: Path) -> None:
+    one, parent = MetricStore(tmp_path, 1), MetricStore(tmp_path, ENDED)
+    one.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
+    for name, content in (("2-a-0", b""), ("3-a-0", bytes(PAGE_BYTES // 2))):
+        (tmp_path / f"{name}.page").write_bytes(content)
+    assert told(one) == {(1, ANSWERED_ROWS.name, ("dnn", "1")): (5.0,)}
+    parent.bury(2)
+    parent.bury(3)
+    assert one.pids() == {1}
 
 
 def test_names_have_their_unit_and_counters_end_as_counters_do() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -16,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from service import metric_families
+from service.answers import Answer, Rows
+from service.batcher import Batcher, Caller, Ran, Waiting
 from service.metrics import Metrics
 from service.repository import PRETRAINED
 from service.settings import Settings
@@ -148,6 +152,36 @@ def test_a_request_over_several_batches_waits_once(
     assert counted["perceptd_rows_total", "dnn", "1"] == 10
 
 
+def test_a_request_that_ends_during_its_second_batch_waited_once() -> None:
+    metrics = Metrics()
+    waiting: list[Waiting] = []
+
+    def run(rows: Rows) -> Answer:
+        if len(ran) == 1:
+            waiting[0].ended = True  # its deadline passes meanwhile
+        return Answer(np.zeros(len(rows), dtype=np.int64), np.ones((len(rows), 2)))
+
+    async def ask() -> None:
+        batcher = Batcher(
+            run,
+            None,
+            max_batch_size=2,
+            max_batch_time_s=0,
+            max_queue_size=100,
+            observers=[metrics.observer("dnn", 1), ran.append],
+        )
+        rows = np.zeros((6, 2), dtype=np.float32)
+        waiting.append(batcher.enqueue(rows, lambda outcome: None, Caller()))
+        await batcher.submit(rows[:1], Caller())
+
+    ran: list[Ran] = []
+    asyncio.run(ask())
+    assert len(ran) == 2
+    counted = figures(metrics.render().decode())
+    assert counted["perceptd_batch_size_rows_count", "dnn"] == 2
+    assert counted["perceptd_queue_wait_seconds_count", "dnn"] == 2  # that one's, and the other's
+
+
 def test_a_swap_is_counted_and_the_version_of_before_is_let_go(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path
 ) -> None:
@@ -252,6 +286,18 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path, PERCEPTD_PROCESSES="2", PERCEPTD_WORKERS="0")
     yield served
     served.end()
+
+
+def test_a_process_that_drains_is_not_ready(tmp_path: Path) -> None:
+    served = Served(tmp_path, PERCEPTD_PROCESSES="1", PERCEPTD_WORKERS="0", PERCEPTD_DRAIN_S="600")
+    try:
+        with httpx.Client(base_url=served.url) as client:
+            served.process.send_signal(signal.SIGTERM)
+            pid = str(served.process.pid)
+            eventually(lambda: of("perceptd_draining", asked(client)) == {(pid,): 1})
+            assert of("perceptd_ready", asked(client)) == {(pid,): 0}
+    finally:
+        served.end()
 
 
 def test_what_several_processes_answer_is_counted_once_and_survives_them(served: Served) -> None:

@@ -89,6 +89,22 @@ def test_one_that_cannot_start_later_is_tried_again_and_again(
         eventually(lambda: len(started()) >= 4)
 
 
+def test_whatever_fails_about_an_end_another_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervisor, "PAUSE_S", 0.01)
+
+    def fails(pid: int) -> None:
+        raise ValueError("not to be counted")
+
+    with Supervisor([program(ONLY_ONCE)], os.environ, fails) as kept:
+        assert kept.wait_until_ready() == 0
+        os.kill(int(Path("pids").read_text()), signal.SIGKILL)
+        eventually(lambda: len(Path("pids").read_text().split()) >= 3)
+    assert "not to be counted" in caplog.text
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path, PERCEPTD_PROCESSES="1", PERCEPTD_WORKERS="1")

@@ -1,0 +1,75 @@
+"""What a connection may cost, where several requests are on their way on it."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.service.test_hot_path import Connection, request
+
+Serve = Callable[[Settings], httpx.Client]
+
+LONG = b"POST /predict HTTP/1.1\r\nX-Note: " + b"a" * 5000 + b"\r\n\r\n"
+ORDINARY = request(lines=["X-Request-Timeout-Ms: 60000"])
+
+
+def closed(client: httpx.Client) -> dict[str, float]:
+    """How many connections the server has ended, by reason."""
+    lines = client.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith("perceptd_connections_closed")]
+    return {line.split('"')[1]: float(line.split()[-1]) for line in found}
+
+
+def settings(folder: Path, **others: int) -> Settings:
+    return Settings(data_dir=folder, max_header_bytes=4096, max_batch_time_ms=300, **others)
+
+
+def test_a_head_is_refused_once(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(settings(tmp_path))
+    connection = Connection(client)
+    connection.send(LONG[:3000])
+    time.sleep(0.2)  # it is read, and then the rest alone is too long
+    connection.send(b"\r\nX-Other: " + b"a" * 5000 + b"\r\n\r\n")
+    assert connection.answer()[0] == 431
+    assert connection.has_ended
+    connection.close()
+    assert closed(client) == {"headers_too_large": 1}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("asked", [[request()], [request(), ORDINARY, ORDINARY]])
+@pytest.mark.parametrize("wrong", [LONG, b"no such thing\r\n\r\n"], ids=["long", "not HTTP"])
+def test_a_refusal_comes_after_the_answers_to_what_came_before(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture, asked: list[bytes], wrong: bytes
+) -> None:
+    caplog.set_level(logging.ERROR)
+    connection = Connection(serve(settings(tmp_path)))
+    connection.send(b"".join(asked) + wrong)
+    for _ in asked:
+        status, _, content = connection.answer()
+        assert status == 200
+        assert content["model"] == "dnn"
+    rest = connection.rest()
+    assert rest.startswith(b"HTTP/1.1 431" if wrong == LONG else b"HTTP/1.1 400")
+    assert rest.count(b"HTTP/1.1") == 1
+    connection.close()
+    assert not caplog.records
+
+
+def test_who_waits_for_an_answer_gives_no_way_while_more_arrives(
+    serve: Serve, tmp_path: Path
+) -> None:
+    client = serve(settings(tmp_path, max_connections=1))
+    waiting = Connection(client).send(request() + request()[:-5])
+    time.sleep(0.1)  # it is read
+    newcomer = Connection(client)
+    assert newcomer.answer()[0] == 503
+    assert waiting.answer()[0] == 200
+    for connection in (newcomer, waiting):
+        connection.close()
