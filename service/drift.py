@@ -60,7 +60,7 @@ class Drift:
             except OSError:  # the version is to serve all the same
                 log.exception("inputs of %s version %d are not watched", model, version)
                 return ()
-        return (Monitor(watched, meta.spec.input, self.window // 2),)
+        return (Monitor(watched, meta.spec.input, self.window),)
 
     def find(self, model: str, version: int) -> Watched | None:
         return self._watched.get((model, version))

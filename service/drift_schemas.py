@@ -16,7 +16,8 @@ class FeatureDrift(BaseModel):
     name: str
     psi: float = Field(description="Population stability index; 0 where the shares are equal.")
     threshold: float = Field(
-        description="Above which that is a drift: 0.25, and more while rows are few."
+        description="Above which that is a drift: 0.25, and more while rows are few; a "
+        "fifth less while a drift lasts."
     )
     drifted: bool
     edges: list[float]
@@ -74,7 +75,7 @@ class DriftPublic(BaseModel):
     since: datetime | None = Field(description="When that became the verdict.")
     hint: str = Field(description="The verdict in words.")
     rows: int = Field(description="Latest rows looked at, by all processes.")
-    window: int = Field(description="How many these are at most.")
+    window: int = Field(description="About how many these are at most.")
     features: list[FeatureDrift]
     predictions: PredictionDrift | None = Field(
         description="None for a model of more than 100 labels."

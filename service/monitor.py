@@ -47,8 +47,10 @@ class Watched:
 
     def report(self) -> Report:
         windows = self.shelf.read()
-        measured = self.bins.measure(windows.counts, windows.rows)
-        return Report(VERDICTS[windows.verdict], windows, measured)
+        verdict = VERDICTS[windows.verdict]
+        lasting = verdict == "drifted"
+        measured = self.bins.measure(windows.counts, windows.rows, lasting=lasting)
+        return Report(verdict, windows, measured)
 
 
 class Monitor:
@@ -120,7 +122,8 @@ class Monitor:
         counts, rows = windows.counts, windows.rows
         verdict: Verdict = "collecting"
         if rows >= LEAST_ROWS:
-            verdict = "drifted" if bins.drifted(counts, rows) else "stable"
+            lasting = before == "drifted"
+            verdict = "drifted" if bins.drifted(counts, rows, lasting=lasting) else "stable"
         windows.decide(VERDICTS.index(verdict), now)
         if verdict == before:
             return
