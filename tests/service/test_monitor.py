@@ -1,7 +1,11 @@
 """Rows of one version, counted in one process."""
 
 import asyncio
+import gc
 import logging
+import tracemalloc
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -13,7 +17,7 @@ from models.spec import Example, InputSpec, ModelSpec
 from service.answers import Answer
 from service.batcher import Ran
 from service.monitor import BLOCK, Monitor, Watched
-from service.windows import InProcess
+from service.windows import InProcess, Windows
 
 SPEC = ModelSpec(
     description="Whatever.",
@@ -68,3 +72,60 @@ def test_a_steady_shift_is_told_of_once(
     asyncio.run(ask(monitor, 4500, 0))
     assert watched.report().verdict == "stable"
     assert len(caplog.messages) == 2
+
+
+class Busy(InProcess):
+    """A shelf that another process is at, all the time."""
+
+    def update(self, change: Callable[[Windows], None]) -> bool:
+        return False
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """What is let go of is gone at once, unless it holds itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def asked_and_let_go(watched: Watched, turns: int) -> None:
+    monitor = Monitor(watched, SPEC.input, 4000)
+    for _ in range(turns):
+        monitor(ran(normal(size=(5, 1))))
+    left = weakref.ref(monitor)
+    del monitor
+    for _ in range(1000):
+        if left() is None:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it is kept")
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("turns", [0, 3])
+def test_what_a_version_that_is_let_go_of_was_asked_is_still_counted(
+    watched: Watched, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.monitor.FLUSH_S", 0.01)
+    asyncio.run(asked_and_let_go(watched, turns))
+    assert watched.report().windows.rows == 5 * turns
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_counts_that_cannot_be_kept_do_not_keep_a_version(
+    bins: Bins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.monitor.FLUSH_S", 0.01)
+    asyncio.run(asked_and_let_go(Watched(("normal", 1), bins, Busy(bins.size, 0.0)), 3))
+
+
+def test_a_version_that_nobody_asks_has_no_memory_for_rows(bins: Bins) -> None:
+    pictures = InputSpec(shape=(1, 1000, 1000))
+    watched = Watched(("pictures", 1), bins, InProcess(bins.size, 0.0))
+    tracemalloc.start()
+    monitors = [Monitor(watched, pictures, 4000) for _ in range(10)]
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 10 * BLOCK * pictures.size / 100, monitors
