@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from service.schemas import example
 
+Unwatched = Literal["no_reference", "off", "failed"]
 SHARES = [0.001, *[0.1] * 8, 0.099, 0.099, 0.001]
 
 
@@ -68,9 +69,10 @@ class DriftPublic(BaseModel):
 
     model: str
     version: int
-    verdict: Literal["collecting", "stable", "drifted", "no_reference", "off"] = Field(
+    verdict: Literal["collecting", "stable", "drifted"] | Unwatched = Field(
         description="`collecting` until there are rows enough; `no_reference` where the checkpoint "
-        "does not say what it was trained on; `off` where the server does not look."
+        "does not say what it was trained on; `off` where the server does not look; `failed` where "
+        "it cannot."
     )
     since: datetime | None = Field(description="When that became the verdict.")
     hint: str = Field(description="The verdict in words.")

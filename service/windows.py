@@ -63,8 +63,8 @@ class Windows:
         return float(self.numbers[LATEST])
 
     def add(self, counts: NDArray[np.float64], rows: int, full: int, now: float) -> None:
-        """Add the counts (B,) of so many rows. A part is to have about a `PARTS`th of `full` rows: where
-        it has, another begins, and the oldest is forgotten.
+        """Add the counts (B,) of so many rows. A part is to have about a `PARTS`th of `full` rows;
+        once it has, another begins, and the oldest is forgotten.
         """
         parts = self._parts
         if parts[0, 0] and parts[0, 0] + rows / 2 > full / PARTS:
