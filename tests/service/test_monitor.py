@@ -6,7 +6,6 @@ import logging
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ SPEC = ModelSpec(
     example=Example(inputs=[[0.0]]),
 )
 TURN = BLOCK // 2  # rows that are all counted
-normal = partial(np.random.default_rng(0).normal, scale=1.0)
+random = np.random.default_rng(0)
 
 
 def zeros(rows: int) -> NDArray[np.intp]:
@@ -36,7 +35,7 @@ def zeros(rows: int) -> NDArray[np.intp]:
 
 @pytest.fixture(scope="module")
 def bins() -> Bins:
-    rows = normal(size=(50_000, 1)).astype(np.float32)
+    rows = random.normal(size=(50_000, 1)).astype(np.float32)
     found = reference(SPEC, rows, zeros(len(rows)))
     assert found
     return Bins(found)
@@ -54,7 +53,7 @@ def ran(rows: NDArray[np.float64]) -> Ran:
 
 async def ask(monitor: Monitor, rows: int, mean: float) -> None:
     for _ in range(rows // TURN):
-        monitor(ran(normal(mean, size=(TURN, 1))))
+        monitor(ran(random.normal(mean, size=(TURN, 1))))
 
 
 @pytest.mark.parametrize("mean", [0.55, 0.63, 0.68])
@@ -93,7 +92,7 @@ def uncollected() -> Iterator[None]:
 async def asked_and_let_go(watched: Watched, turns: int) -> None:
     monitor = Monitor(watched, SPEC.input, 4000)
     for _ in range(turns):
-        monitor(ran(normal(size=(5, 1))))
+        monitor(ran(random.normal(size=(5, 1))))
     left = weakref.ref(monitor)
     del monitor
     for _ in range(1000):
@@ -122,7 +121,7 @@ def test_counts_that_cannot_be_kept_do_not_keep_a_version(
 
 
 def test_a_version_that_nobody_asks_has_no_memory_for_rows(bins: Bins) -> None:
-    pictures = InputSpec(shape=(1, 1000, 1000))
+    pictures = InputSpec(shape=(1, 100, 100))
     watched = Watched(("pictures", 1), bins, InProcess(bins.size, 0.0))
     tracemalloc.start()
     monitors = [Monitor(watched, pictures, 4000) for _ in range(10)]
