@@ -25,6 +25,9 @@ NORMAL_QUANTILE = 3.719  # beyond which one in 10,000 lies
 # digits of MNIST's test set in a row, each writer's together, differ from the training as much as
 # 60 picked from it do. See "design effect": L. Kish, Survey Sampling, 1965.
 DESIGN_EFFECT = 25
+# A drift lasts until the PSI is below this share of the threshold: one that is about as high as the
+# threshold would come and go with every few rows.
+LASTING = 0.8
 DIGITS = 7  # of a share that is kept
 
 
@@ -168,8 +171,8 @@ class Bins:
         terms = (observed - self._expected) * np.log(observed / self._expected)
         return np.add.reduceat(terms, self._starts)
 
-    def thresholds(self, rows: int) -> NDArray[np.float64]:
-        """Above which the PSI of each figure is a drift.
+    def thresholds(self, rows: int, *, lasting: bool = False) -> NDArray[np.float64]:
+        """Above which the PSI of each figure is a drift, or of each input still is one.
 
         Of rows from the same distribution it is about (1/n + 1/N) times a chi-squared variable of
         one degree fewer than there are bins (B. Yurdakul, Statistical Properties of Population
@@ -177,15 +180,21 @@ class Bins:
         1/`DESIGN_EFFECT`.
         """
         scale = DESIGN_EFFECT / max(rows, 1) + 1 / self.reference.rows
-        return np.maximum(THRESHOLD, self._critical * scale)
+        found = np.maximum(THRESHOLD, self._critical * scale)
+        if lasting:
+            found[: len(self._edges)] *= LASTING
+        return found
 
-    def drifted(self, counts: NDArray[np.float64], rows: int) -> bool:
-        """Whether an input has drifted. What is predicted may change with who asks."""
-        inputs = len(self._edges)
-        found = self.psi(counts, rows) > self.thresholds(rows)
-        return bool(found[:inputs].any())
+    def drifted(self, counts: NDArray[np.float64], rows: int, *, lasting: bool = False) -> bool:
+        """Whether an input has drifted, or still is where one had: `lasting`. What is predicted may
+        change with who asks.
+        """
+        found = self.psi(counts, rows) > self.thresholds(rows, lasting=lasting)
+        return bool(found[: len(self._edges)].any())
 
-    def measure(self, counts: NDArray[np.float64], rows: int) -> list[Measured]:
+    def measure(
+        self, counts: NDArray[np.float64], rows: int, *, lasting: bool = False
+    ) -> list[Measured]:
         """Every figure, then the predictions where they are counted."""
         labels = [one.name for one in self.reference.features]
         named = [*labels, None][: len(self._sizes)]
@@ -201,7 +210,7 @@ class Bins:
             for name, psi, threshold, start, end in zip(
                 named,
                 self.psi(counts, rows),
-                self.thresholds(rows),
+                self.thresholds(rows, lasting=lasting),
                 self._starts,
                 ends,
                 strict=True,

@@ -68,11 +68,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     draining, closing = threading.Event(), threading.Event()
     pulse = Pulse(figures.store, engine, draining)
-    for collector in (Build(engine), Processes(figures.store), JobFigures(database)):
+    for collector in (
+        Build(engine),
+        Processes(figures.store),
+        JobFigures(database),
+        DriftFigures(watched),
+    ):
         figures.collect(collector)
-    figures.collect(
-        DriftFigures(watched, lambda: [(one.model, one.version) for one in engine.loaded()])
-    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -3,18 +3,22 @@
 import hashlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from models.checkpoint import Meta
 from models.drift import Bins, Reference
+from service import metric_families as families
 from service.batcher import Observer
-from service.metrics import FOLDER
+from service.metric_families import Family
+from service.metrics import FOLDER, told
 from service.monitor import Key, Monitor, Watched
 from service.settings import Settings
 from service.windows import InFile, InProcess, Shelf
@@ -23,6 +27,8 @@ FRESH_S = 300.0  # in which a version was asked that another process has loaded,
 SUFFIX = ".drift"
 
 log = logging.getLogger("perceptd.drift")
+
+Series = tuple[tuple[str, ...], list[float]]  # labels and numbers
 
 
 class Header(BaseModel):
@@ -45,91 +51,99 @@ class Drift:
         self.window = settings.drift_window
         folder = os.environ.get(FOLDER)
         self._folder = Path(folder) if folder else None
+        self._changing = threading.Lock()
         self._watched: dict[Key, Watched] = {}
-        self._seen: set[Path] = set()  # of the folder's files
+        self._paths: dict[Path, Key] = {}  # of the folder's files, those that are open
+        # Of the versions that this process has loaded: each keeps its monitor.
+        self._monitors: WeakValueDictionary[Key, Monitor] = WeakValueDictionary()
 
     def observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
         """What counts the rows of a version; nothing where there is no telling what is usual."""
-        reference = meta.drift
-        if not self.is_on or reference is None or not reference.fits(meta.spec):
+        reference = usable_reference(meta)
+        if not self.is_on or reference is None:
             return ()
-        watched = self._watched.get((model, version))
-        if watched is None:
+        key = (model, version)
+        with self._changing:
             try:
-                watched = self._watch(model, version, reference)
+                watched = self._watched.get(key) or self._watch(key, reference)
             except OSError:  # the version is to serve all the same
                 log.exception("inputs of %s version %d are not watched", model, version)
                 return ()
-        return (Monitor(watched, meta.spec.input, self.window // 2),)
+            monitor = self._monitors[key] = Monitor(watched, meta.spec.input, self.window)
+        return (monitor,)
 
     def find(self, model: str, version: int) -> Watched | None:
         return self._watched.get((model, version))
 
-    def _watch(self, model: str, version: int, reference: Reference) -> Watched:
-        key, bins, now = (model, version), Bins(reference), time.time()
+    def _watch(self, key: Key, reference: Reference) -> Watched:
+        bins, now = Bins(reference), time.time()
         shelf: Shelf
         if self._folder:
-            told = Header(model=model, version=version, reference=reference)
-            header = told.model_dump_json().encode()
+            model, version = key
+            stated = Header(model=model, version=version, reference=reference)
+            header = stated.model_dump_json().encode()
             name = f"{model}-{version}-{hashlib.sha256(header).hexdigest()[:16]}{SUFFIX}"
-            shelf = InFile.opened(self._folder / name, header, bins.size, now)
+            path = self._folder / name
+            shelf = InFile.opened(path, header, bins.size, now)
+            self._paths[path] = key
         else:
             shelf = InProcess(bins.size, now)
-        return self._watched.setdefault(key, Watched(key, bins, shelf))
+        watched = self._watched[key] = Watched(key, bins, shelf)
+        return watched
 
-    def everywhere(self) -> Iterable[Watched]:
-        """All that any process of this server has had loaded."""
+    def everywhere(self) -> list[Watched]:
+        """What this process has loaded, and what any process was asked lately."""
+        with self._changing:
+            self._look_for_others()
+            self._forget()
+            return list(self._watched.values())
+
+    def _look_for_others(self) -> None:
         for path in sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder else ():
-            if path in self._seen:
+            if path in self._paths or not is_fresh(path.stat().st_mtime):
                 continue
             shelf = InFile(path)
             found = Header.model_validate_json(shelf.header)
             key = (found.model, found.version)
             self._watched.setdefault(key, Watched(key, Bins(found.reference), shelf))
-            self._seen.add(path)
-        return list(self._watched.values())
+            self._paths[path] = key
+
+    def _forget(self) -> None:
+        """Keep nothing open, and nothing in memory, of a version that is of the past."""
+        for key, watched in list(self._watched.items()):
+            if key not in self._monitors and not is_fresh(watched.shelf.read().latest):
+                del self._watched[key]
+        self._paths = {path: key for path, key in self._paths.items() if key in self._watched}
+
+
+def usable_reference(meta: Meta) -> Reference | None:
+    """What a version's rows can be held against."""
+    return meta.drift if meta.drift and meta.drift.fits(meta.spec) else None
+
+
+def is_fresh(time_s: float) -> bool:
+    return time.time() - time_s <= FRESH_S
 
 
 class DriftFigures(Collector):
-    """What Prometheus is told of the versions that are loaded, here or in another process."""
+    """What Prometheus is told of versions that were asked something, here or in another process."""
 
-    def __init__(self, drift: Drift, loaded: Callable[[], Iterable[Key]]) -> None:
+    def __init__(self, drift: Drift) -> None:
         self._drift = drift
-        self._loaded = loaded
 
     def collect(self) -> Iterable[Metric]:
-        psi = GaugeMetricFamily(
-            "perceptd_input_drift_psi",
-            "Population stability index of an input's latest rows against the training's.",
-            labels=("model", "version", "feature"),
-        )
-        predictions = GaugeMetricFamily(
-            "perceptd_prediction_drift_psi",
-            "Population stability index of the latest predicted classes against the training's.",
-            labels=("model", "version"),
-        )
-        detected = GaugeMetricFamily(
-            "perceptd_drift_detected",
-            "1 where the inputs are not like those of the training.",
-            labels=("model", "version"),
-        )
-        rows = GaugeMetricFamily(
-            "perceptd_drift_rows",
-            "Latest rows that the drift figures are about.",
-            labels=("model", "version"),
-        )
-        here = frozenset(self._loaded())
+        found: dict[Family, list[Series]] = {family: [] for family in families.DRIFT}
         for watched in self._drift.everywhere():
             report = watched.report()
-            is_fresh = time.time() - report.windows.latest <= FRESH_S
-            if not report.windows.rows or not (watched.key in here or is_fresh):
+            if not report.windows.rows:
                 continue
-            labels = [watched.key[0], str(watched.key[1])]
-            rows.add_metric(labels, report.windows.rows)
-            detected.add_metric(labels, report.verdict == "drifted")
+            model, version = watched.key
+            labels = (model, str(version))
+            found[families.DRIFT_ROWS].append((labels, [report.windows.rows]))
+            found[families.DRIFTED].append((labels, [report.verdict == "drifted"]))
             for one in report.measured if report.verdict != "collecting" else ():
                 if one.name is None:
-                    predictions.add_metric(labels, one.psi)
+                    found[families.PREDICTION_PSI].append((labels, [one.psi]))
                 else:
-                    psi.add_metric([*labels, one.name], one.psi)
-        return (psi, predictions, detected, rows)
+                    found[families.INPUT_PSI].append(((*labels, one.name), [one.psi]))
+        return [told(family, series) for family, series in found.items()]

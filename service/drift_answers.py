@@ -1,7 +1,7 @@
 """What is known of a version's inputs -> the body that tells it."""
 
-from service.drift import Drift
-from service.drift_schemas import DriftPublic, FeatureDrift, PredictionDrift
+from service.drift import Drift, usable_reference
+from service.drift_schemas import DriftPublic, FeatureDrift, PredictionDrift, Unwatched
 from service.engine import LoadedVersion
 from service.monitor import LEAST_ROWS, Report
 
@@ -10,17 +10,22 @@ NO_REFERENCE = (
     "the checkpoint does not say what it was trained on, as one of an earlier release or one "
     "imported without data: train it anew, or see `python -m training drift-reference --help`"
 )
+FAILED = (
+    "counts could not be kept when the version was loaded, as where a disk is full: the log says "
+    "why, and the next load tries again"
+)
 
 
 def drift_public(loaded: LoadedVersion, drift: Drift) -> DriftPublic:
     watched = drift.find(loaded.model, loaded.version)
     if watched is None:
+        verdict, why = unwatched(loaded, drift)
         return DriftPublic(
             model=loaded.model,
             version=loaded.version,
-            verdict="no_reference" if drift.is_on else "off",
+            verdict=verdict,
             since=None,
-            hint=NO_REFERENCE if drift.is_on else OFF,
+            hint=why,
             rows=0,
             window=drift.window,
             features=[],
@@ -62,6 +67,15 @@ def drift_public(loaded: LoadedVersion, drift: Drift) -> DriftPublic:
         features=features,
         predictions=predictions,
     )
+
+
+def unwatched(loaded: LoadedVersion, drift: Drift) -> tuple[Unwatched, str]:
+    """Why nothing is known of a version, and the same in words."""
+    if not drift.is_on:
+        return "off", OFF
+    if usable_reference(loaded.meta) is None:
+        return "no_reference", NO_REFERENCE
+    return "failed", FAILED
 
 
 def hint(report: Report) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from service.schemas import example
 
+Unwatched = Literal["no_reference", "off", "failed"]
 SHARES = [0.001, *[0.1] * 8, 0.099, 0.099, 0.001]
 
 
@@ -16,7 +17,8 @@ class FeatureDrift(BaseModel):
     name: str
     psi: float = Field(description="Population stability index; 0 where the shares are equal.")
     threshold: float = Field(
-        description="Above which that is a drift: 0.25, and more while rows are few."
+        description="Above which that is a drift: 0.25, and more while rows are few; a "
+        "fifth less while a drift lasts."
     )
     drifted: bool
     edges: list[float]
@@ -67,14 +69,15 @@ class DriftPublic(BaseModel):
 
     model: str
     version: int
-    verdict: Literal["collecting", "stable", "drifted", "no_reference", "off"] = Field(
+    verdict: Literal["collecting", "stable", "drifted"] | Unwatched = Field(
         description="`collecting` until there are rows enough; `no_reference` where the checkpoint "
-        "does not say what it was trained on; `off` where the server does not look."
+        "does not say what it was trained on; `off` where the server does not look; `failed` where "
+        "it cannot."
     )
     since: datetime | None = Field(description="When that became the verdict.")
     hint: str = Field(description="The verdict in words.")
     rows: int = Field(description="Latest rows looked at, by all processes.")
-    window: int = Field(description="How many these are at most.")
+    window: int = Field(description="About how many these are at most.")
     features: list[FeatureDrift]
     predictions: PredictionDrift | None = Field(
         description="None for a model of more than 100 labels."

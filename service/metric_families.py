@@ -174,7 +174,34 @@ OLDEST_QUEUED = Family(
     "gauge",
     "How long the job that has waited longest has been queued; 0 where none is.",
 )
-FOUND_OUT = {family.name: family for family in (BUILD, DATABASE, JOBS, JOB_DURATION, OLDEST_QUEUED)}
+DRIFTED = Family(
+    "perceptd_drift_detected",
+    "gauge",
+    "1 where the inputs are not like those of the training.",
+    ("model", "version"),
+)
+DRIFT_ROWS = Family(
+    "perceptd_drift_rows",
+    "gauge",
+    "Latest rows that the drift figures are about.",
+    ("model", "version"),
+)
+INPUT_PSI = Family(
+    "perceptd_input_drift_psi",
+    "gauge",
+    "Population stability index of an input's latest rows against training, from 200 rows on.",
+    ("model", "version", "feature"),
+)
+PREDICTION_PSI = Family(
+    "perceptd_prediction_drift_psi",
+    "gauge",
+    "The same of the latest predicted classes.",
+    ("model", "version"),
+)
+DRIFT = (DRIFTED, DRIFT_ROWS, INPUT_PSI, PREDICTION_PSI)
+FOUND_OUT = {
+    family.name: family for family in (BUILD, DATABASE, JOBS, JOB_DURATION, OLDEST_QUEUED, *DRIFT)
+}
 EXAMPLE = f"""\
 # HELP {REQUESTS.name} {REQUESTS.help}
 # TYPE {REQUESTS.name} counter

@@ -9,9 +9,12 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, get_args
+from weakref import WeakMethod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.drift import Bins, Measured
 from models.spec import InputSpec
@@ -47,8 +50,10 @@ class Watched:
 
     def report(self) -> Report:
         windows = self.shelf.read()
-        measured = self.bins.measure(windows.counts, windows.rows)
-        return Report(VERDICTS[windows.verdict], windows, measured)
+        verdict = VERDICTS[windows.verdict]
+        lasting = verdict == "drifted"
+        measured = self.bins.measure(windows.counts, windows.rows, lasting=lasting)
+        return Report(verdict, windows, measured)
 
 
 class Monitor:
@@ -62,12 +67,16 @@ class Monitor:
         self._watched = watched
         self._spec = spec
         self._full = full
-        self._rows = np.empty((BLOCK, *spec.shape), dtype=np.float32)
         self._indices = np.empty(BLOCK, dtype=np.intp)
         self._filled = 0
         self._counts = np.zeros(watched.bins.size)  # that are not on the shelf yet
         self._counted = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    @cached_property
+    def _rows(self) -> NDArray[np.float32]:
+        """That wait to be counted: no memory for a version that nobody asks."""
+        return np.empty((BLOCK, *self._spec.shape), dtype=np.float32)
 
     def __call__(self, ran: Ran) -> None:
         rows, indices = ran.rows, ran.answer.indices
@@ -94,8 +103,10 @@ class Monitor:
     def _flush(self) -> None:
         self._timer = None
         self._count()
-        if self._counted:  # another process was at the shelf
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        if self._counted:  # another process was at the shelf, or nothing can be written
+            again = WeakMethod(self._flush)  # which may last: a version that is gone waits no more
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(FLUSH_S, lambda: (flush := again()) and flush())
 
     def _count(self) -> None:
         filled, self._filled = self._filled, 0
@@ -120,7 +131,8 @@ class Monitor:
         counts, rows = windows.counts, windows.rows
         verdict: Verdict = "collecting"
         if rows >= LEAST_ROWS:
-            verdict = "drifted" if bins.drifted(counts, rows) else "stable"
+            lasting = before == "drifted"
+            verdict = "drifted" if bins.drifted(counts, rows, lasting=lasting) else "stable"
         windows.decide(VERDICTS.index(verdict), now)
         if verdict == before:
             return

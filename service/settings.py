@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     """Compare what models are asked with what they were trained on."""
 
     drift_window: int = Field(4000, ge=400, le=1_000_000)
-    """Rows of a version that are compared at most, the latest: between half of them and all."""
+    """About how many rows of a version are compared at most: the latest."""
 
     predict_token: SecretStr | None = None
     """Token of at least 16 characters that predictions and reads then need, sent as the header

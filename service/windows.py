@@ -1,7 +1,8 @@
 """Counts of a version's latest rows, in this process or in a file that several share.
 
-Two windows take turns: the one that fills, and the one before it. What is older is forgotten, so
-that old rows do not hide new ones.
+Several parts take turns: the one that fills, and those before it. What is older is forgotten, so
+that old rows do not hide new ones; and as that is little at a time, about as many rows are known
+whenever one looks.
 """
 
 import fcntl
@@ -18,30 +19,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 LENGTH_BYTES = 8  # that say how long the header is which a file begins with
-ROWS, ROWS_BEFORE, VERDICT, SINCE, LATEST, HEAD = range(6)
+PARTS = 8  # of a window
+VERDICT, SINCE, LATEST, HEAD = range(4)
 
 
 class Windows:
-    """Numbers as they lie in a file: those named above, the window that fills, the one before."""
+    """Numbers as they lie in a file: those named above, then the parts, the one that fills first.
+    Each is how many rows it has and, of these, how many are in each bin.
+    """
 
     def __init__(self, numbers: NDArray[np.float64]) -> None:
-        self.numbers = numbers  # (HEAD + 2 B,)
+        self.numbers = numbers  # (HEAD + PARTS (1 + B),)
+        self._parts = numbers[HEAD:].reshape(PARTS, -1)
 
     @classmethod
     def empty(cls, bins: int, now: float) -> Self:
-        windows = cls(np.zeros(HEAD + 2 * bins))
+        windows = cls(np.zeros(HEAD + PARTS * (1 + bins)))
         windows.numbers[SINCE] = now
         return windows
 
     @property
     def rows(self) -> int:
-        return int(self.numbers[ROWS] + self.numbers[ROWS_BEFORE])
+        return int(self._parts[:, 0].sum())
 
     @property
     def counts(self) -> NDArray[np.float64]:
-        """Of both windows, (B,)."""
-        now, before = self.numbers[HEAD:].reshape(2, -1)
-        total: NDArray[np.float64] = now + before
+        """Of all parts, (B,)."""
+        total: NDArray[np.float64] = self._parts[:, 1:].sum(axis=0)
         return total
 
     @property
@@ -59,13 +63,15 @@ class Windows:
         return float(self.numbers[LATEST])
 
     def add(self, counts: NDArray[np.float64], rows: int, full: int, now: float) -> None:
-        """Add the counts (B,) of so many rows; a window of `full` rows makes way for a new one."""
-        current, before = self.numbers[HEAD:].reshape(2, -1)
-        if self.numbers[ROWS] >= full:
-            before[:], current[:] = current, 0
-            self.numbers[ROWS_BEFORE], self.numbers[ROWS] = self.numbers[ROWS], 0
-        current += counts
-        self.numbers[ROWS] += rows
+        """Add the counts (B,) of so many rows. A part is to have about a `PARTS`th of `full` rows;
+        once it has, another begins, and the oldest is forgotten.
+        """
+        parts = self._parts
+        if parts[0, 0] and parts[0, 0] + rows / 2 > full / PARTS:
+            parts[1:] = parts[:-1].copy()
+            parts[0] = 0
+        parts[0, 0] += rows
+        parts[0, 1:] += counts
         self.numbers[LATEST] = now
 
     def decide(self, verdict: int, now: float) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from models.drift import (
     DESIGN_EFFECT,
+    LASTING,
     MOST_CLASSES,
     THRESHOLD,
     Bins,
@@ -62,6 +63,18 @@ def test_the_threshold_is_the_usual_one_and_more_while_rows_are_few() -> None:
     inputs, classes = Bins(HALVES).thresholds(200)
     assert inputs == classes == pytest.approx(chi_square(1) * (DESIGN_EFFECT / 200 + 1 / 10_000))
     assert Bins(HALVES).thresholds(1_000_000).tolist() == [THRESHOLD, THRESHOLD]
+
+
+def test_a_drift_of_inputs_lasts_until_it_is_clearly_below_the_threshold() -> None:
+    bins = Bins(HALVES)
+    lasting = bins.thresholds(10_000, lasting=True)
+    assert lasting.tolist() == [pytest.approx(LASTING * THRESHOLD), THRESHOLD]
+    for below, (new, old) in ((4500, (False, False)), (2620, (False, True)), (2400, (True, True))):
+        counts = np.array([below, 10_000 - below, 5000, 5000], dtype=float)
+        assert bins.drifted(counts, 10_000) is new, below
+        assert bins.drifted(counts, 10_000, lasting=True) is old, below
+        (measured, _) = bins.measure(counts, 10_000, lasting=True)
+        assert measured.drifted is old
 
 
 @pytest.mark.parametrize(("degrees", "value"), [(1, 15.14), (9, 33.72), (11, 37.37)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.windows import InFile, InProcess, Shelf, Windows
+from service.windows import PARTS, InFile, InProcess, Shelf, Windows
 
 BINS = 3
 HEADER = b"whose counts these are"
@@ -25,15 +25,26 @@ def add(shelf: Shelf, *counts: float, full: int = 10, now: float = 200.0) -> boo
     return shelf.update(change)
 
 
-def test_what_is_older_than_two_windows_is_forgotten(shelf: Shelf) -> None:
+def test_what_is_older_than_a_window_is_forgotten_an_eighth_at_a_time(shelf: Shelf) -> None:
     assert (shelf.read().rows, shelf.read().latest) == (0, 0)
-    expected = [[4, 0, 0], [8, 0, 0], [12, 0, 0], [12, 4, 0], [12, 8, 0], [12, 12, 0], [0, 12, 4]]
-    turns = [(4, 0, 0)] * 3 + [(0, 4, 0)] * 3 + [(0, 0, 4)]
-    for turn, counts in zip(turns, expected, strict=True):
-        assert add(shelf, *turn)
-        assert shelf.read().counts.tolist() == counts
-        assert shelf.read().rows == sum(counts)
+    full = PARTS * 8
+    for turn in range(2 * PARTS):
+        assert add(shelf, 4, 0, 0, full=full)
+        assert shelf.read().counts.tolist() == [4 * (turn + 1), 0, 0]
+    for turn in range(2 * PARTS):
+        assert add(shelf, 0, 3, 1, full=full)
+        left = full - 8 * (turn // 2 + 1)
+        assert shelf.read().counts.tolist() == [left, 3 * (turn + 1), turn + 1]
+        assert full - 8 < shelf.read().rows <= full
     assert shelf.read().latest == 200
+
+
+def test_as_many_rows_as_many_parts_have_are_one_part(shelf: Shelf) -> None:
+    assert add(shelf, 500, 0, 0, full=80)
+    for turn in range(1, PARTS + 1):
+        assert shelf.read().rows == 500 + 10 * (turn - 1)
+        assert add(shelf, 0, 10, 0, full=80)
+    assert shelf.read().counts.tolist() == [0, 80, 0]
 
 
 def test_a_verdict_is_dated_when_it_changes(shelf: Shelf) -> None:
