@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ def closed(client: httpx.Client) -> dict[str, float]:
     return {line.split('"')[1]: float(line.split()[-1]) for line in found}
 
 
-def settings(folder: Path, **others: int) -> Settings:
+def settings(folder: Path, **others: Any) -> Settings:
     return Settings(data_dir=folder, max_header_bytes=4096, max_batch_time_ms=300, **others)
 
 

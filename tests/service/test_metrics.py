@@ -159,7 +159,9 @@ def test_a_request_that_ends_during_its_second_batch_waited_once() -> None:
     def run(rows: Rows) -> Answer:
         if len(ran) == 1:
             waiting[0].ended = True  # its deadline passes meanwhile
-        return Answer(np.zeros(len(rows), dtype=np.int64), np.ones((len(rows), 2)))
+        return Answer(
+            np.zeros(len(rows), dtype=np.int64), np.ones((len(rows), 2), dtype=np.float32)
+        )
 
     async def ask() -> None:
         batcher = Batcher(
