@@ -1,4 +1,4 @@
-"""Time limits of a connection, where several requests or a fault of ours meet them."""
+"""Time limits of a connection, which no fault about another one ends."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +9,10 @@ import pytest
 from service.connections import Connection as Guarded
 from service.settings import Settings
 from tests.service.site import eventually
-from tests.service.test_connections import ORDINARY, settings
+from tests.service.test_connections import settings
 from tests.service.test_hot_path import Connection, request
 
 Serve = Callable[[Settings], httpx.Client]
-
-
-def test_a_body_that_stops_holds_back_no_earlier_answer(serve: Serve, tmp_path: Path) -> None:
-    connection = Connection(serve(settings(tmp_path, read_timeout_s=1)))
-    connection.send(ORDINARY + ORDINARY + ORDINARY[:-5])
-    assert [connection.answer()[0] for _ in range(3)] == [200, 200, 408]
-    assert connection.has_ended
-    connection.close()
 
 
 def test_a_fault_about_one_connection_leaves_the_others_their_limits(

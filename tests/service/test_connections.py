@@ -15,6 +15,7 @@ from tests.service.test_hot_path import Connection, request
 Serve = Callable[[Settings], httpx.Client]
 
 LONG = b"POST /predict HTTP/1.1\r\nX-Note: " + b"a" * 5000 + b"\r\n\r\n"
+TORN = b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"
 ORDINARY = request(lines=["X-Request-Timeout-Ms: 60000"])
 
 
@@ -45,7 +46,7 @@ def test_a_head_is_refused_once(
 
 
 @pytest.mark.parametrize("asked", [[request()], [request(), ORDINARY, ORDINARY]])
-@pytest.mark.parametrize("wrong", [LONG, b"no such thing\r\n\r\n"], ids=["long", "not HTTP"])
+@pytest.mark.parametrize("wrong", [LONG, b"no such thing\r\n\r\n", TORN])
 def test_a_refusal_comes_after_the_answers_to_what_came_before(
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture, asked: list[bytes], wrong: bytes
 ) -> None:
