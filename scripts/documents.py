@@ -151,6 +151,7 @@ PARTS: dict[str, Callable[[], str]] = {
             "profile",
             "processes",
             "overload",
+            "reliability",
             "endurance",
             "retraining",
             "corrections",

@@ -112,6 +112,8 @@ class HotPath(Connection):
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             head = self._known(data[:end])
             if head and len(data) == end + head.length and self._is_free(head):
+                if self._is_shed(head, data[end : end + refusals.LOOK_BYTES], data):
+                    return
                 if self._answer(head, data[end:]):
                     return
                 self._is_refused = True
@@ -141,6 +143,8 @@ class HotPath(Connection):
         arrived, self._arriving = self._arriving, None
         if arrived:
             head, parts = arrived
+            if parts and self._is_shed(head, parts[0], parts[-1]):
+                return
             body = b"".join(parts)
             if self._answer(head, body):
                 return
@@ -184,16 +188,23 @@ class HotPath(Connection):
             return False
         return self._access.is_open or self._access.may_predict(head.token)
 
+    def _is_shed(self, head: Head, first: bytes, last: bytes) -> bool:
+        """Whether a prediction was refused, or its client is gone: from how its body begins and
+        ends, which may be all of it.
+        """
+        if not self.overload.lasts(self.loop.time()):
+            return False
+        if refusals.has_left(self.transport):
+            self.transport.abort()
+            return True
+        full = self.overload.refusal(self._engine, first, last, head.length)
+        if full:
+            self._refuse(self._begun(head, perf_counter()), *full)
+        return full is not None
+
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""
         began, now = perf_counter(), self.loop.time()
-        if self.overload.lasts(now):
-            if refusals.has_left(self.transport):
-                self.transport.abort()
-                return True
-            if full := self.overload.refusal(self._engine, body):
-                self._refuse(self._begun(head, began), *full)
-                return True
         try:
             found = head.route.read(self._engine, head.query, body)
         except Exception:  # the parser would blame the caller for it

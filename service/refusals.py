@@ -14,6 +14,7 @@ from service.errors import QueueFullError
 PRESSED_S = 1.0  # for which overload is reckoned with after it was seen
 MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
 VERSION = b'"version"'
+LOOK_BYTES = 256  # at the beginning and the end of a body, where clients write what is no row
 POLLRDHUP = getattr(select, "POLLRDHUP", None)  # Linux has it
 
 
@@ -51,16 +52,22 @@ class Overload:
         if model_of(body) == version.model:
             self._full[version.model] = Full(version.version, len(rows) / len(body))
 
-    def refusal(self, engine: Engine, body: bytes) -> tuple[LoadedVersion, QueueFullError] | None:
-        """Whose queue is full, so that a body need not be read; None where it has to be."""
-        name = model_of(body)
+    def refusal(
+        self, engine: Engine, first: bytes, last: bytes, length: int
+    ) -> tuple[LoadedVersion, QueueFullError] | None:
+        """Whose queue is full, so that a body of this length need not be read; None where it has
+        to be. It begins and ends with these bytes.
+        """
+        name = model_of(first)
         full = self._full.get(name) if name else None
-        if name is None or full is None or VERSION in body:
+        if name is None or full is None:
+            return None
+        if VERSION in first[:LOOK_BYTES] or VERSION in last[-LOOK_BYTES:]:
             return None
         serving = engine.serving(name)
         if serving and serving.version == full.version:
             try:
-                serving.batcher.admit(max(int(full.rows_per_byte * len(body) / 2), 1))
+                serving.batcher.admit(max(int(full.rows_per_byte * length / 2), 1))
             except QueueFullError as error:
                 return serving, error
         del self._full[name]

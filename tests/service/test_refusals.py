@@ -11,6 +11,7 @@ import pytest
 from service import db
 from service.batcher import NOBODY
 from service.engine import Engine, LoadedVersion
+from service.errors import QueueFullError
 from service.refusals import PRESSED_S, Overload, has_left, model_of
 from service.repository import Repository
 from service.settings import Settings
@@ -43,20 +44,26 @@ def wait(version: LoadedVersion, count: int) -> None:
     version.batcher.enqueue(rows(count), lambda outcome: None, NOBODY)
 
 
+def refusal(
+    overload: Overload, engine: Engine, asked: bytes
+) -> tuple[LoadedVersion, QueueFullError] | None:
+    return overload.refusal(engine, asked, asked, len(asked))
+
+
 def test_what_would_not_fit_is_refused_by_its_length_alone(engine: Engine) -> None:
     version = engine.production["xor"]
     overload = Overload()
     wait(version, 2 * ROWS - 1)
     overload.saw_full_queue(version, rows(), body(), NOW)
-    refused = overload.refusal(engine, body())
+    refused = refusal(overload, engine, body())
     assert refused
     assert refused[0] is version
     assert "rows may wait" in str(refused[1])
     for other in (body("dnn"), body(version=1), b"[]", b'{"inputs": [[0, 0]], "model": "xor"}'):
-        assert overload.refusal(engine, other) is None
-    assert overload.refusal(engine, body())
-    assert overload.refusal(engine, body(count=1)) is None, "one row has room"
-    assert overload.refusal(engine, body()) is None, "so it is looked at again"
+        assert refusal(overload, engine, other) is None
+    assert refusal(overload, engine, body())
+    assert refusal(overload, engine, body(count=1)) is None, "one row has room"
+    assert refusal(overload, engine, body()) is None, "so it is looked at again"
 
 
 def test_a_version_that_was_replaced_says_nothing_of_the_next(engine: Engine) -> None:
@@ -65,7 +72,7 @@ def test_a_version_that_was_replaced_says_nothing_of_the_next(engine: Engine) ->
     wait(version, 2 * ROWS)
     overload.saw_full_queue(version, rows(), body(), NOW)
     engine._production = {}
-    assert overload.refusal(engine, body()) is None
+    assert refusal(overload, engine, body()) is None
 
 
 def test_it_is_reckoned_with_for_a_while(engine: Engine) -> None:
