@@ -11,6 +11,7 @@ Clients repeat themselves: a head that came before, byte by byte, is not taken a
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from time import perf_counter
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 MAX_HEADS = 1024
 MAX_HEAD_BYTES = 2048
+LARGE_BYTES = 16_384  # of a request whose body is not worth a parser
 POST = b"POST "
 END_OF_HEAD = b"\r\n\r\n"
 ID_HEADER = HEADER.encode() + b": %b\r\n"
@@ -84,6 +86,16 @@ class Prediction:
         self.keep_alive = True
 
 
+@dataclass
+class Large:
+    """A prediction of a head that is known, whose body is still arriving."""
+
+    head: Head
+    start: bytes  # the head, as it came
+    parts: list[bytes]
+    missing: int  # bytes
+
+
 class HotPath(Connection):
     """One connection."""
 
@@ -102,11 +114,15 @@ class HotPath(Connection):
         self._spans: Spans | None = self.service.spans
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
+        self._large: Large | None = None  # what arrives now
         self._is_refused = False  # what arrives now was looked at, and is for the router
         self._usual_headers: Headers = []
         self._usual = b""
 
     def data_received(self, data: bytes) -> None:
+        if self._large and not self._is_deaf:
+            self._read_on(self._large, data)
+            return
         self._new_head, self._is_refused = None, False
         if self._is_between and data.startswith(POST):  # the parser would skip empty lines before
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
@@ -117,9 +133,32 @@ class HotPath(Connection):
                 if self._answer(head, data[end:]):
                     return
                 self._is_refused = True
+            elif head and len(data) < end + head.length >= LARGE_BYTES and self._is_free(head):
+                self._is_between = False
+                self.head_arrived()
+                self._large = Large(head, data[:end], [data[end:]], end + head.length - len(data))
+                return
             elif len(END_OF_HEAD) <= end <= MAX_HEAD_BYTES:
                 self._new_head = data[:end]
         super().data_received(data)
+
+    def _read_on(self, large: "Large", data: bytes) -> None:
+        """The next piece of a large body, which the parser would copy."""
+        piece = data[: large.missing]
+        large.parts.append(piece)
+        large.missing -= len(piece)
+        if large.missing:
+            return
+        self._large = None
+        self.message_arrived()
+        head, parts = large.head, large.parts
+        if not self._is_shed(head, parts[0], parts[-1]):
+            body = b"".join(parts)
+            if not self._answer(head, body):
+                self._new_head, self._is_refused = None, True
+                super().data_received(large.start + body)
+        if len(data) > len(piece):
+            self.data_received(data[len(piece) :])
 
     def on_headers_complete(self) -> None:
         head = None if self._is_refused else self._plain_head()
@@ -194,13 +233,13 @@ class HotPath(Connection):
         """
         if not self.overload.lasts(self.loop.time()):
             return False
+        if full := self.overload.refusal(self._engine, first, last, head.length):
+            self._refuse(self._begun(head, perf_counter()), *full)
+            return True
         if refusals.has_left(self.transport):
             self.transport.abort()
             return True
-        full = self.overload.refusal(self._engine, first, last, head.length)
-        if full:
-            self._refuse(self._begun(head, perf_counter()), *full)
-        return full is not None
+        return False
 
     def _answer(self, head: Head, body: bytes) -> bool:
         """Have a prediction answered; False where it has to go the ordinary way."""

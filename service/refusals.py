@@ -70,7 +70,6 @@ class Overload:
                 serving.batcher.admit(max(int(full.rows_per_byte * length / 2), 1))
             except QueueFullError as error:
                 return serving, error
-        del self._full[name]
         return None
 
 

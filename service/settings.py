@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(8192, ge=1, le=10_000_000)
     """Rows that may wait for one version; a request that would be more is refused with 429."""
 
-    max_queue_wait_ms: float = Field(1000, ge=1, le=3_600_000)
+    max_queue_wait_ms: float = Field(250, ge=1, le=3_600_000)
     """Milliseconds that a prediction may wait for its turn; one that would wait longer, as the
     batches of late tell, is refused with 429 at once."""
 
