@@ -7,8 +7,6 @@ and three times that rate whether others were answered or not, each from a clien
 after two seconds. The same server takes part twice: as it is, and with every limit of it so high
 that it never bites. They take turns on one core, the load has another. What is good is an answer
 in time; the ratio is to the best that any round of that server reached.
-
-At last wrk asks for single pictures over a thousand connections.
 """
 
 import argparse
@@ -21,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import Call, Load, load, require_wrk
+from benchmarks.load import Call
 from benchmarks.machine import describe
 from benchmarks.open_loop import OpenLoop, Seen
 from benchmarks.servers import PORT, SERVE, alone, frozen, is_ready, running, until
@@ -31,7 +29,6 @@ RESULTS = Path(__file__).parent / "results" / "overload.md"
 SERVER_CORE, LOAD_CORE = 0, 1
 PICTURES = 64
 CLIENTS = 8  # that find the capacity
-CONNECTIONS = 1024  # of wrk
 CLIENT_TIMEOUT_S = 2.0
 WARM_UP_S = 2.0
 TIMES = (1, 2, 3)
@@ -60,7 +57,6 @@ def call(pictures: int) -> Call:
 class Found:
     capacity: list[Seen]
     offered: dict[int, list[Seen]]
-    many: list[Load]
 
     @property
     def peak(self) -> float:
@@ -69,7 +65,7 @@ class Found:
 
 
 def measure(servers: Sequence[Server], rounds: int, seconds: float) -> dict[str, Found]:
-    found = {server.name: Found([], {times: [] for times in TIMES}, []) for server in servers}
+    found = {server.name: Found([], {times: [] for times in TIMES}) for server in servers}
     asked = call(PICTURES)
 
     def clients(server: Server) -> OpenLoop:
@@ -93,10 +89,6 @@ def measure(servers: Sequence[Server], rounds: int, seconds: float) -> dict[str,
             for server in alternately(servers):
                 seen = clients(server).run(times * rate, WARM_UP_S, seconds, seed=number)
                 found[server.name].offered[times].append(turn(server, f"{times}x", seen))
-    for _ in range(rounds):
-        for server in alternately(servers):
-            url = f"http://127.0.0.1:{server.port}"
-            found[server.name].many.append(load(url, call(1), CONNECTIONS, int(seconds)))
     return found
 
 
@@ -131,13 +123,6 @@ def table(found: dict[str, Found]) -> str:
                 f"| {sum(seen.refused for seen in seens) / offered:.0%} "
                 f"| {sum(seen.lost for seen in seens) / offered:.0%} |"
             )
-        lines.append(
-            f"| {name} | wrk, {CONNECTIONS:,} connections, a picture each | as answered "
-            f"| {statistics.median(seen.per_second for seen in one.many):,.0f} | "
-            f"| {statistics.median(seen.p50_ms for seen in one.many):,.0f} "
-            f"| {statistics.median(seen.p99_ms for seen in one.many):,.0f} "
-            f"| | {sum(seen.errors for seen in one.many):,} |"
-        )
     return "\n".join(lines)
 
 
@@ -146,7 +131,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=6)
     options = parser.parse_args()
-    require_wrk()
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         servers = []
