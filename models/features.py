@@ -10,6 +10,7 @@ from models.spec import InputSpec
 MOST_NUMBERS = 16  # of a row that are looked at one by one
 PICTURE = ("ink", "contrast", "center_x", "center_y", "spread")
 SUMMARIES = ("mean", "deviation", "minimum", "maximum")
+AT_ONCE = 64  # pictures: too little work for BLAS to wake other threads for
 DECIMALS = 4  # of a picture's figures: the last bits depend on how many pictures come together
 
 
@@ -41,8 +42,11 @@ def features(spec: InputSpec, rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _of_pictures(flat: NDArray[np.float32], picture: tuple[int, int]) -> NDArray[np.float32]:
-    # 64 pictures at a time are too little work for BLAS to wake other threads for.
-    sums = flat @ _moments(picture)  # (N, 4)
+    weights = _moments(picture)
+    sums = np.empty((len(flat), weights.shape[1]), dtype=np.float32)  # (N, 4)
+    for first in range(0, len(flat), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        np.matmul(flat[part], weights, out=sums[part])
     size = flat.shape[1]
     mean = sums[:, 0] / size
     contrast = np.sqrt(np.maximum(np.einsum("np,np->n", flat, flat) / size - mean**2, 0))

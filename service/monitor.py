@@ -1,7 +1,7 @@
 """Counts what a version is asked, as its answers leave.
 
-Rows are copied, and counted 64 at a time into the bins of the checkpoint's reference: about a
-microsecond a picture (`benchmarks/drift.py` measures what that costs).
+Rows are copied, and counted many at a time into the bins of the checkpoint's reference
+(`benchmarks/drift.py` measures what that costs).
 """
 
 import asyncio
@@ -21,7 +21,9 @@ from models.spec import InputSpec
 from service.batcher import Ran
 from service.windows import Shelf, Windows
 
-BLOCK = 64  # rows that are counted together
+BLOCK = 160  # rows that are counted together: what that costs hardly depends on how many they are
+ALL_ROWS = 32  # of a batch are counted; of a larger one
+SHARE = 3  # every so many
 FLUSH_S = 1.0  # after which fewer are counted, too
 LEAST_ROWS = 200  # before which nothing is said
 
@@ -59,8 +61,8 @@ class Watched:
 class Monitor:
     """Counts the rows of one version in one process, on its event loop.
 
-    Under load, of a batch of more than half a `BLOCK`, it takes every second row, and at most a
-    `BLOCK` evenly. Rows that no answer could be computed for are left out.
+    Under load, of a batch of more than `ALL_ROWS`, it takes every third row, and at most a `BLOCK`
+    evenly. Rows that no answer could be computed for are left out.
     """
 
     def __init__(self, watched: Watched, spec: InputSpec, full: int) -> None:
@@ -84,8 +86,8 @@ class Monitor:
             usable = np.isfinite(ran.answer.probabilities).all(axis=1)
             rows, indices = rows[usable], indices[usable]
         count = len(indices)
-        if count > BLOCK // 2:
-            step = max(2, -(-count // BLOCK))
+        if count > ALL_ROWS:
+            step = max(SHARE, -(-count // BLOCK))
             rows, indices = rows[::step], indices[::step]
             count = len(indices)
         end = self._filled + count

@@ -18,6 +18,7 @@ from models.checkpoint import META, read
 from service.commands.common import opened_store
 from service.drift import Drift
 from service.metrics import FOLDER
+from service.monitor import BLOCK
 from service.repository import PRETRAINED
 from service.settings import Settings
 from tests.service.admin import AS_PREDICTOR, TOKENS, as_admin, problem
@@ -67,14 +68,14 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     assert start["hint"] == "200 more rows are needed"
     assert told(client) == {}
 
-    send(client, usual[: 4 * TURN])
+    send(client, usual[:BLOCK])
     assert drift(client)["verdict"] == "collecting"
     assert told(client) == {
         ("perceptd_drift_detected", *DNN): 0,
-        ("perceptd_drift_rows", *DNN): 128,
+        ("perceptd_drift_rows", *DNN): BLOCK,
     }
 
-    send(client, usual[4 * TURN :])
+    send(client, usual[BLOCK:])
     before = drift(client)
     assert (before["verdict"], before["rows"]) == ("stable", 960)
     assert before["since"] > start["since"]
@@ -100,7 +101,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     }
 
     send(client, usual)
-    send(client, usual[: 4 * TURN])
+    send(client, usual[:BLOCK])
     assert drift(client)["verdict"] == "stable"
     assert drift(client)["rows"] == pytest.approx(1000, rel=1 / 8)
 

@@ -15,7 +15,7 @@ from models.drift import Bins, reference
 from models.spec import Example, InputSpec, ModelSpec
 from service.answers import Answer
 from service.batcher import Ran
-from service.monitor import BLOCK, Monitor, Watched
+from service.monitor import ALL_ROWS, BLOCK, Monitor, Watched
 from service.windows import InProcess, Windows
 
 SPEC = ModelSpec(
@@ -25,7 +25,7 @@ SPEC = ModelSpec(
     head="softmax",
     example=Example(inputs=[[0.0]]),
 )
-TURN = BLOCK // 2  # rows that are all counted
+TURN = ALL_ROWS  # rows that are all counted
 random = np.random.default_rng(0)
 
 
