@@ -62,9 +62,9 @@ def told(client: httpx.Client) -> dict[tuple[str, ...], float]:
 def test_points_from_elsewhere_are_told_of_until_they_end(
     serve: Serve, tmp_path: Path, usual: Points
 ) -> None:
-    client = serve(Settings(data_dir=tmp_path, drift_window=1000))
+    client = serve(Settings(data_dir=tmp_path, drift_window=8 * BLOCK))
     start = drift(client)
-    assert (start["verdict"], start["rows"], start["window"]) == ("collecting", 0, 1000)
+    assert (start["verdict"], start["rows"], start["window"]) == ("collecting", 0, 8 * BLOCK)
     assert start["hint"] == "200 more rows are needed"
     assert told(client) == {}
 
@@ -103,7 +103,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     send(client, usual)
     send(client, usual[:BLOCK])
     assert drift(client)["verdict"] == "stable"
-    assert drift(client)["rows"] == pytest.approx(1000, rel=1 / 8)
+    assert drift(client)["rows"] == pytest.approx(8 * BLOCK, rel=1 / 8)
 
 
 def clouds(signs: NDArray[np.int64]) -> Points:
