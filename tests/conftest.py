@@ -18,6 +18,7 @@ from tests.service.site import train_undisturbed
 
 POSTGRES = "PERCEPTD_TEST_DATABASE_URL"
 SLOW = {  # what a marker's tests do for minutes, unless the variable that asks for them is set
+    "documents": ("PERCEPTD_TEST_DOCUMENTS", "does what the manual says"),
     "faults": ("PERCEPTD_TEST_FAULTS", "kills processes"),
     "fuzz": ("PERCEPTD_TEST_FUZZ", "tries thousands of inputs"),
     "reliability": ("PERCEPTD_TEST_RELIABILITY", "runs real processes"),

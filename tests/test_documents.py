@@ -85,6 +85,7 @@ def test_a_refusal_ends_a_page_that_shows_none(
     shell.end()
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RETRAINING])
 def test_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     read(page, tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from tests.documents import RETRAINING, read
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize("page", RETRAINING)
 def test_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     read(page, tmp_path)
