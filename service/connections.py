@@ -61,7 +61,7 @@ class Guard:
         """Take a connection in, or turn it away."""
         everyone = connection.connections
         if len(everyone) > self.max_connections and not self._make_room(connection):
-            connection.turn_away(TooManyConnectionsError("all connections wait for an answer"))
+            connection.turn_away(TooManyConnectionsError("no connection can give way now"))
         if not self._is_looking:
             self._is_looking = True
             connection.loop.call_later(LOOK_S, self._look, connection.loop, everyone)

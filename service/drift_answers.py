@@ -82,7 +82,7 @@ def hint(report: Report) -> str:
     """The verdict in words."""
     match report.verdict:
         case "collecting":
-            return f"{LEAST_ROWS - report.windows.rows} more rows are needed"
+            return f"{LEAST_ROWS - report.windows.rows} more rows have to be counted"
         case "stable":
             return "the inputs are like those of the training"
         case "drifted":

@@ -71,6 +71,7 @@ class Monitor:
         self._full = full
         self._indices = np.empty(BLOCK, dtype=np.intp)
         self._filled = 0
+        self._first = 0  # of the rows of a large batch that is counted
         self._counts = np.zeros(watched.bins.size)  # that are not on the shelf yet
         self._counted = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +89,8 @@ class Monitor:
         count = len(indices)
         if count > ALL_ROWS:
             step = max(SHARE, -(-count // BLOCK))
-            rows, indices = rows[::step], indices[::step]
+            self._first = (self._first + 1) % step  # or rows that come in a rhythm would hide some
+            rows, indices = rows[self._first :: step], indices[self._first :: step]
             count = len(indices)
         end = self._filled + count
         if end > BLOCK:

@@ -84,7 +84,14 @@ def revoke(above: Path | None, name: str, data_dir: Path | None) -> None:
     """Revoke the token called NAME; running servers refuse it within a second."""
     with issued_tokens(read_settings(data_dir=data_dir or above)) as tokens:
         tokens.revoke(name)
+        is_last = all(one.role != "predict" for one in tokens.all())
     click.echo(f"{name} is revoked")
+    if is_last:
+        click.echo(
+            "No predict token that was issued is left: unless PERCEPTD_PREDICT_TOKEN is set, "
+            "predictions are open on loopback.",
+            err=True,
+        )
 
 
 @token.command("hash")

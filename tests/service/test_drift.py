@@ -65,7 +65,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     client = serve(Settings(data_dir=tmp_path, drift_window=8 * BLOCK))
     start = drift(client)
     assert (start["verdict"], start["rows"], start["window"]) == ("collecting", 0, 8 * BLOCK)
-    assert start["hint"] == "200 more rows are needed"
+    assert start["hint"] == "200 more rows have to be counted"
     assert told(client) == {}
 
     send(client, usual[:BLOCK])

@@ -18,7 +18,7 @@ from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
 from tests.service.site import eventually
 
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, PARENT = "0af7" * 8, "b7ad" * 4
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
 ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
