@@ -59,7 +59,11 @@ class Supervisor:
         self._at_once = threading.Event()
         self._starts: SimpleQueue[int] = SimpleQueue()  # of each that tells: 0, or its exit status
         self._telling = sum(program.tells for program in programs)
-        self._threads = [threading.Thread(target=self._keep, args=(one,)) for one in programs]
+        self._ended = [threading.Event() for _ in programs]
+        self._threads = [
+            threading.Thread(target=self._keep_until, args=pair)
+            for pair in zip(programs, self._ended, strict=True)
+        ]
 
     def __enter__(self) -> Self:
         try:
@@ -80,13 +84,16 @@ class Supervisor:
             self._ending.set()
             if isinstance(error, AtOnce):
                 self._at_once.set()
-            for thread in self._threads:
-                thread.join()
+            self._wait_for_all()
         except BaseException:  # a second signal
             self._at_once.set()
-            for thread in self._threads:
-                thread.join()
+            self._wait_for_all()
             raise
+
+    def _wait_for_all(self) -> None:
+        """By events: a join that a signal interrupts takes its thread for ended (bpo-45274)."""
+        for ended in self._ended:
+            ended.wait()
 
     def wait_until_ready(self) -> int:
         """0 once all that tell are ready, or the exit status of one that cannot start."""
@@ -94,6 +101,12 @@ class Supervisor:
             if status := self._starts.get():
                 return status
         return 0
+
+    def _keep_until(self, program: Program, ended: threading.Event) -> None:
+        try:
+            self._keep(program)
+        finally:
+            ended.set()
 
     def _keep(self, program: Program) -> None:
         pause = 0.0
