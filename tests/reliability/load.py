@@ -71,7 +71,7 @@ def loaded(url: str) -> Iterator[Load]:
 def fault(url: str = "") -> Iterator[Load]:
     """A fault, from before it comes until all is well again; under load where there is a server.
 
-    Fails where a request was lost, or refused: a fault is no overload.
+    Fails where a request was lost; a busy machine may refuse some.
     """
     load = Load()
     try:
@@ -79,7 +79,7 @@ def fault(url: str = "") -> Iterator[Load]:
             with loaded(url) as load:
                 yield load
             assert load.answered > 0
-            assert (load.lost, load.refused) == (0, 0), load.wrong
+            assert load.lost == 0, load.wrong
         else:
             yield load
     finally:

@@ -31,7 +31,7 @@ def test_the_one_that_was_away_changes_nothing_and_takes_the_next_job(
             eventually(lambda: is_gone(process))
         assert_one_whole_version(site, number, undisturbed)
         with opened(site.settings) as (jobs, _):
-            assert jobs.get(number).attempts == 2
+            assert jobs.get(number).attempts >= 2
         kill(second.pid)
         second.wait()
         next_one = site.ended(site.post(seed=4))
