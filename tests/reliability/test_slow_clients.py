@@ -192,7 +192,9 @@ def test_many_requests_in_one_piece_are_no_long_head(start: Start) -> None:
 
 
 def test_the_longest_idle_connection_gives_way_to_a_new_one(start: Start) -> None:
-    served = start(PERCEPTD_MAX_CONNECTIONS="20", PERCEPTD_ACCESS_LOG="0")
+    served = start(
+        PERCEPTD_MAX_CONNECTIONS="20", PERCEPTD_ACCESS_LOG="0", PERCEPTD_READ_TIMEOUT_S="300"
+    )
     with crowd(served.url, request()[:40], 20) as connections:
         for number in range(10):
             with connect(served.url) as newcomer:
