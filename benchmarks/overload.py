@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Call
@@ -138,7 +139,7 @@ def main() -> None:
             port = PORT + number
             environment = {**alone(Path(folder, str(number)), port), **limits}
             process = stack.enter_context(running(SERVE, environment, core=SERVER_CORE))
-            until(process, lambda port=port: is_ready(f"http://127.0.0.1:{port}"))  # type: ignore[misc]
+            until(process, partial(is_ready, f"http://127.0.0.1:{port}"))
             servers.append(Server(name, port, process.pid))
         found = measure(servers, options.rounds, options.seconds)
     facts = (
