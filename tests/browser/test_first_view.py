@@ -1,6 +1,6 @@
 """The first view is small; nothing on any page comes from another host."""
 
-from playwright.sync_api import Request, expect
+from playwright.sync_api import Request, Route, expect
 
 from tests.browser.sheet import Sheet
 from tests.browser.visitor import VIEWS, Visitor
@@ -36,6 +36,26 @@ def test_a_walk_through_the_page_fails_nowhere_and_asks_this_host_alone(visit: V
     assert visit.failures() == []
     assert visit.foreign() == []
     assert not [one.url for one in visit.requests if (got := one.response()) and got.status >= 400]
+
+
+def test_a_view_that_comes_late_does_not_replace_the_one_gone_to_since(visit: Visitor) -> None:
+    page = visit()
+    views = page.get_by_role("navigation", name="Views")
+    late: list[Route] = []
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    page.route("**/js/jobs.js", hold)
+    with page.expect_request("**/js/jobs.js"):
+        views.get_by_role("link", name="Jobs").click()
+    views.get_by_role("link", name="Versions").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Versions")
+    (jobs,) = late
+    jobs.continue_()
+    page.evaluate("() => import('./static/js/jobs.js')")  # it is there now
+    expect(page.get_by_role("heading", level=1)).to_have_text("Versions")
+    expect(views.get_by_role("link", name="Versions")).to_have_attribute("aria-current", "page")
 
 
 def test_the_documentation_shows_its_operations(visit: Visitor) -> None:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.sheet import PIXELS
 from tests.browser.site import Site
@@ -135,6 +135,25 @@ def test_two_versions_are_read_and_asked_side_by_side(visit: Visitor, site: Site
     expect(planes(page)).to_have_count(2)
     page.get_by_label("Beside it").select_option("nothing")
     expect(planes(page)).to_have_count(1)
+
+
+def test_a_choice_that_is_answered_late_does_not_replace_a_newer_one(visit: Visitor) -> None:
+    page = visit()
+    late: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        late.append(route)
+        if len(late) > 1:
+            route.continue_()
+
+    page.route("**/models/dnn/versions/1", hold_the_first)
+    page.get_by_role("link", name="Plane").click()
+    page.get_by_label("Beside it").select_option("2")
+    expect(planes(page)).to_have_count(2)
+    with page.expect_response("**/boundary.json"):
+        late[0].continue_()
+    page.evaluate("() => fetch('models').then((answer) => answer.text())")  # it has been read now
+    expect(planes(page)).to_have_count(2)
 
 
 def test_the_arrow_keys_point_and_enter_asks(visit: Visitor, site: Site) -> None:

@@ -22,6 +22,7 @@ class PlaneView {
   #sides = []; // one, or two side by side
   #asked = []; // predictions, newest first: { point, answers: [{ version, prediction }] }
   #cross = null;
+  #round = 0; // of what was asked for, the newest counts
 
   constructor() {
     this.models = choice([], "", (model) => go("plane", model));
@@ -90,14 +91,17 @@ class PlaneView {
     if (!model) return;
     if (model.name !== this.model?.name) this.#asked = [];
     this.model = model;
-    this.#versions = await versionsOf(model.name);
+    const round = ++this.#round;
+    const versions = await versionsOf(model.name);
+    if (round !== this.#round) return;
+    this.#versions = versions;
     offer(
       this.models,
       models.map((one) => [one.name, one.name]),
       model.name,
     );
     this.#offerVersions(version ?? model.version, beside ?? "");
-    await this.#laySides();
+    await this.#laySides(round);
   }
 
   #address() {
@@ -121,10 +125,11 @@ class PlaneView {
   }
 
   /** The chosen versions, each in a plane of the same extent. */
-  async #laySides() {
+  async #laySides(round) {
     const numbers = [this.version.value, this.other.value].filter(Boolean).map(Number);
     const model = named(this.model.name);
     const frames = await Promise.all(numbers.map((version) => pointsOf(model.name, version)));
+    if (round !== this.#round) return;
     const extent = { x: around(frames.map(({ x }) => x)), y: around(frames.map(({ y }) => y)) };
     const rows = grid(extent, SIZE);
     const probe = {

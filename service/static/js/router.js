@@ -14,6 +14,7 @@ const VIEWS = {
 const built = new Map(); // name -> what the module's `build()` made: { element, show(), hide() }
 let shown = null;
 let current = "draw"; // its name
+let round = 0; // of where somebody went, the newest counts
 
 export async function start() {
   const again = guarded(route);
@@ -31,9 +32,14 @@ export function go(...parts) {
 }
 
 async function route() {
+  const mine = ++round;
   const [, given, ...rest] = location.hash.split("/").map(decodeURIComponent);
   const name = given in VIEWS ? given : "draw";
-  if (!built.has(name)) built.set(name, (await VIEWS[name]()).build());
+  if (!built.has(name)) {
+    const { build } = await VIEWS[name]();
+    if (mine !== round) return;
+    built.set(name, build());
+  }
   const view = built.get(name);
   if (view !== shown) {
     shown?.hide();
