@@ -195,12 +195,16 @@ def test_the_longest_idle_connection_gives_way_to_a_new_one(start: Start) -> Non
     served = start(
         PERCEPTD_MAX_CONNECTIONS="20", PERCEPTD_ACCESS_LOG="0", PERCEPTD_READ_TIMEOUT_S="300"
     )
-    with crowd(served.url, request()[:40], 20) as connections:
-        for number in range(10):
-            with connect(served.url) as newcomer:
-                newcomer.sendall(request())
-                assert response(newcomer).status == 200, number
-        assert connections[0].recv(1) == b""
+    with connect(served.url) as eldest:
+        eldest.sendall(request())
+        assert response(eldest).status == 200
+        time.sleep(0.05)  # the loop's clock tells milliseconds
+        with crowd(served.url, request()[:40], 19):
+            for number in range(10):
+                with connect(served.url) as newcomer:
+                    newcomer.sendall(request())
+                    assert response(newcomer).status == 200, number
+        assert eldest.recv(1) == b""
     assert closed(served)["gave_way"] >= 1
 
 
