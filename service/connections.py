@@ -126,6 +126,8 @@ class Connection(WithoutUpgrades):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.guard.turned_away.discard(self)
+        if self._is_answering:  # uvicorn tells the last request alone, which may wait behind it
+            self._tell_that_the_client_is_gone()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -294,8 +296,7 @@ class Connection(WithoutUpgrades):
         self._is_turned_away, self._is_between = True, False
         self.since = self.loop.time()
         if self._is_answering:  # somebody waits for the rest of a body
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self._tell_that_the_client_is_gone()
         if len(self.guard.turned_away) >= MAX_TURNED_AWAY or self._has_begun_to_answer:
             self.transport.abort()
             return
@@ -303,6 +304,10 @@ class Connection(WithoutUpgrades):
         path = self.url.decode("ascii", "replace").partition("?")[0] or "/"
         self.transport.write(closing_response(error, path, self.server_state.default_headers))
         self.transport.write_eof()
+
+    def _tell_that_the_client_is_gone(self) -> None:
+        self.oldest.disconnected = True
+        self.oldest.message_event.set()
 
     @property
     def _has_begun_to_answer(self) -> bool:

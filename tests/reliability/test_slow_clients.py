@@ -123,6 +123,7 @@ def test_who_takes_nothing_is_dropped_and_holds_nobody_up(start: Start) -> None:
         in_a_hurry(client)
         eventually(lambda: closed(served).get("write_timeout") == 8)
         in_a_hurry(client)
+    assert '"level":"error"' not in served.log.read_text()
 
 
 def takes_nothing(url: str, ends: str) -> socket.socket:
