@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
+from service import logging as logs
 from service.auth import Credential, Role, digest_of
 from service.errors import ForbiddenError, UnauthorizedError
 
@@ -64,8 +65,10 @@ class Access:
         if given is None:
             raise UnauthorizedError(f"a token is needed: Authorization: Bearer TOKEN ({which})")
         now = time.time()
-        ends = self._tokens.ends(digest_of(given))
-        return {role for role, until in ends.items() if now < until}
+        found = [one for one in self._tokens.like(digest_of(given)) if now < one.expires_at]
+        if found:
+            logs.note(token=found[0].name)
+        return {one.role for one in found}
 
 
 class _Tokens:
@@ -79,15 +82,11 @@ class _Tokens:
         """When the token of this SHA-256 ends, whatever its role; of an unknown one, long ago."""
         if (found := self._found.get(digest)) is not None:
             return found
-        end = max(self.ends(digest).values(), default=-math.inf)
+        end = max((one.expires_at for one in self.like(digest)), default=-math.inf)
         if end > -math.inf:
             self._found[digest] = end
         return end
 
-    def ends(self, digest: bytes) -> dict[Role, float]:
-        """For each role that the token of this SHA-256 has or had, when it ends."""
-        ends: dict[Role, float] = {}
-        for one in self.known:  # all of them: how long it takes tells nothing
-            if hmac.compare_digest(digest, one.digest):
-                ends[one.role] = max(ends.get(one.role, -math.inf), one.expires_at)
-        return ends
+    def like(self, digest: bytes) -> list[Credential]:
+        """Those of this SHA-256. All are compared: how long it takes tells nothing."""
+        return [one for one in self.known if hmac.compare_digest(digest, one.digest)]

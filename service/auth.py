@@ -12,11 +12,12 @@ from typing import Literal, NamedTuple
 
 from pydantic import SecretStr
 
-from service import db
+from service import db, variables
 from service.errors import ConflictError, StoreError
 from service.settings import HASHED, TOKEN, Settings
 
 FILE = "admin-token"
+OF_THE_STORE = "the store's"  # what the token in that file is called
 BYTES = 32
 
 Role = Literal["admin", "predict"]
@@ -28,6 +29,7 @@ class Credential(NamedTuple):
 
     role: Role
     digest: bytes
+    name: str  # that it was issued by, of the variable that sets it, or the store's
     expires_at: float = math.inf  # seconds since 1970
 
 
@@ -51,12 +53,13 @@ def credentials(settings: Settings) -> list[Credential]:
     Raises `StoreError` where the store's cannot be read or made.
     """
     found = [
-        Credential(role, bytes.fromhex(entry.removeprefix(HASHED)))
+        Credential(role, bytes.fromhex(entry.removeprefix(HASHED)), variables.of(name))
         for name, role in FIELDS
         for entry in _entries(getattr(hashed(settings), name))
     ]
     if not settings.admin_token:
-        found.append(Credential("admin", digest_of(admin_token(settings).get_secret_value())))
+        digest = digest_of(admin_token(settings).get_secret_value())
+        found.append(Credential("admin", digest, OF_THE_STORE))
     return found
 
 
@@ -73,7 +76,7 @@ def hashed(settings: Settings) -> Settings:
 def environment(settings: Settings) -> dict[str, str]:
     """Hashes of the tokens that are set, as variables for the processes of a server."""
     values = ((name, getattr(hashed(settings), name)) for name, _ in FIELDS)
-    return {f"PERCEPTD_{name.upper()}": value.get_secret_value() for name, value in values if value}
+    return {variables.of(name): value.get_secret_value() for name, value in values if value}
 
 
 def clear(setting: SecretStr | None) -> str | None:

@@ -70,6 +70,7 @@ class Tokens:
             Credential(
                 cast(Role, row.role),
                 bytes.fromhex(row.sha256),
+                row.name,
                 row.expires_at.timestamp() if row.expires_at else math.inf,
             )
             for row in rows

@@ -16,10 +16,14 @@ OTHERS = re.compile(
 )
 
 
+def of(field: str) -> str:
+    """A setting's environment variable."""
+    return PREFIX + field.upper()
+
+
 def shown(field: str) -> str:
     """A setting's variable, and its option where it has one."""
-    variable = PREFIX + field.upper()
-    return f"--{field.replace('_', '-')} ({variable})" if field in OPTIONS else variable
+    return f"--{field.replace('_', '-')} ({of(field)})" if field in OPTIONS else of(field)
 
 
 def unknown(environment: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from models import tracing
-from service import auth, listening, runtimes, server
+from service import auth, listening, runtimes, server, variables
 from service import logging as logs
 from service.commands.common import (
     DATA_DIR,
@@ -169,7 +169,7 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
 def as_environment(options: dict[str, Any]) -> dict[str, str]:
     """The options that were given, as the variables that stand for them."""
     given = {name: value for name, value in options.items() if value is not None}
-    return {f"PERCEPTD_{name.upper()}": str(value) for name, value in given.items()}
+    return {variables.of(name): str(value) for name, value in given.items()}
 
 
 def say_where(settings: Settings, groups: list[Listeners]) -> None:

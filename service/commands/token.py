@@ -2,7 +2,7 @@
 
 import re
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def list_tokens(above: Path | None, data_dir: Path | None) -> None:
     with issued_tokens(read_settings(data_dir=data_dir or above)) as tokens:
         for one in tokens.all():
             expires = moment(one.expires_at) if one.expires_at else "never"
+            if one.expires_at and one.expires_at <= datetime.now(UTC):
+                expires += " (expired)"
             click.echo(f"{one.name:<24} {one.role:<7}  {moment(one.created_at)}  {expires}")
 
 

@@ -29,7 +29,7 @@ GARBAGE = ("", "another", "tökén", ADMIN[:-1], f"{ADMIN} ", auth.hash_of(ADMIN
 
 def credential(role: Role, token: str, ends_in: float | None = None) -> Credential:
     ends = {} if ends_in is None else {"expires_at": time.time() + ends_in}
-    return Credential(role, auth.digest_of(token), **ends)
+    return Credential(role, auth.digest_of(token), role, **ends)
 
 
 def refused(access: Access, given: str | None) -> dict[str, type[PerceptdError]]:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text, update
 
 from service import auth, db, server, tables
 from service.auth import Credential
+from service.commands.common import issued_tokens
 from service.commands.serve import ENDING, check_protected
 from service.errors import ConflictError
 from service.settings import Settings
@@ -53,7 +54,7 @@ def test_an_issued_token_is_known_by_its_hash_alone(tokens: Tokens, database: En
     assert ops.expires_at == ops.created_at + timedelta(days=90)
     known = {one.digest: one for one in tokens.credentials()}
     assert known[as_known(made["ops"])].expires_at == ops.expires_at.timestamp()
-    assert known[as_known(made["ci"])] == Credential("predict", as_known(made["ci"]))
+    assert known[as_known(made["ci"])] == Credential("predict", as_known(made["ci"]), "ci")
     with database.connect() as connection:
         rows = repr(connection.execute(text("SELECT * FROM tokens")).all())
     assert not [token for token in made.values() if token in rows]
@@ -96,6 +97,12 @@ def test_the_command_line_issues_lists_and_revokes(tmp_path: Path) -> None:
     again = perceptd("token", "revoke", "ci", data_dir=tmp_path)
     assert (again.returncode, again.stderr) == (1, "Error: there is no token 'ci'\n")
     assert not (tmp_path / auth.FILE).exists()
+
+
+def test_a_token_whose_time_is_over_is_listed_as_expired(tmp_path: Path) -> None:
+    with issued_tokens(Settings(data_dir=tmp_path)) as tokens:
+        tokens.create("over", "admin", timedelta(seconds=-1))
+    assert perceptd("token", "list", data_dir=tmp_path).stdout.endswith(" UTC (expired)\n")
 
 
 @pytest.mark.parametrize("lasts", ["0d", "90", "d", "-1d", "1.5d", "40000d", "9999999s", "1y"])
@@ -242,6 +249,38 @@ def test_while_the_database_is_away_the_last_tokens_count(served: Served, asking
         assert asking.statuses(None) == {401}
     Tokens(database).revoke("kept")
     assert eventually(lambda: asking.statuses(None) == {200}) < SOON
+
+
+def test_a_request_is_logged_with_the_name_of_its_token(served: Served, asking: Asking) -> None:
+    database = db.connect(Settings(data_dir=served.data_dir))
+    issued = Tokens(database)
+    given = {
+        "deploys": issued.create("deploys", "admin"),
+        "reads": issued.create("reads", "predict"),
+        "PERCEPTD_ADMIN_TOKEN": ADMIN,
+        None: "a-token-that-nobody-issued",
+    }
+    eventually(lambda: asking.statuses(given["reads"]) == {200})
+    for name, token in given.items():
+        headers = {"Authorization": f"Bearer {token}", "X-Request-ID": f"named-{name}"}
+        asking.clients[0].put("/models/xor/aliases/production", json={}, headers=headers)
+    for name in ("deploys", "reads"):
+        issued.revoke(name)
+    eventually(lambda: len(told(served)) == len(given))
+    assert told(served) == [
+        (422, "deploys"),
+        (403, "reads"),
+        (422, "PERCEPTD_ADMIN_TOKEN"),
+        (401, None),
+    ]
+
+
+def told(served: Served) -> list[tuple[int, str | None]]:
+    """What was answered to the requests of that test, and to which token."""
+    whole, _, _ = served.log.read_text().rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    asked = [line for line in lines if line.get("request_id", "").startswith("named-")]
+    return [(line["status"], line.get("token")) for line in asked if "status" in line]
 
 
 def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
