@@ -11,13 +11,18 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
+from models.checkpoint import CheckpointError
+
 ERRORS_ONLY = 3  # onnxruntime's severity
 
 _sharing = threading.Lock()  # two that load at once
 
 
 def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session on the CPU. It may be run from several threads at once."""
+    """A session on the CPU. It may be run from several threads at once.
+
+    Raises `CheckpointError` for a graph that ONNX Runtime refuses.
+    """
     with _sharing:
         share_memory()
     options = onnxruntime.SessionOptions()
@@ -25,7 +30,13 @@ def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # its message is lost where it repeats bytes that are no text
+        why = str(error) or type(error).__name__
+        raise CheckpointError(f"ONNX Runtime cannot open {path.name}: {why}") from error
 
 
 @cache
