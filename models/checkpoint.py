@@ -150,7 +150,11 @@ def read(folder: Path) -> Meta:
             raise CheckpointError(f"{folder}: {META} names a file that has no place here: {name!r}")
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing")
-        if (actual := _sha256(folder / name)) != expected:
+        try:
+            actual = _sha256(folder / name)
+        except OSError as error:
+            raise CheckpointError(f"{folder}: {name} cannot be read ({error.strerror})") from error
+        if actual != expected:
             raise CheckpointError(
                 f"{folder}: {name} was altered: SHA-256 {actual}, {META} says {expected}"
             )

@@ -35,7 +35,7 @@ def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
             path, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # its message is lost where it repeats bytes that are no text
-        why = str(error) or type(error).__name__
+        why = str(error).replace(f"{path.parent}{os.sep}", "") or type(error).__name__
         raise CheckpointError(f"ONNX Runtime cannot open {path.name}: {why}") from error
 
 

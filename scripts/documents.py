@@ -42,7 +42,7 @@ def settings_table() -> str:
     """Every PERCEPTD_* variable with its default and what it does."""
     lines = ["| variable | default | what it does |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{shown(field.default)}`"
+        default = "" if field.default in (None, ()) else f"`{shown(field.default)}`"
         text = " ".join((field.description or "").split())
         lines.append(f"| `PERCEPTD_{name.upper()}` | {default} | {text} |")
     return "\n".join(lines)

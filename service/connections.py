@@ -10,6 +10,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -60,11 +61,15 @@ class Guard:
     def welcome(self, connection: "Connection") -> None:
         """Take a connection in, or turn it away."""
         everyone = connection.connections
-        if len(everyone) > self.max_connections and not self._make_room(connection):
+        if self._is_over(everyone) and not self._make_room(connection):
             connection.turn_away(TooManyConnectionsError("no connection can give way now"))
         if not self._is_looking:
             self._is_looking = True
             connection.loop.call_later(LOOK_S, self._look, connection.loop, everyone)
+
+    def _is_over(self, everyone: set[Any]) -> bool:
+        """Whether there are too many; those that were turned away are as good as gone."""
+        return len(everyone) - len(self.turned_away) > self.max_connections
 
     def _make_room(self, newcomer: "Connection") -> bool:
         """Close the connection that has been idle or incomplete longest."""
@@ -93,7 +98,7 @@ class Guard:
                     connection.look(now)
                 except Exception:  # one fault must not end the time limits of all others
                     log.exception("a connection could not be looked after")
-        if len(everyone) <= self.max_connections:  # whom nobody has to give way to is let go
+        if not self._is_over(everyone):  # whom nobody has to give way to is let go
             self._can_give_way.clear()
             self._scanned_at = 0.0
         self._is_looking = bool(everyone)
@@ -195,6 +200,7 @@ class Connection(WithoutUpgrades):
         if self._head_bytes > self.guard.settings.max_header_bytes:
             self._refuse_head()
         elif not self._is_deaf:
+            self.guard.metrics.connection_closed("invalid_http")
             self._end_with(partial(super().send_400_response, msg))
 
     def shutdown(self) -> None:
@@ -230,7 +236,7 @@ class Connection(WithoutUpgrades):
         """Whether nobody waits for an answer on it, or takes one."""
         if self._is_turned_away:
             return False
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
             return self._unsent is not None and self.loop.time() - self._unsent[1] > LOOK_S
         return not self._is_awaited
 
@@ -337,6 +343,11 @@ def max_open_files() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= ENOUGH_FILES:
         return ENOUGH_FILES
-    wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
+    for wanted in (ENOUGH_FILES, 65_536, 10_240):  # "infinity" may be more than the system allows
+        wanted = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        if wanted <= soft:
+            break
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return soft

@@ -145,7 +145,7 @@ class Engine:
         if wanted == self._wanted and not (self._failures and now > self._retry_at):
             return
         self._retry_at = now + RETRY_SECONDS
-        production, failures = {}, {}
+        production, failures, swapped = {}, {}, []
         for model, number in sorted(wanted.versions.items()):
             current = self._production.get(model)
             if current and current.version == number:
@@ -154,22 +154,25 @@ class Engine:
             try:
                 warm = self._pinned.get((model, number))
                 production[model] = warm or self._load(model, number)
-                log.info("%s version %d is production", model, number)
-                if current:
-                    self._metrics.swap(model)
+                swapped.append(model)
             except StoreError:
                 raise
             except Exception as error:  # whatever a damaged checkpoint provokes must not spread
-                failures[model] = f"version {number} cannot be loaded: {error}"
-                log.error("%s %s", model, failures[model])
+                failures[model] = unloadable(number, error)
+                log.error("%s version %d cannot be loaded: %s", model, number, error)
                 if current:
                     production[model] = current
         specs = {model: loaded.spec for model, loaded in production.items()}
         absent = {model: why for model, why in failures.items() if model not in production}
         schemas = RequestSchemas(specs, absent, self._settings.max_rows, wanted.unloaded)
         # What a request is checked by comes last: what it then asks for is there.
+        before = self._production
         self._production, self._failures, self._wanted = production, failures, wanted
         self.schemas, self.decoder = schemas, Decoder(specs, self._settings.max_rows)
+        for model in swapped:
+            log.info("%s version %d is production", model, production[model].version)
+            if model in before:
+                self._metrics.swap(model)
         if wanted.unloaded:
             self._let_go(wanted.unloaded)
 
@@ -238,9 +241,8 @@ class Engine:
                 except PerceptdError:
                     raise
                 except Exception as error:
-                    raise ModelUnavailableError(
-                        f"{model} version {version} cannot be loaded: {error}"
-                    ) from error
+                    log.error("%s version %d cannot be loaded: %s", model, version, error)
+                    raise ModelUnavailableError(f"{model} {unloadable(version, error)}") from error
             self._pinned.move_to_end(key)
             while len(self._pinned) > self._settings.max_pinned_versions:
                 self._pinned.popitem(last=False)
@@ -282,6 +284,13 @@ class Engine:
             return unloaded_error(model)
         serving = ", ".join(self._production) or "none"
         return ModelNotFoundError(f"no model is called {model!r}; serving: {serving}")
+
+
+def unloadable(version: int, error: Exception) -> str:
+    """What callers are told of a version that cannot be loaded; paths are for the log."""
+    known = isinstance(error, CheckpointError)
+    reason = str(error) if known else f"{type(error).__name__}, as the server's log tells"
+    return f"version {version} cannot be loaded: {reason}"
 
 
 def load(

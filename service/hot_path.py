@@ -134,7 +134,7 @@ class HotPath(Connection):
                     return
                 self._is_refused = True
             elif head and len(data) < end + head.length >= LARGE_BYTES and self._is_free(head):
-                self._is_between = False
+                self._is_between, self.url = False, head.url
                 self.head_arrived()
                 self._large = Large(head, data[:end], [data[end:]], end + head.length - len(data))
                 return

@@ -18,6 +18,7 @@ from service.metrics import told
 from service.tables import jobs
 
 FRESH_S = 5.0  # for which what the database said is told again
+OLD_S = 30.0  # for which it is while the database takes its time
 THREAD = "figures of jobs"
 PATIENCE_S = 0.5  # for which an answer is waited for: the other figures are not to wait longer
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -30,7 +31,8 @@ log = logging.getLogger("perceptd")
 class JobFigures(Collector):
     """Asks the database when it is asked itself, unless it has lately.
 
-    One thread at a time waits for the database. Where that does not answer soon, no jobs are told.
+    One thread at a time waits for the database. Where that does not answer soon, what it said
+    before is told for a while, then no jobs.
     """
 
     def __init__(self, engine: Engine, now: Callable[[], float] = time.monotonic) -> None:
@@ -55,7 +57,8 @@ class JobFigures(Collector):
                 self._asking = asking = threading.Thread(target=self._ask, name=THREAD, daemon=True)
                 asking.start()
             asking.join(PATIENCE_S)
-            return [] if asking.is_alive() else self._found
+            is_old = self._now() - self._asked_at > OLD_S
+            return [] if asking.is_alive() and is_old else self._found
 
     def _ask(self) -> None:
         try:

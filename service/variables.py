@@ -30,6 +30,8 @@ def unknown(environment: Mapping[str, str]) -> str:
     """What is wrong with a variable that stands for no setting; empty where there is none."""
     known = [field.upper() for field in Settings.model_fields]
     for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name != name.upper():
+            return f"{name[:60]} is no setting: they are in capitals, {name[:60].upper()}"
         field = name.removeprefix(PREFIX)
         if field != name and field not in known and not OTHERS.fullmatch(name):
             near = difflib.get_close_matches(field, known, 1)

@@ -232,3 +232,51 @@ def test_where_nobody_can_give_way_a_newcomer_is_told_to_come_again(start: Start
             return True
 
     eventually(came_in_time)
+
+
+def test_who_still_takes_an_answer_gives_no_way(start: Start) -> None:
+    served = start(PERCEPTD_MAX_ROWS=str(ROWS), PERCEPTD_MAX_CONNECTIONS="1")
+
+    def came_in_time() -> bool:
+        with takes_nothing(served.url, "never") as taking, connect(served.url) as newcomer:
+            began = time.monotonic()
+            newcomer.sendall(request())
+            answer = response(newcomer)
+            if time.monotonic() - began >= 1:
+                return False  # which is as long as it may take nothing
+            assert (answer.status, answer.code) == (503, "too_many_connections")
+            received = more(taking)
+            while not received.endswith(b"]}"):
+                received += more(taking)
+            assert received.count(b'"label"') == ROWS
+            return True
+
+    eventually(came_in_time)
+
+
+def test_who_was_turned_away_takes_nobodys_place(start: Start) -> None:
+    served = start(PERCEPTD_MAX_CONNECTIONS="1", PERCEPTD_MAX_BATCH_TIME_MS="500")
+
+    def came_in_time() -> bool:
+        with ExitStack() as opened:
+            first = opened.enter_context(connect(served.url))
+            began = time.monotonic()
+            first.sendall(request())
+            eventually(lambda: unread(served.url) == 0)
+            refused = opened.enter_context(connect(served.url))
+            refused.sendall(request())
+            status = response(refused).status
+            if time.monotonic() - began >= 0.5:
+                return False  # the first may have been answered, and given way
+            assert status == 503
+            assert response(first).status == 200
+            first.close()
+            newcomer = opened.enter_context(connect(served.url))
+            newcomer.sendall(b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n")
+            status = response(newcomer).status
+            if time.monotonic() - began >= 1:
+                return False  # who was turned away may have been given up
+            assert status == 200
+            return True
+
+    eventually(came_in_time)
