@@ -1,5 +1,6 @@
 """What a connection may cost, where several requests are on their way on it."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -51,7 +52,8 @@ def test_a_refusal_comes_after_the_answers_to_what_came_before(
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture, asked: list[bytes], wrong: bytes
 ) -> None:
     caplog.set_level(logging.ERROR)
-    connection = Connection(serve(settings(tmp_path)))
+    client = serve(settings(tmp_path))
+    connection = Connection(client)
     connection.send(b"".join(asked) + wrong)
     for _ in asked:
         status, _, content = connection.answer()
@@ -61,7 +63,20 @@ def test_a_refusal_comes_after_the_answers_to_what_came_before(
     assert rest.startswith(b"HTTP/1.1 431" if wrong == LONG else b"HTTP/1.1 400")
     assert rest.count(b"HTTP/1.1") == 1
     connection.close()
+    assert closed(client) == {"headers_too_large" if wrong == LONG else "invalid_http": 1}
     assert not caplog.records
+
+
+def test_a_large_body_that_stops_is_refused_at_its_own_address(
+    serve: Serve, tmp_path: Path
+) -> None:
+    connection = Connection(serve(settings(tmp_path, read_timeout_s=1)))
+    body = json.dumps({"model": "xor", "inputs": [[1.00000001, -1.00000001]] * 800}).encode()
+    for path in ("/predict_proba", "/predict"):  # the parser has read the last one, and a head once
+        assert connection.send(request(body, path=path)).answer()[0] == 200
+    status, _, problem = connection.send(request(body, path="/predict_proba")[:-5]).answer()
+    assert (status, problem["instance"]) == (408, "/predict_proba")
+    connection.close()
 
 
 def test_who_waits_for_an_answer_gives_no_way_while_more_arrives(

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -24,6 +26,7 @@ from service.errors import (
     DeviceError,
     ModelNotFoundError,
     ModelUnavailableError,
+    StoreError,
     VersionNotFoundError,
 )
 from service.repository import PRETRAINED, Repository
@@ -115,6 +118,54 @@ def test_a_version_that_fails_to_load_leaves_the_old_one_serving(
     repository.point("dnn", PRODUCTION, 1)
     engine.refresh()
     assert engine.failures == {}
+
+
+def test_callers_are_told_no_path_of_what_cannot_be_loaded(
+    engine: Engine,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(path: Path, *_: Any) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    repository.register(DNN, promote=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("models.checkpoint._sha256", broken)
+        engine.refresh()
+    assert "cannot be read (Input/output error)" in engine.failures["dnn"]
+    assert "/" not in engine.failures["dnn"].replace("Input/output", "")
+    with monkeypatch.context() as patch:
+        patch.setattr("service.engine.runtimes.load", broken)
+        patch.setattr(engine, "_retry_at", 0.0)
+        engine.refresh()
+    reason = "OSError, as the server's log tells"
+    assert engine.failures == {"dnn": f"version 2 cannot be loaded: {reason}"}
+    assert str(repository.folder("dnn", 2)) in caplog.text
+
+
+def test_a_switch_is_counted_once_it_is_made(
+    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(engine._metrics, "swap", counted.append)
+    for model in ("dnn", "xor"):
+        repository.register(PRETRAINED / model, promote=True)
+    load = service.engine.load
+
+    def without_the_store(store: Repository, model: str, *others: Any) -> Any:
+        if model == "xor":
+            raise StoreError("the database is away")
+        return load(store, model, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.engine, "load", without_the_store)
+        with pytest.raises(StoreError):
+            engine.refresh()
+    assert counted == []
+    assert engine.production["dnn"].version == 1
+    engine.refresh()
+    assert counted == ["dnn", "xor"]
 
 
 def test_a_version_that_failed_to_load_is_tried_again(

@@ -9,11 +9,13 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text, update
 
-from service import db, job_metrics, tables
-from service.job_metrics import FRESH_S, THREAD, JobFigures
+from service import db, job_metrics, metrics, tables
+from service import metric_families as families
+from service.job_metrics import FRESH_S, OLD_S, THREAD, JobFigures
 from service.jobs import Jobs
 from service.metrics import Metrics
 from service.settings import Settings
+from tests.service.site import eventually
 from tests.service.test_metrics import Counted, figures, of
 
 
@@ -81,6 +83,34 @@ def test_the_database_is_asked_again_after_a_few_seconds(database: Engine, jobs:
     assert queued() == 0
     now += FRESH_S
     assert queued() == 1
+
+
+def test_what_a_slow_database_said_is_told_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = 1000.0
+    says = threading.Event()
+
+    def slowly(_: Engine) -> job_metrics.Found:
+        says.wait()
+        return [metrics.told(families.OLDEST_QUEUED, [((), [0.0])])]
+
+    monkeypatch.setattr(job_metrics, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(job_metrics, "figures", slowly)
+    collector = JobFigures(db.connect(Settings(data_dir=tmp_path)), lambda: now)
+
+    def is_up() -> bool:
+        return told(collector)[("perceptd_database_up",)] == 1
+
+    assert not is_up(), "it has never answered"
+    says.set()
+    eventually(is_up)
+    says.clear()
+    now += OLD_S
+    assert is_up()
+    now += 1
+    assert not is_up(), "it has not answered for long"
+    says.set()
 
 
 def test_a_database_that_does_not_answer_holds_back_no_other_figure(tmp_path: Path) -> None:

@@ -214,6 +214,11 @@ def asking(served: Served) -> Iterator[Asking]:
     opened.close()
 
 
+def knows(asking: Asking, token: str) -> None:
+    """Wait until every process takes this token, and is not just open."""
+    eventually(lambda: asking.statuses(None) == {401} and asking.statuses(token) == {200})
+
+
 def test_every_process_takes_and_refuses_tokens_without_a_restart(
     served: Served, asking: Asking
 ) -> None:
@@ -260,7 +265,7 @@ def test_a_request_is_logged_with_the_name_of_its_token(served: Served, asking: 
         "PERCEPTD_ADMIN_TOKEN": ADMIN,
         None: "a-token-that-nobody-issued",
     }
-    eventually(lambda: asking.statuses(None) == {401})
+    knows(asking, given["reads"])
     for name, token in given.items():
         headers = {"Authorization": f"Bearer {token}", "X-Request-ID": f"named-{name}"}
         asking.clients[0].put("/models/xor/aliases/production", json={}, headers=headers)
@@ -294,7 +299,7 @@ def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
         "unknown": "a-token-that-nobody-issued",
         "odd": "a-token-%0d%0a-and-%s-{request}",
     }
-    eventually(lambda: asking.statuses(None) == {401})
+    knows(asking, secrets["predicts"])
     said = []
     client = asking.clients[0]
     for token in secrets.values():
