@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +22,8 @@ from service.app import create_app
 from service.server import config
 from service.settings import Settings
 from service.worker import Worker
+
+ESTABLISHED = "01"  # as the kernel writes it
 
 
 class _Server(uvicorn.Server):
@@ -47,6 +50,17 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def unread(url: str) -> int:
+    """How many bytes have come to a server that it has not read; nobody need ask it for that."""
+    port = f":{urlsplit(url).port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        int(queues.partition(":")[2], 16)
+        for _, local, _, state, queues, *_ in rows
+        if local.endswith(port) and state == ESTABLISHED
+    )
 
 
 @contextmanager

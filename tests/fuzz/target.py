@@ -10,15 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.fuzz.requests import request
 from tests.service.admin import ADMIN, PREDICT
 from tests.service.served import Served
 
 PATIENCE_S = 60.0  # after which a connection that is neither answered nor closed counts as a hang
-QUIET_S = 0.05  # without a byte, after which no further answer is waited for
+QUIET_S = 0.05  # without a byte, after which no further answer is waited for, at the least
 FAULTS = re.compile(
     r'Traceback|^(?:ERROR|CRITICAL)|"level":"(?:error|critical)"|'
     r"Exception in|Fatal|never (?:awaited|retrieved)"
 )
+ORDINARY = request("/jobs?limit=1", headers=[("Connection", "close")])
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n")
 
 
@@ -53,19 +55,22 @@ class Target:
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=PATIENCE_S)
 
-    def exchange(self, requests: Sequence[bytes]) -> list[bytes]:
+    def exchange(self, requests: Sequence[bytes], *, is_due: bool = False) -> list[bytes]:
         """What each of some byte strings is answered, each on a connection of its own.
 
         All are sent before any answer is waited for. A connection is read until the server closes
-        it or says no more for a moment; then this side closes, and the other has to follow.
+        it or says no more for a moment; then this side closes, and the other has to follow. An
+        answer that is due is waited for; where it is not known whether there is to be one, as for
+        half a request, the moment begins once the server has answered what came later.
         """
         connections = [self.connect() for _ in requests]
         answers = dict.fromkeys(connections, b"")
         try:
-            for connection, request in zip(connections, requests, strict=True):
+            for connection, sent in zip(connections, requests, strict=True):
                 with Refused():  # what came before was enough to close
-                    connection.sendall(request)
-            _read(answers, time.monotonic() + PATIENCE_S, quiet_s=QUIET_S)
+                    connection.sendall(sent)
+            quiet_s = QUIET_S if is_due else max(QUIET_S, self._latency_s())
+            _read(answers, time.monotonic() + PATIENCE_S, quiet_s=quiet_s, is_due=is_due)
             for connection in connections:
                 with Refused():
                     connection.shutdown(socket.SHUT_WR)
@@ -75,6 +80,13 @@ class Target:
             for connection in connections:
                 connection.close()
         return list(answers.values())
+
+    def _latency_s(self) -> float:
+        """How long an ordinary request takes, through a thread and the database."""
+        began = time.monotonic()
+        (answer,) = self.exchange([ORDINARY], is_due=True)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        return time.monotonic() - began
 
     def check(self) -> None:
         """It lives, and has logged no fault since the last look."""
@@ -104,13 +116,22 @@ class Target:
 
 
 def _read(
-    answers: dict[socket.socket, bytes], until: float, quiet_s: float | None = None
+    answers: dict[socket.socket, bytes],
+    until: float,
+    quiet_s: float | None = None,
+    *,
+    is_due: bool = False,
 ) -> set[socket.socket]:
-    """Read from each connection until it is closed, or nothing comes for so long; those open."""
+    """Read from each connection until it is closed, or nothing comes for so long; those open.
+
+    An answer that is due is waited for until it begins.
+    """
     reading = {connection for connection in answers if connection.fileno() >= 0}
     while reading:
         wait = max(0.0, until - time.monotonic())
-        ready, _, _ = select.select(list(reading), [], [], wait if quiet_s is None else quiet_s)
+        if quiet_s is not None and not (is_due and any(not answers[one] for one in reading)):
+            wait = quiet_s
+        ready, _, _ = select.select(list(reading), [], [], wait)
         if not ready:
             break
         for connection in ready:

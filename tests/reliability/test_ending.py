@@ -85,7 +85,7 @@ def test_nothing_that_was_accepted_is_lost(start: Start, processes: str, time_of
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_it_is_not_ready_first_and_still_answers_everything(start: Start, processes: str) -> None:
-    served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_DRAIN_S="4")
+    served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_DRAIN_S="600")
     with httpx.Client(base_url=served.url, timeout=30, trust_env=False) as client:
         assert all(client.get(path).status_code == 200 for path in READY)
         served.process.send_signal(signal.SIGTERM)
@@ -99,7 +99,18 @@ def test_it_is_not_ready_first_and_still_answers_everything(start: Start, proces
             answer = response(newcomer)
             assert answer.status == 200
             assert "connection" not in answer.headers
-    assert served.process.wait(30) == 0
+    served.process.send_signal(signal.SIGTERM)  # or it would go on so for ten minutes
+    assert served.process.wait(30) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_it_ends_once_it_has_drained(start: Start, processes: str) -> None:
+    served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_DRAIN_S="2")
+    assert httpx.get(f"{served.url}/health/ready").status_code == 200
+    began = time.monotonic()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(60) == 0
+    assert time.monotonic() - began >= 2
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

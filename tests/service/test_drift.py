@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.checkpoint import META, read
+from service import monitor
 from service.commands.common import opened_store
 from service.drift import Drift
 from service.metrics import FOLDER
@@ -59,6 +60,13 @@ def told(client: httpx.Client) -> dict[tuple[str, ...], float]:
     return {key: value for key, value in asked(client).items() if "drift_" in key[0]}
 
 
+@pytest.fixture
+def whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are counted by the block, with the answer that fills it, and never by the clock."""
+    monkeypatch.setattr(monitor, "FLUSH_S", 3600.0)
+
+
+@pytest.mark.usefixtures("whole_blocks")
 def test_points_from_elsewhere_are_told_of_until_they_end(
     serve: Serve, tmp_path: Path, usual: Points
 ) -> None:
@@ -103,7 +111,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     send(client, usual)
     send(client, usual[:BLOCK])
     assert drift(client)["verdict"] == "stable"
-    assert drift(client)["rows"] == pytest.approx(8 * BLOCK, rel=1 / 8)
+    assert drift(client)["rows"] == 8 * BLOCK
 
 
 def clouds(signs: NDArray[np.int64]) -> Points:
@@ -112,6 +120,7 @@ def clouds(signs: NDArray[np.int64]) -> Points:
     return (signs + noise).astype(np.float32)
 
 
+@pytest.mark.usefixtures("whole_blocks")
 def test_other_classes_alone_are_told_of_and_decide_nothing(serve: Serve, tmp_path: Path) -> None:
     client = serve(Settings(data_dir=tmp_path))
     same = np.repeat(np.where(np.arange(960) % 2, 1, -1), 2).reshape(-1, 2)
@@ -142,6 +151,7 @@ def without_reference(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("whole_blocks")
 def test_each_version_has_its_own_counts_and_one_without_a_reference_says_so(
     serve: Serve, tmp_path: Path, usual: Points
 ) -> None:

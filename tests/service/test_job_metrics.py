@@ -19,6 +19,12 @@ from tests.service.site import eventually
 from tests.service.test_metrics import Counted, figures, of
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that answers is waited for, on a busy machine too."""
+    monkeypatch.setattr(job_metrics, "PATIENCE_S", 60.0)
+
+
 def told(collector: JobFigures) -> Counted:
     metrics = Metrics()
     metrics.collect(collector)
@@ -35,6 +41,7 @@ def ended(database: Engine, number: int, status: str, runtime_s: float) -> None:
 
 
 @pytest.mark.database
+@pytest.mark.usefixtures("patience")
 def test_jobs_are_told_by_state_with_how_long_they_took(database: Engine, jobs: Jobs) -> None:
     for status, runtime_s in (
         ("succeeded", 0.5),
@@ -70,6 +77,7 @@ def test_jobs_are_told_by_state_with_how_long_they_took(database: Engine, jobs: 
     assert "made-up" not in str(counted)
 
 
+@pytest.mark.usefixtures("patience")
 def test_the_database_is_asked_again_after_a_few_seconds(database: Engine, jobs: Jobs) -> None:
     now = 1000.0
     collector = JobFigures(database, lambda: now)
@@ -131,6 +139,7 @@ def test_a_database_that_does_not_answer_holds_back_no_other_figure(tmp_path: Pa
     database.dispose()
 
 
+@pytest.mark.usefixtures("patience")
 def test_figures_are_told_without_the_database_and_whole_once_it_is_back(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,5 +228,5 @@ def test_there_is_a_process_per_core_up_to_four_and_one_on_an_accelerator(
 def test_a_device_that_is_not_here_ends_in_a_sentence(tmp_path: Path) -> None:
     started_at = time.monotonic()
     refused = perceptd("serve", "--device", "mps", "--processes", "2", data_dir=tmp_path)
-    assert (refused.returncode, time.monotonic() - started_at < 5) == (1, True)
+    assert (refused.returncode, time.monotonic() - started_at < 60) == (1, True)
     assert refused.stderr.startswith("Error: PERCEPTD_DEVICE=mps: no such device")

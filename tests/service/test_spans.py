@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,9 @@ def test_a_prediction_is_traced_from_its_caller_to_the_runtime(
             client.post("/predict", json={"model": "none", "inputs": [[1]]})
             client.get("/health/ready")
             client.get("/metrics")
+        made = Counter({"POST /predict": 4, "queue": 3, "batch": 3, "runtime": 3})
+        # Its end would wait a second for them.
+        eventually(lambda: Counter(span.name for span in collector.spans) >= made)
         end(process)
     hot, ordinary, own, wrong = sorted(
         (span for span in collector.spans if span.name.startswith(("POST", "GET"))),
@@ -109,6 +113,9 @@ def test_a_batch_is_linked_with_each_of_its_requests(
 
         with ThreadPoolExecutor(32) as pool:
             list(pool.map(ask, range(32)))
+        eventually(lambda: sum(len(batch.links) for batch in collector.named("batch")) == 32)
+        eventually(lambda: len(collector.named("POST /predict")) == 32)
+        eventually(lambda: len(collector.named("queue")) == 32)
         end(process)
     requests = collector.named("POST /predict")
     batches = collector.named("batch")
@@ -148,6 +155,8 @@ def test_a_job_is_of_the_trace_of_the_request_that_asked_for_it(
             address = f"{served.url}/jobs/{number}"
             eventually(lambda: httpx.get(address).json()["status"] in ("succeeded", "failed"))  # noqa: B023
         told = served.log.read_text()
+        eventually(lambda: len(collector.named("POST /jobs")) == 2)
+        eventually(lambda: len(collector.named("job")) == 2)
         end(served.process)  # type: ignore[arg-type]
     finally:
         served.end()
