@@ -34,7 +34,8 @@ class Server(uvicorn.Server):
 
     Asked to end, it is not ready any more, and for `PERCEPTD_DRAIN_S` goes on as before. Then it
     ends the streams that it sends, lets in who has connected already, and answers whatever was
-    sent, with the word that the connection closes. Asked once more, it ends at once.
+    sent, with the word that the connection closes. Asked once more, it ends at once; but one that
+    has a parent leaves that to it, and goes on no longer than that is there.
     """
 
     def __init__(
@@ -43,10 +44,10 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         on_ready: Callable[[], object],
         *,
-        heeds_second: bool = True,
+        parent: int | None = None,
     ) -> None:
         super().__init__(config)
-        self._heeds_second = heeds_second
+        self._parent = parent
         self._app = app
         self._on_ready = on_ready
         self._ends_at: float | None = None
@@ -57,7 +58,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._ends_at is not None:
-            if self._heeds_second:
+            if self._parent is None:
                 os._exit(128 + sig)  # whatever still runs, and whoever waits for it
             return
         self._captured_signals.append(sig)
@@ -68,7 +69,8 @@ class Server(uvicorn.Server):
             self._end()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+        is_alone = self._parent is not None and os.getppid() != self._parent
+        if self._ends_at is not None and (is_alone or time.monotonic() >= self._ends_at):
             self._end()
         return await super().on_tick(counter)
 
@@ -88,11 +90,11 @@ def run(
     listeners: Listeners,
     on_ready: Callable[[], object],
     *,
-    heeds_second: bool = True,
+    parent: int | None = None,
 ) -> None:
     """Serve until told to end by a signal; exits with 3 where the application cannot start.
 
-    A second signal ends the process at once, if it is heeded.
+    A second signal ends the process at once, unless that is for its parent to do.
 
     Raises `DeviceError` where the device asked for is not here, `TracingError`.
     """
@@ -101,7 +103,7 @@ def run(
     app = create_app(settings)
     with suppress(KeyboardInterrupt):
         served = config(app, log_config=None, timeout_graceful_shutdown=settings.grace_s)
-        Server(app, served, on_ready, heeds_second=heeds_second).run(listeners)
+        Server(app, served, on_ready, parent=parent).run(listeners)
 
 
 def config(app: FastAPI, **options: Any) -> uvicorn.Config:

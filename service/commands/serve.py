@@ -163,7 +163,7 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     listening.let_in(listeners)  # the one before may have held them off as it ended
-    server.run(settings, listeners, tell_ready, heeds_second=False)
+    server.run(settings, listeners, tell_ready, parent=os.getppid())
 
 
 def as_environment(options: dict[str, Any]) -> dict[str, str]:

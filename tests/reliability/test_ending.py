@@ -128,6 +128,15 @@ def test_a_second_signal_ends_it_at_once(
     assert {path.name for path in served.folder.iterdir()} == {"data", "log"}
 
 
+def test_no_process_drains_longer_than_its_parent_is_there(start: Start) -> None:
+    served = start(PERCEPTD_PROCESSES="2", PERCEPTD_DRAIN_S="600")
+    pids = [served.server(number) for number in (1, 2)]
+    served.process.send_signal(signal.SIGTERM)
+    eventually(lambda: httpx.get(f"{served.url}/health/ready").status_code == 503)
+    served.process.kill()
+    eventually(lambda: all(is_gone(pid) for pid in pids))
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_those_who_never_finish_hold_it_up_for_the_grace_period_alone(
     start: Start, processes: str
