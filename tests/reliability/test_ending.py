@@ -130,6 +130,7 @@ def test_a_second_signal_ends_it_at_once(
 
 def test_no_process_drains_longer_than_its_parent_is_there(start: Start) -> None:
     served = start(PERCEPTD_PROCESSES="2", PERCEPTD_DRAIN_S="600")
+    assert served.url
     pids = [served.server(number) for number in (1, 2)]
     served.process.send_signal(signal.SIGTERM)
     eventually(lambda: httpx.get(f"{served.url}/health/ready").status_code == 503)
