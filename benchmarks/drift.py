@@ -1,6 +1,6 @@
 """What watching for drift costs, and how soon it tells.
 
-    python -m benchmarks.drift [--rounds 8] [--seconds 3]
+    python -m benchmarks.drift [--rounds 32] [--seconds 2]
 
 Two servers of one process, one with `PERCEPTD_DRIFT=0`, are asked in turn, round after round: W1 is
 one image for the CNN as 784 JSON numbers over one connection, W2 the same over 64. The servers have
@@ -138,8 +138,8 @@ def sentence(what: str, found: Told) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=32)
+    parser.add_argument("--seconds", type=int, default=2)
     options = parser.parse_args()
     require_wrk()
     digits = test_digits()

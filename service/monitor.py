@@ -21,9 +21,9 @@ from models.spec import InputSpec
 from service.batcher import Ran
 from service.windows import Shelf, Windows
 
-BLOCK = 160  # rows that are counted together: what that costs hardly depends on how many they are
+BLOCK = 224  # rows that are counted together: what that costs hardly depends on how many they are
 ALL_ROWS = 32  # of a batch are counted; of a larger one
-SHARE = 3  # every so many
+SHARE = 4  # every so many
 FLUSH_S = 1.0  # after which fewer are counted, too
 LEAST_ROWS = 200  # before which nothing is said
 
@@ -61,7 +61,7 @@ class Watched:
 class Monitor:
     """Counts the rows of one version in one process, on its event loop.
 
-    Under load, of a batch of more than `ALL_ROWS`, it takes every third row, and at most a `BLOCK`
+    Under load, of a batch of more than `ALL_ROWS`, it takes every fourth row, and at most a `BLOCK`
     evenly. Rows that no answer could be computed for are left out.
     """
 
