@@ -21,6 +21,7 @@ RUN uv pip install --constraint requirements.lock --requirement pyproject.toml -
 # perceptd alone, laid out so that it can be copied over the environment of its dependencies.
 FROM dependencies AS project
 COPY README.md LICENSE ./
+COPY perceptd perceptd
 COPY models models
 COPY training training
 COPY service service

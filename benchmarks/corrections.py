@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe
 from benchmarks.odd_digits import underlined
 from benchmarks.servers import perceptd
-from service import auth
-from service.settings import Settings
+from perceptd.service.auth import credentials
+from perceptd.service.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "corrections.md"
 MODEL = "mnist-cnn"
@@ -112,7 +112,7 @@ def table(result: Result) -> str:
 def main() -> None:
     raw = Path(os.environ.get("PERCEPTD_MNIST_DIR", "data")) / "MNIST" / "raw"
     with TemporaryDirectory() as folder, perceptd(Path(folder)) as (url, _):
-        token = auth.admin_token(Settings(data_dir=Path(folder))).get_secret_value()
+        token = credentials.admin_token(Settings(data_dir=Path(folder))).get_secret_value()
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
             result = teach(client, raw)

@@ -23,7 +23,7 @@ import httpx
 
 from benchmarks.machine import describe
 from benchmarks.servers import SERVE, resident_mb, running, until
-from models.mnist import drawn_seven
+from perceptd.models.networks.mnist import drawn_seven
 
 RESULTS = Path(__file__).parent / "results" / "footprint.md"
 PATH = "/predict_proba"

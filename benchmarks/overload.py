@@ -25,7 +25,7 @@ from benchmarks.load import Call
 from benchmarks.machine import describe
 from benchmarks.open_loop import OpenLoop, Seen
 from benchmarks.servers import PORT, SERVE, alone, frozen, is_ready, running, until
-from models.mnist import drawn_seven
+from perceptd.models.networks.mnist import drawn_seven
 
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 SERVER_CORE, LOAD_CORE = 0, 1

@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.load import Call, Load, load, require_wrk
 from benchmarks.machine import describe
 from benchmarks.servers import PORT, SERVE, alone, is_ready, running, until
-from models.mnist import drawn_seven
+from perceptd.models.networks.mnist import drawn_seven
 
 RESULTS = Path(__file__).parent / "results" / "processes.md"
 URL = f"http://127.0.0.1:{PORT}"

@@ -30,16 +30,16 @@ from benchmarks.load import Call, load, require_wrk
 from benchmarks.machine import describe
 from benchmarks.servers import PORT, SERVE, alone, is_ready, running, until
 from benchmarks.works import all_works
-from models.preprocessing import from_numbers
-from service.answers import Answer, Rows
-from service.app import create_app
-from service.batcher import NOBODY, Batcher
-from service.encoder import with_probabilities
-from service.engine import LoadedVersion, compute
-from service.request_schemas import PredictRequest
-from service.schemas import PredictProbaResponse
-from service.server import config
-from service.settings import Settings
+from perceptd.models.preprocessing import from_numbers
+from perceptd.service.app import create_app
+from perceptd.service.inference.answers import Answer, Rows
+from perceptd.service.inference.batcher import NOBODY, Batcher
+from perceptd.service.inference.encoder import with_probabilities
+from perceptd.service.inference.engine import LoadedVersion, compute
+from perceptd.service.schemas.requests import PredictRequest
+from perceptd.service.schemas.responses import PredictProbaResponse
+from perceptd.service.server import config
+from perceptd.service.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "profile.md"
 TOGETHER = 64  # connections, and rows of a batch

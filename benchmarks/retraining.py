@@ -29,9 +29,9 @@ import httpx
 from benchmarks.load import Call, Load, load, require_wrk
 from benchmarks.machine import describe
 from benchmarks.servers import perceptd
-from models.mnist import drawn_seven
-from service import auth
-from service.settings import Settings
+from perceptd.models.networks.mnist import drawn_seven
+from perceptd.service.auth import credentials
+from perceptd.service.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "retraining.md"
 CONNECTIONS = (1, 16)
@@ -72,7 +72,7 @@ def measure(rounds: int, seconds: int) -> dict[tuple[str, int], list[Load]]:
         store = Path(folder)
         for _ in range(rounds):
             with perceptd(store) as (url, _process):
-                token = auth.admin_token(Settings(data_dir=store)).get_secret_value()
+                token = credentials.admin_token(Settings(data_dir=store)).get_secret_value()
                 time.sleep(5)  # the worker has said what it can train, and rests
                 take("alone", url)
                 with job(url, token):
@@ -90,10 +90,11 @@ def serve_and_train() -> None:
     import torch
     import uvicorn
 
-    from models import registry
-    from service.app import create_app
-    from training import datasets, recipes
-    from training.train import train
+    from perceptd.models import registry
+    from perceptd.service.app import create_app
+    from perceptd.training import recipes
+    from perceptd.training.data import datasets
+    from perceptd.training.train import train
 
     settings = Settings()
 

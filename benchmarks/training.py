@@ -26,12 +26,13 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 from benchmarks import machine
-from models import registry
-from training import datasets, recipes
-from training.evaluate import evaluate
-from training.options import DATA_DIR
-from training.recipes import Recipe
-from training.train import Progress, train
+from perceptd.models import registry
+from perceptd.training import recipes
+from perceptd.training.data import datasets
+from perceptd.training.evaluation.evaluate import evaluate
+from perceptd.training.options import DATA_DIR
+from perceptd.training.recipes import Recipe
+from perceptd.training.train import Progress, train
 
 TARGETS = {"mnist-cnn": 0.989, "mnist-mlp": 0.977}  # test accuracy of the published originals
 SHARE = 1 / 5  # of the tutorial's time, that `fast` may take at most

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models import checkpoint
-from models.graph import open_graph
-from models.mnist import drawn_seven
-from models.spec import decide
+from perceptd.models import checkpoint
+from perceptd.models.graph import open_graph
+from perceptd.models.networks.mnist import drawn_seven
+from perceptd.models.spec import decide
 
 PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained"
 TOLERANCE = 1e-3  # numbers travel with four decimals

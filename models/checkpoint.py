@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from models.drift import Reference
-from models.spec import ModelSpec
+from perceptd.models.drift import Reference
+from perceptd.models.spec import ModelSpec
 
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 
-from models.features import features, names
-from models.spec import InputSpec, ModelSpec
+from perceptd.models.features import features, names
+from perceptd.models.spec import InputSpec, ModelSpec
 
 THRESHOLD = 0.25
 # Nine deciles, and what is beyond nearly all of the training: few rows there already tell.

@@ -12,10 +12,10 @@ import onnx
 import torch
 from torch import nn
 
-from models.checkpoint import GRAPH, WEIGHTS, CheckpointError, tensor_offsets
-from models.graph import open_graph
-from models.layers import Probabilities
-from models.spec import ModelSpec
+from perceptd.models.checkpoint import GRAPH, WEIGHTS, CheckpointError, tensor_offsets
+from perceptd.models.graph import open_graph
+from perceptd.models.networks.layers import Probabilities
+from perceptd.models.spec import ModelSpec
 
 OUTPUT = "probabilities"
 TOLERANCE = 1e-5

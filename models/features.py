@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import InputSpec
+from perceptd.models.spec import InputSpec
 
 MOST_NUMBERS = 16  # of a row that are looked at one by one
 PICTURE = ("ink", "contrast", "center_x", "center_y", "spread")

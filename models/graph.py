@@ -11,7 +11,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
-from models.checkpoint import CheckpointError
+from perceptd.models.checkpoint import CheckpointError
 
 ERRORS_ONLY = 3  # onnxruntime's severity
 

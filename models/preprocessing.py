@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.digit import read_digit
-from models.spec import Dtype, InputSpec
+from perceptd.models.pictures.digit import read_digit
+from perceptd.models.spec import Dtype, InputSpec
 
 FULL_INK = 255
 

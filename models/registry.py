@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from models.spec import ModelConfig, ModelSpec
+from perceptd.models.spec import ModelConfig, ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 GROUP = "perceptd.models"
 
 BUILT_IN = {
-    "perceptron": "models.perceptron:ARCHITECTURE",
-    "dnn": "models.dnn:ARCHITECTURE",
-    "xor": "models.xor:ARCHITECTURE",
-    "mnist-mlp": "models.mnist_mlp:ARCHITECTURE",
-    "mnist-cnn": "models.mnist_cnn:ARCHITECTURE",
+    "perceptron": "perceptd.models.networks.perceptron:ARCHITECTURE",
+    "dnn": "perceptd.models.networks.dnn:ARCHITECTURE",
+    "xor": "perceptd.models.networks.xor:ARCHITECTURE",
+    "mnist-mlp": "perceptd.models.networks.mnist_mlp:ARCHITECTURE",
+    "mnist-cnn": "perceptd.models.networks.mnist_cnn:ARCHITECTURE",
 }
 
 

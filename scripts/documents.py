@@ -18,12 +18,13 @@ from typing import Any
 from fastapi.params import Depends
 from fastapi.routing import iter_route_contexts
 
-from models import checkpoint
-from service import deps, metric_families
-from service.app import create_app
-from service.errors import HTTP_PROBLEMS, PROBLEMS
-from service.repository import shipped
-from service.settings import Settings
+from perceptd.models import checkpoint
+from perceptd.service.api import deps
+from perceptd.service.app import create_app
+from perceptd.service.errors import HTTP_PROBLEMS, PROBLEMS
+from perceptd.service.settings import Settings
+from perceptd.service.store.repository import shipped
+from perceptd.service.telemetry import families
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -127,7 +128,7 @@ def errors_table() -> str:
 def metrics_table() -> str:
     """Every figure that Prometheus is told, with its kind and labels."""
     lines = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
-    for family in (*metric_families.COUNTED.values(), *metric_families.FOUND_OUT.values()):
+    for family in (*families.COUNTED.values(), *families.FOUND_OUT.values()):
         labels = ", ".join(f"`{label}`" for label in family.labels)
         lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
     return "\n".join(lines)

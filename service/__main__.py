@@ -7,9 +7,9 @@ from importlib.metadata import version as installed_version
 
 import click
 
-from models.checkpoint import CheckpointError
-from models.tracing import TracingError
-from service.errors import DeviceError, PerceptdError, ServerError
+from perceptd.models.checkpoint import CheckpointError
+from perceptd.models.tracing import TracingError
+from perceptd.service.errors import DeviceError, PerceptdError, ServerError
 
 EXPECTED_ERRORS = (
     CheckpointError,
@@ -32,7 +32,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:
             return None
-        command: click.Command = getattr(import_module(f"service.commands.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"perceptd.service.commands.{cmd_name}"), cmd_name
+        )
         return command
 
 

@@ -11,39 +11,41 @@ from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from models import tracing
-from service import auth, db, openapi, page, problems, spans
-from service.access import Access
-from service.compression import Decompression
-from service.drift import Drift, DriftFigures
-from service.engine import Engine
-from service.errors import StoreError
-from service.feedback import Feedback
-from service.intake import Intake
-from service.job_metrics import JobFigures
-from service.jobs import Jobs
-from service.metrics import Metrics
-from service.middleware import Envelope
-from service.plans import Planner
-from service.process_metrics import Build, Processes, Pulse
-from service.repository import Repository
-from service.routes import (
+from perceptd.models import tracing
+from perceptd.service.api import openapi, page, problems
+from perceptd.service.api.compression import Decompression
+from perceptd.service.api.middleware import Envelope
+from perceptd.service.api.oip import infer, metadata
+from perceptd.service.api.oip import repository as repository_v2
+from perceptd.service.api.routes import (
     drift,
     feedback,
     health,
     imports,
-    infer_v2,
     jobs,
-    metadata_v2,
     metrics,
     models,
     predict,
-    repository_v2,
 )
-from service.settings import Settings, is_loopback
-from service.tokens import Tokens
-from service.trainables import Trainables
-from service.uploads import JOBS, Uploads
+from perceptd.service.auth import credentials
+from perceptd.service.auth.access import Access
+from perceptd.service.auth.tokens import Tokens
+from perceptd.service.drift.drift import Drift, DriftFigures
+from perceptd.service.errors import StoreError
+from perceptd.service.inference.engine import Engine
+from perceptd.service.jobs.intake import Intake
+from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.queue import Jobs
+from perceptd.service.jobs.trainables import Trainables
+from perceptd.service.jobs.uploads import JOBS, Uploads
+from perceptd.service.settings import Settings, is_loopback
+from perceptd.service.store import db
+from perceptd.service.store.feedback import Feedback
+from perceptd.service.store.repository import Repository
+from perceptd.service.telemetry import spans
+from perceptd.service.telemetry.job_metrics import JobFigures
+from perceptd.service.telemetry.metrics import Metrics
+from perceptd.service.telemetry.process_metrics import Build, Processes, Pulse
 
 REFRESH_SECONDS = 0.5  # a promotion or a revocation anywhere counts here within a second
 
@@ -58,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises `DeviceError` where the device asked for is not here.
     """
-    settings = auth.hashed(settings)  # from here on no token is known
+    settings = credentials.hashed(settings)  # from here on no token is known
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
@@ -79,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(repository.prepare)
-        fixed = await to_thread.run_sync(auth.credentials, settings)
+        fixed = await to_thread.run_sync(credentials.credentials, settings)
         may_be_open = is_loopback(settings.host) or settings.open_predictions
         access = app.state.access = Access(fixed, may_be_open=may_be_open)
 
@@ -135,7 +137,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.closing = closing
     app.state.draining = draining
     native = (predict, models, drift, imports, jobs, feedback, health, metrics)
-    for routes in (*native, infer_v2, metadata_v2, repository_v2):
+    for routes in (*native, infer, metadata, repository_v2):
         app.include_router(routes.router)
     app.router.routes.extend(page.routes())
     problems.install(app)

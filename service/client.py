@@ -11,12 +11,12 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from service.aliases import PRODUCTION
-from service.errors import InvalidInputError, ServerAwayError, ServerError
-from service.job_schemas import JobDetail, JobPublic, JobsPublic
-from service.jobs import ENDED, Event, Status
-from service.schemas import ProblemBody, VersionPublic, VersionsPublic
-from service.settings import is_loopback
+from perceptd.service.errors import InvalidInputError, ServerAwayError, ServerError
+from perceptd.service.jobs.queue import ENDED, Event, Status
+from perceptd.service.jobs.schemas import JobDetail, JobPublic, JobsPublic
+from perceptd.service.schemas.responses import ProblemBody, VersionPublic, VersionsPublic
+from perceptd.service.settings import is_loopback
+from perceptd.service.store.aliases import PRODUCTION
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # a promotion loads and warms the version first
 STREAM_TIMEOUT = httpx.Timeout(45, connect=5)  # three of the server's pings

@@ -19,8 +19,8 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from models import tracing
-from service.settings import Settings
+from perceptd.models import tracing
+from perceptd.service.settings import Settings
 
 COLOURS = {"DEBUG": "cyan", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 IN_THE_MESSAGE = frozenset({"method", "path", "status"})  # of a request

@@ -12,14 +12,14 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from models import tracing
-from service import listening
-from service import logging as logs
-from service.app import create_app
-from service.hot_path import protocol
-from service.listening import Listeners
-from service.middleware import SECURITY_HEADERS
-from service.settings import Settings
+from perceptd.models import tracing
+from perceptd.service import logging as logs
+from perceptd.service import sockets as listening
+from perceptd.service.api.middleware import SECURITY_HEADERS
+from perceptd.service.app import create_app
+from perceptd.service.settings import Settings
+from perceptd.service.sockets import Listeners
+from perceptd.service.wire.hot_path import protocol
 
 # Longer than clients keep an idle connection (httpx 5 s, proxies 60): a server that closes first
 # may do so while a request is on its way.

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 
-from service.settings import Settings
+from perceptd.service.settings import Settings
 
 PREFIX = "PERCEPTD_"
 OPTIONS = ("host", "port", "data_dir", "device", "runtime", "processes")  # of `perceptd serve`

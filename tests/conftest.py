@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from service import db
-from service.settings import Settings
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
 from tests.server import running
 from tests.service.site import train_undisturbed
 

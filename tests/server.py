@@ -17,11 +17,11 @@ import httpx
 import pytest
 import uvicorn
 
-from service import db
-from service.app import create_app
-from service.server import config
-from service.settings import Settings
-from service.worker import Worker
+from perceptd.service.app import create_app
+from perceptd.service.server import config
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
+from perceptd.service.worker.worker import Worker
 
 ESTABLISHED = "01"  # as the kernel writes it
 
@@ -94,7 +94,7 @@ def serving(
 
     One process, unless the environment asks for more.
     """
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "perceptd.service", "serve", "--port", str(port)]
     variables = {
         "PERCEPTD_DATA_DIR": str(data_dir),
         "PERCEPTD_PROCESSES": "1",

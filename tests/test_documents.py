@@ -13,8 +13,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from service import db
-from service.settings import Settings
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
 from tests.conftest import POSTGRES
 from tests.documents import (
     NEEDS,

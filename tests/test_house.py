@@ -36,28 +36,28 @@ TORCH_FREE = {
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
 MAY_KNOW_THE_WEB = {
-    "service.app",
-    "service.compression",
-    "service.connections",
-    "service.deps",
-    "service.hot_path",
-    "service.middleware",
-    "service.openapi",
-    "service.page",
-    "service.problems",
-    "service.routes.drift",
-    "service.routes.feedback",
-    "service.routes.health",
-    "service.routes.imports",
-    "service.routes.infer_v2",
-    "service.routes.jobs",
-    "service.routes.metadata_v2",
-    "service.routes.metrics",
-    "service.routes.models",
-    "service.routes.predict",
-    "service.routes.repository_v2",
-    "service.server",
-    "service.upgrades",
+    "perceptd.service.app",
+    "perceptd.service.api.compression",
+    "perceptd.service.wire.connections",
+    "perceptd.service.api.deps",
+    "perceptd.service.wire.hot_path",
+    "perceptd.service.api.middleware",
+    "perceptd.service.api.openapi",
+    "perceptd.service.api.page",
+    "perceptd.service.api.problems",
+    "perceptd.service.api.routes.drift",
+    "perceptd.service.api.routes.feedback",
+    "perceptd.service.api.routes.health",
+    "perceptd.service.api.routes.imports",
+    "perceptd.service.api.oip.infer",
+    "perceptd.service.api.routes.jobs",
+    "perceptd.service.api.oip.metadata",
+    "perceptd.service.api.routes.metrics",
+    "perceptd.service.api.routes.models",
+    "perceptd.service.api.routes.predict",
+    "perceptd.service.api.oip.repository",
+    "perceptd.service.server",
+    "perceptd.service.wire.upgrades",
 }
 
 TREE = re.compile(r"^```text\n(models/.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -102,7 +102,7 @@ def test_only_the_edge_of_the_service_knows_the_web() -> None:
 
 def test_routes_know_neither_sql_nor_tensors() -> None:
     for name, path in modules("service"):
-        if name.startswith("service.routes."):
+        if name.startswith("perceptd.service.routes."):
             assert not roots(imports(path)) & {"sqlalchemy", "torch", "numpy", "onnxruntime"}, name
 
 
@@ -113,7 +113,13 @@ def test_what_serving_needs_of_models_is_free_of_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["service.app", "service.__main__", "models.registry", "models.digit"]
+    "module",
+    [
+        "perceptd.service.app",
+        "perceptd.service.__main__",
+        "perceptd.models.registry",
+        "perceptd.models.pictures.digit",
+    ],
 )
 def test_importing_does_nothing_and_needs_no_torch(module: str, tmp_path: Path) -> None:
     script = f"import sys, {module}; print('torch' in sys.modules)"

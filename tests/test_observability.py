@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from service.metric_families import COUNTED, FOUND_OUT
+from perceptd.service.telemetry.families import COUNTED, FOUND_OUT
 from tests.server import free_port
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served

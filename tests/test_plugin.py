@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import db
-from service.commands.common import opened_store
-from service.settings import Settings
-from service.trainables import Trainables
+from perceptd.service.commands.common import opened_store
+from perceptd.service.jobs.trainables import Trainables
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
 from tests.documents import file_of
 
 PAGE = "docs/own-model.md"
@@ -73,8 +73,8 @@ def test_a_plugin_runs_on_torch_too(installed: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from models import checkpoint
-from service.runtimes import OnnxRuntime, TorchRuntime
+from perceptd.models import checkpoint
+from perceptd.service.inference.runtimes import OnnxRuntime, TorchRuntime
 folder = Path("spiral")
 meta = checkpoint.read(folder)
 rows = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
@@ -90,7 +90,15 @@ def test_a_worker_says_that_a_plugin_can_be_trained_whatever_else_it_says(
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     worker = subprocess.Popen(
-        [sys.executable, "-P", "-m", "service", "worker", "--data-dir", str(settings.data_dir)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "perceptd.service",
+            "worker",
+            "--data-dir",
+            str(settings.data_dir),
+        ],
         # A package may warn when it is imported, on the same standard error.
         env={**os.environ, "PYTHONPATH": str(installed), "PYTHONVERBOSE": "1"},
         stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""`python -m training MODEL`: train a model, or import one, into a checkpoint folder.
+"""`python -m perceptd.training MODEL`: train a model, or import one, into a checkpoint folder.
 
 Each command imports what it needs when it runs: torch alone takes three seconds.
 """
@@ -16,9 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import click
 
-from models import checkpoint, registry, tracing, trainable
-from training import lifeline
-from training.errors import (
+from perceptd.models import checkpoint, registry, tracing, trainable
+from perceptd.training import lifeline
+from perceptd.training.errors import (
     DataError,
     DivergedError,
     DrawingError,
@@ -28,7 +28,7 @@ from training.errors import (
     disk_failure,
     memory_shortage,
 )
-from training.options import (
+from perceptd.training.options import (
     DRAWING_OPTIONS,
     EVALUATION_OPTIONS,
     REFERENCE_OPTIONS,
@@ -68,7 +68,7 @@ class Trainings(click.Group):
         @click.command(cmd_name, help=f"Train {cmd_name} and write a checkpoint.")
         @with_options(TRAINING_OPTIONS)
         def one(**options: Any) -> None:
-            from training.run import train_model
+            from perceptd.training.run import train_model
 
             with tracing.span("training", architecture=cmd_name):
                 train_model(cmd_name, **options)
@@ -91,7 +91,7 @@ def cli(stop_on_eof: bool) -> None:
 @with_options(TRAINING_OPTIONS)
 def all_models(out: Path | None, **options: Any) -> None:
     """Train every built-in model that is not yet in --out/MODEL (runs/all/MODEL by default)."""
-    from training.run import train_model
+    from perceptd.training.run import train_model
 
     for name in registry.BUILT_IN:
         target = (out or RUNS / "all") / name
@@ -109,7 +109,7 @@ def all_models(out: Path | None, **options: Any) -> None:
 @with_options(SHARED_OPTIONS)
 def import_one(model: str, file: Path, **options: Any) -> None:
     """Turn the state_dict in FILE (.pt or .safetensors) into a checkpoint of MODEL."""
-    from training.importing import import_file
+    from perceptd.training.importing import import_file
 
     with tracing.span("import", architecture=model):
         import_file(model, file, **options)
@@ -120,7 +120,7 @@ def import_one(model: str, file: Path, **options: Any) -> None:
 @with_options(EVALUATION_OPTIONS)
 def evaluate(checkpoints: tuple[Path, ...], **options: Any) -> None:
     """Measure CHECKPOINTS of one architecture, all on the same held-out rows."""
-    from training.measurement import measure_checkpoints
+    from perceptd.training.evaluation.measurement import measure_checkpoints
 
     with tracing.span("evaluate", checkpoints=len(checkpoints)):
         measure_checkpoints(checkpoints, **options)
@@ -131,7 +131,7 @@ def evaluate(checkpoints: tuple[Path, ...], **options: Any) -> None:
 @with_options(DRAWING_OPTIONS)
 def plot(folder: Path, **options: Any) -> None:
     """Draw the pictures of CHECKPOINT once more, from what it holds and the data that it names."""
-    from training.redrawing import draw_checkpoint
+    from perceptd.training.plotting.redrawing import draw_checkpoint
 
     draw_checkpoint(folder, **options)
 
@@ -141,7 +141,7 @@ def plot(folder: Path, **options: Any) -> None:
 @with_options(REFERENCE_OPTIONS)
 def drift_reference(folder: Path, **options: Any) -> None:
     """Copy CHECKPOINT, made by an earlier release, with what its inputs are held against."""
-    from training.referencing import add_reference
+    from perceptd.training.evaluation.referencing import add_reference
 
     add_reference(folder, **options)
 
@@ -149,8 +149,8 @@ def drift_reference(folder: Path, **options: Any) -> None:
 @cli.command
 def describe() -> None:
     """Print what can be trained here as JSON: settings, recipes, data sets, metrics."""
-    from training import metrics
-    from training.description import describe_all
+    from perceptd.training.description import describe_all
+    from perceptd.training.evaluation import metrics
 
     click.echo(trainable.dump(describe_all(registry.names(), metrics.plug_ins())))
 
@@ -164,7 +164,7 @@ def main() -> None:
     quiet.propagate = False
     try:
         tracing.start("training", os.environ.get(tracing.PARENT))
-        cli(prog_name="python -m training", standalone_mode=False)
+        cli(prog_name="python -m perceptd.training", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 
 import click
 
-from models import registry
-from models.trainable import Trainable
-from training import datasets, metrics, recipes
-from training.metrics import Metrics
+from perceptd.models import registry
+from perceptd.models.trainable import Trainable
+from perceptd.training import recipes
+from perceptd.training.data import datasets
+from perceptd.training.evaluation import metrics
+from perceptd.training.evaluation.metrics import Metrics
 
 
 def describe_all(names: Iterable[str], plug_ins: Metrics) -> list[Trainable]:

@@ -13,17 +13,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models import registry
-from models.checkpoint import describe_difference
-from models.registry import Architecture
-from models.spec import ModelConfig
-from training import datasets, recipes
-from training.errors import DataError, ImportFileError, UnknownRecipeError
-from training.evaluate import evaluate
-from training.options import free_target, parse
-from training.progress import reporter, summary, tell_checkpoint
-from training.save import save
-from training.splits import Dataset
+from perceptd.models import registry
+from perceptd.models.checkpoint import describe_difference
+from perceptd.models.registry import Architecture
+from perceptd.models.spec import ModelConfig
+from perceptd.training import recipes
+from perceptd.training.data import datasets
+from perceptd.training.data.splits import Dataset
+from perceptd.training.errors import DataError, ImportFileError, UnknownRecipeError
+from perceptd.training.evaluation.evaluate import evaluate
+from perceptd.training.options import free_target, parse
+from perceptd.training.progress import reporter, summary, tell_checkpoint
+from perceptd.training.save import save
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers nest weights
 

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ValidationError
 
-from models import checkpoint
-from models.terminal import SET
-from training import recipes
-from training.recipes import Recipe
+from perceptd.models import checkpoint
+from perceptd.models.terminal import SET
+from perceptd.training import recipes
+from perceptd.training.recipes import Recipe
 
 RUNS = Path("runs")
 SCRATCH = "scratch"

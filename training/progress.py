@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from models import tracing
-from models.checkpoint import Meta
-from models.terminal import EpochBar, epoch_words
-from training.plane import Plane
+from perceptd.models import tracing
+from perceptd.models.checkpoint import Meta
+from perceptd.models.terminal import EpochBar, epoch_words
+from perceptd.training.plotting.plane import Plane
 
 if TYPE_CHECKING:
-    from training.train import Progress
+    from perceptd.training.train import Progress
 
 
 class Reporter(Protocol):

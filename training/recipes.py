@@ -13,9 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
-from models.trainable import BatchSize, Epochs, LearningRate, Seed
-from training.datasets import Maker
-from training.errors import UnknownRecipeError
+from perceptd.models.trainable import BatchSize, Epochs, LearningRate, Seed
+from perceptd.training.data.datasets import Maker
+from perceptd.training.errors import UnknownRecipeError
 
 GROUP = "perceptd.recipes"
 

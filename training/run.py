@@ -8,19 +8,19 @@ from typing import Any
 import click
 import torch
 
-from models import checkpoint, registry
-from models.registry import Architecture
-from models.spec import ModelConfig
-from training import datasets
-from training.feedback import with_feedback
-from training.options import SCRATCH, free_target, parse, parse_recipe
-from training.plane import plane_of
-from training.progress import Reporter, reporter, summary, tell_checkpoint, traced
-from training.recipes import Recipe
-from training.save import save
-from training.splits import Dataset
-from training.state import StateFile
-from training.train import Progress, boundaries_in, train
+from perceptd.models import checkpoint, registry
+from perceptd.models.registry import Architecture
+from perceptd.models.spec import ModelConfig
+from perceptd.training.data import datasets
+from perceptd.training.data.feedback import with_feedback
+from perceptd.training.data.splits import Dataset
+from perceptd.training.options import SCRATCH, free_target, parse, parse_recipe
+from perceptd.training.plotting.plane import plane_of
+from perceptd.training.progress import Reporter, reporter, summary, tell_checkpoint, traced
+from perceptd.training.recipes import Recipe
+from perceptd.training.save import save
+from perceptd.training.state import StateFile
+from perceptd.training.train import Progress, boundaries_in, train
 
 
 def train_model(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from torch import nn
 
-from models import checkpoint, export, tracing
-from models.registry import Architecture
-from models.spec import ModelConfig
-from training import plots
-from training.drift import reference_of
-from training.evaluate import classifier
-from training.recipes import Recipe
-from training.splits import Dataset
+from perceptd.models import checkpoint, export, tracing
+from perceptd.models.registry import Architecture
+from perceptd.models.spec import ModelConfig
+from perceptd.training.data.splits import Dataset
+from perceptd.training.evaluation.drift import reference_of
+from perceptd.training.evaluation.evaluate import classifier
+from perceptd.training.plotting import plots
+from perceptd.training.recipes import Recipe
 
 LIBRARIES = ("perceptd", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "scikit-learn")
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from models.checkpoint import CurvePoint
-from models.registry import Architecture
-from models.spec import ModelConfig
-from training.errors import DivergedError
-from training.evaluate import classifier, evaluate, loss_of
-from training.plane import Boundary, evenly, plane_of
-from training.recipes import Recipe
-from training.splits import Dataset, Split
-from training.state import StateFile
+from perceptd.models.checkpoint import CurvePoint
+from perceptd.models.registry import Architecture
+from perceptd.models.spec import ModelConfig
+from perceptd.training.data.splits import Dataset, Split
+from perceptd.training.errors import DivergedError
+from perceptd.training.evaluation.evaluate import classifier, evaluate, loss_of
+from perceptd.training.plotting.plane import Boundary, evenly, plane_of
+from perceptd.training.recipes import Recipe
+from perceptd.training.state import StateFile
 
 CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this many epochs
 BOUNDARIES = 40  # of the evaluated epochs of a 2-D model so many tell how it divides the plane

@@ -10,10 +10,10 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from service import auth
-from service.client import Client, host_of
-from service.commands.common import DATA_DIR, read_settings
-from service.settings import Settings, is_loopback
+from perceptd.service.auth import credentials
+from perceptd.service.client import Client, host_of
+from perceptd.service.commands.common import DATA_DIR, read_settings
+from perceptd.service.settings import Settings, is_loopback
 
 URL = click.option(
     "--url",
@@ -57,12 +57,12 @@ def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
 
     The default store's goes to this machine only: another server is not to learn it by accident.
     """
-    token = None if changes else auth.clear(settings.predict_token)
+    token = None if changes else credentials.clear(settings.predict_token)
     ours = is_loopback(host_of(url)) or "data_dir" in settings.model_fields_set
     if token is None and settings.admin_token:
-        token = auth.clear(settings.admin_token)
-    elif token is None and ours and os.access(settings.data_dir / auth.FILE, os.R_OK):
-        token = auth.admin_token(settings).get_secret_value()
+        token = credentials.clear(settings.admin_token)
+    elif token is None and ours and os.access(settings.data_dir / credentials.FILE, os.R_OK):
+        token = credentials.admin_token(settings).get_secret_value()
     if token is None and changes:
         raise click.ClickException(
             f"this needs the admin token of the server at {url}: set PERCEPTD_ADMIN_TOKEN to what "

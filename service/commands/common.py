@@ -9,11 +9,12 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from service import db, variables
-from service.errors import DiskError, StoreError
-from service.repository import Repository
-from service.settings import Settings
-from service.tokens import Tokens
+from perceptd.service import variables
+from perceptd.service.auth.tokens import Tokens
+from perceptd.service.errors import DiskError, StoreError
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
+from perceptd.service.store.repository import Repository
 
 STDIN = 0
 SECRET = ("database_url", "predict_token", "admin_token")  # whose value is never repeated

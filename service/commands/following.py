@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from models.terminal import EpochBar, epoch_words
-from service.client import Client
-from service.job_schemas import DRAWN, JobProgress
-from service.jobs import Event
+from perceptd.models.terminal import EpochBar, epoch_words
+from perceptd.service.client import Client
+from perceptd.service.jobs.queue import Event
+from perceptd.service.jobs.schemas import DRAWN, JobProgress
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended
 

@@ -6,12 +6,19 @@ from typing import Any, get_args
 
 import click
 
-from models.terminal import SET
-from service.client import Client
-from service.commands.asking import AS_JSON, DATASET, FOLLOW, GATE, asks_server, tell
-from service.commands.following import epoch_of, follow_job, verdict
-from service.job_schemas import JobDetail, JobPublic
-from service.jobs import Status
+from perceptd.models.terminal import SET
+from perceptd.service.client import Client
+from perceptd.service.commands.asking import (
+    AS_JSON,
+    DATASET,
+    FOLLOW,
+    GATE,
+    asks_server,
+    tell,
+)
+from perceptd.service.commands.following import epoch_of, follow_job, verdict
+from perceptd.service.jobs.queue import Status
+from perceptd.service.jobs.schemas import JobDetail, JobPublic
 
 
 def version_or_word(_: click.Context, __: click.Parameter, value: str | None) -> int | str | None:

@@ -6,13 +6,20 @@ from typing import Any
 
 import click
 
-from models.terminal import SET
-from service.aliases import PREVIOUS, PRODUCTION
-from service.client import Client
-from service.commands.asking import AS_JSON, DATASET, FOLLOW, GATE, asks_server, tell
-from service.commands.common import DATA_DIR, opened_store, read_settings
-from service.commands.jobs import show_queued
-from service.schemas import VersionPublic
+from perceptd.models.terminal import SET
+from perceptd.service.client import Client
+from perceptd.service.commands.asking import (
+    AS_JSON,
+    DATASET,
+    FOLLOW,
+    GATE,
+    asks_server,
+    tell,
+)
+from perceptd.service.commands.common import DATA_DIR, opened_store, read_settings
+from perceptd.service.commands.jobs import show_queued
+from perceptd.service.schemas.responses import VersionPublic
+from perceptd.service.store.aliases import PREVIOUS, PRODUCTION
 
 
 @click.group(invoke_without_command=True)

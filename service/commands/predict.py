@@ -7,14 +7,14 @@ from typing import Any
 import anyio
 import click
 
-from models import preprocessing
-from models.picture import PictureError
-from service.answers import Rows
-from service.commands.common import DATA_DIR, opened_store, read_settings
-from service.engine import Engine, LoadedVersion
-from service.errors import InvalidInputError
-from service.request_schemas import PredictRequest, RequestSchemas
-from service.settings import Settings
+from perceptd.models import preprocessing
+from perceptd.models.pictures.picture import PictureError
+from perceptd.service.commands.common import DATA_DIR, opened_store, read_settings
+from perceptd.service.errors import InvalidInputError
+from perceptd.service.inference.answers import Rows
+from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.schemas.requests import PredictRequest, RequestSchemas
+from perceptd.service.settings import Settings
 
 BAR = 30  # characters of a bar that stands for certainty
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
-from models import tracing
-from service import auth, listening, runtimes, server, variables
-from service import logging as logs
-from service.commands.common import (
+from perceptd.models import tracing
+from perceptd.service import logging as logs
+from perceptd.service import server, sockets, variables
+from perceptd.service.auth import credentials
+from perceptd.service.commands.common import (
     DATA_DIR,
     issued_tokens,
     opened_store,
@@ -26,16 +27,17 @@ from service.commands.common import (
     tell_ready,
     wait_for_end_of_input,
 )
-from service.listening import Listeners
-from service.metric_store import ENDED, MetricStore
-from service.metrics import FOLDER
-from service.process import cores
-from service.runtimes import Device
-from service.settings import Settings, is_loopback
-from service.supervisor import AtOnce, Program, Supervisor
+from perceptd.service.inference import runtimes
+from perceptd.service.inference.runtimes import Device
+from perceptd.service.settings import Settings, is_loopback
+from perceptd.service.sockets import Listeners
+from perceptd.service.supervisor import AtOnce, Program, Supervisor
+from perceptd.service.telemetry.metric_store import ENDED, MetricStore
+from perceptd.service.telemetry.metrics import FOLDER
+from perceptd.service.worker.process import cores
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-SELF = (sys.executable, "-P", "-m", "service")
+SELF = (sys.executable, "-P", "-m", "perceptd.service")
 WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
 MORE_S = 10.0  # that a child may take to end beyond the time that it gives its requests
 MOST_PROCESSES = 4  # unless more are asked for: each has its own copy of every model
@@ -65,9 +67,9 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     workers = settings.workers
     if workers is None:
         workers = 1 if find_spec("torch") else 0
-    environment = {**os.environ, **as_environment(overrides), **auth.environment(settings)}
-    settings = auth.hashed(settings)  # from here on no token is known
-    with listening.bound(settings.host, settings.port, processes) as groups:
+    environment = {**os.environ, **as_environment(overrides), **credentials.environment(settings)}
+    settings = credentials.hashed(settings)  # from here on no token is known
+    with sockets.bound(settings.host, settings.port, processes) as groups:
         with opened_store(settings):
             # One that cannot be used ends in a sentence here, not in the server's traceback.
             check_protected(settings)
@@ -139,7 +141,7 @@ def serve_by_children(
             while True:
                 signal.pause()
         finally:
-            listening.close(groups)  # from here on a child that ends refuses connections
+            sockets.close(groups)  # from here on a child that ends refuses connections
 
 
 def child(listeners: Listeners, end_s: float) -> Program:
@@ -162,7 +164,7 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    listening.let_in(listeners)  # the one before may have held them off as it ended
+    sockets.let_in(listeners)  # the one before may have held them off as it ended
     server.run(settings, listeners, tell_ready, parent=os.getppid())
 
 

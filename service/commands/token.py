@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from service import auth
-from service.auth import Role
-from service.commands.common import DATA_DIR, issued_tokens, read_settings
-from service.settings import TOKEN
-from service.tokens import ROLES
+from perceptd.service.auth import credentials
+from perceptd.service.auth.credentials import Role
+from perceptd.service.auth.tokens import ROLES
+from perceptd.service.commands.common import DATA_DIR, issued_tokens, read_settings
+from perceptd.service.settings import TOKEN
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LASTS = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
@@ -43,9 +43,9 @@ def token(context: click.Context, /, **overrides: Any) -> None:
     if context.invoked_subcommand:
         return
     settings = read_settings(**overrides)
-    if not (settings.admin_token or (settings.data_dir / auth.FILE).exists()):
+    if not (settings.admin_token or (settings.data_dir / credentials.FILE).exists()):
         click.echo(f"There was none: this is a new one, kept in {settings.data_dir}.", err=True)
-    click.echo(auth.admin_token(settings).get_secret_value())
+    click.echo(credentials.admin_token(settings).get_secret_value())
 
 
 @token.command()
@@ -105,7 +105,7 @@ def print_hash() -> None:
     given = sys.stdin.readline().strip()
     if not TOKEN.fullmatch(given):
         raise click.ClickException("a token has 16 or more ASCII characters, no blank, no comma")
-    click.echo(auth.hash_of(given))
+    click.echo(credentials.hash_of(given))
 
 
 def moment(when: datetime) -> str:

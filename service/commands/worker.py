@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from models import tracing
-from service import db
-from service import logging as logs
-from service.commands.common import (
+from perceptd.models import tracing
+from perceptd.service import logging as logs
+from perceptd.service.commands.common import (
     DATA_DIR,
     opened_store,
     read_settings,
     wait_for_end_of_input,
 )
-from service.worker import Worker
+from perceptd.service.store import db
+from perceptd.service.worker.worker import Worker
 
 
 @click.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from service import auth
+from perceptd.service.auth import credentials
 from tests.browser.site import Site
 from tests.browser.visitor import Visitor
 from tests.service.admin import ADMIN
@@ -42,7 +42,7 @@ def serving(folder: Path, **variables: str) -> Iterator[Site]:
     """A server of one process, with a worker unless the variables say otherwise."""
     data_dir = folder / "data"
     data_dir.mkdir()
-    (data_dir / auth.FILE).write_text(ADMIN)
+    (data_dir / credentials.FILE).write_text(ADMIN)
     usual = {"PERCEPTD_PROCESSES": "1", "PERCEPTD_WORKERS": "1"}
     served = Served(folder, **{**usual, **variables})
     try:

@@ -5,7 +5,7 @@ import re
 
 from playwright.sync_api import Page
 
-from service.page import FOLDER
+from perceptd.service.api.page import FOLDER
 
 ENGLISH: dict[str, str] = json.loads((FOLDER / "text" / "en.json").read_text())
 KOREAN: dict[str, str] = json.loads((FOLDER / "text" / "ko.json").read_text())

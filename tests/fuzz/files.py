@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from models.picture import PNG
+from perceptd.models.pictures.picture import PNG
 
 # Those that a decoder takes from a file before it has seen a pixel.
 HUGE = (2**31 - 1, 2**31, 2**32 - 1, 65535, 100_000, 0)

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from models import checkpoint
-from models.checkpoint import GRAPH
-from models.graph import open_graph
-from service.repository import PRETRAINED
+from perceptd.models import checkpoint
+from perceptd.models.checkpoint import GRAPH
+from perceptd.models.graph import open_graph
+from perceptd.service.store.repository import PRETRAINED
 from tests.fuzz.target import Target
 from tests.service.admin import AS_ADMIN
 

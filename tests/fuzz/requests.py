@@ -7,16 +7,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from models import checkpoint
-from service import inference
-from service.repository import PRETRAINED
-from service.request_schemas import example_of
+from perceptd.models import checkpoint
+from perceptd.service.api.oip import codec
+from perceptd.service.schemas.requests import example_of
+from perceptd.service.store.repository import PRETRAINED
 from tests.service.admin import ADMIN
 
 MODELS = ("dnn", "xor", "mnist-cnn", "mnist-mlp")
 SPECS = {model: checkpoint.read(PRETRAINED / model).spec for model in MODELS}
 NATIVE = {model: json.dumps(example_of(model, spec)).encode() for model, spec in SPECS.items()}
-PROTOCOL = {model: json.dumps(inference.example_of(spec)).encode() for model, spec in SPECS.items()}
+PROTOCOL = {model: json.dumps(codec.example_of(spec)).encode() for model, spec in SPECS.items()}
 JSON = ("Content-Type", "application/json")
 Headers = Sequence[tuple[str, str]]
 DESTRUCTIVE = "/v2/repository/models"  # an unloaded model would answer no neighbour

@@ -20,16 +20,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import checkpoint
-from models.checkpoint import GRAPH, META, WEIGHTS, CheckpointError
-from models.preprocessing import from_numbers
-from service import runtimes
-from service.engine import compute
-from service.repository import PRETRAINED
+from perceptd.models import checkpoint
+from perceptd.models.checkpoint import GRAPH, META, WEIGHTS, CheckpointError
+from perceptd.models.preprocessing import from_numbers
+from perceptd.service.inference import runtimes
+from perceptd.service.inference.engine import compute
+from perceptd.service.store.repository import PRETRAINED
+from perceptd.training.errors import ImportFileError
+from perceptd.training.importing import read_state_dict
 from tests.fuzz.amounts import amount, counted, tries
 from tests.fuzz.requests import bent, mutated
-from training.errors import ImportFileError
-from training.importing import read_state_dict
 
 pytestmark = pytest.mark.fuzz
 

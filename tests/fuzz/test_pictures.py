@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.digit import read_digit
-from models.picture import PictureError
+from perceptd.models.pictures.digit import read_digit
+from perceptd.models.pictures.picture import PictureError
 from tests.fuzz.amounts import counted, tries
 from tests.fuzz.files import bombs, drawn, pictures, saved
 from tests.fuzz.known import undisturbed

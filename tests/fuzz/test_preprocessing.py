@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from models.preprocessing import InputError, check_rows, from_bytes, from_numbers, to_pixels
-from models.spec import InputSpec
-from service.errors import InvalidInputError, PerceptdError
-from service.infer_requests import InputParameters, InputTensor
-from service.request_schemas import PredictRequest, RequestSchemas
-from service.tensors import read_rows
+from perceptd.models.preprocessing import (
+    InputError,
+    check_rows,
+    from_bytes,
+    from_numbers,
+    to_pixels,
+)
+from perceptd.models.spec import InputSpec
+from perceptd.service.api.oip.requests import InputParameters, InputTensor
+from perceptd.service.api.oip.tensors import read_rows
+from perceptd.service.errors import InvalidInputError, PerceptdError
+from perceptd.service.schemas.requests import PredictRequest, RequestSchemas
 from tests.fuzz.amounts import counted, tries
 from tests.fuzz.requests import MODELS, SPECS, trees
 

@@ -10,19 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.preprocessing import from_numbers
-from service.decoder import Decoder
-from service.request_schemas import PredictRequest, RequestSchemas
+from perceptd.models.preprocessing import from_numbers
+from perceptd.service.inference.decoder import Decoder
+from perceptd.service.schemas.requests import PredictRequest, RequestSchemas
 from tests.fuzz.amounts import counted, tries
 from tests.fuzz.known import undisturbed
-from tests.fuzz.requests import (
-    JSON,
-    NATIVE,
-    SPECS,
-    bent,
-    mutated,
-    request,
-)
+from tests.fuzz.requests import JSON, NATIVE, SPECS, bent, mutated, request
 from tests.fuzz.target import Response, Target, responses
 
 pytestmark = pytest.mark.fuzz

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from service.logging import JsonFormatter
+from perceptd.service.logging import JsonFormatter
 from tests.fuzz.target import FAULTS
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import checkpoint, export, registry
+from perceptd.models import checkpoint, export, registry
 
 PICTURES = ("plots/loss.svg", "plots/loss.png")
 

@@ -14,9 +14,9 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from models import checkpoint
-from models.checkpoint import GRAPH, META, WEIGHTS, CheckpointError
-from models.registry import BUILT_IN
+from perceptd.models import checkpoint
+from perceptd.models.checkpoint import GRAPH, META, WEIGHTS, CheckpointError
+from perceptd.models.registry import BUILT_IN
 from tests.models.conftest import PICTURES, build, provenance, write
 
 

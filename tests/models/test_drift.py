@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from models.drift import (
+from perceptd.models.drift import (
     DESIGN_EFFECT,
     LASTING,
     MOST_CLASSES,
@@ -18,7 +18,7 @@ from models.drift import (
     chi_square,
     reference,
 )
-from models.spec import Example, InputSpec, ModelSpec
+from perceptd.models.spec import Example, InputSpec, ModelSpec
 
 HALVES = Reference(
     rows=10_000,

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-import models
-from models import checkpoint, registry
-from models.checkpoint import GRAPH, WEIGHTS
-from models.export import ExportError, export
-from models.layers import Probabilities
-from models.registry import BUILT_IN
+import perceptd.models
+from perceptd.models import checkpoint, registry
+from perceptd.models.checkpoint import GRAPH, WEIGHTS
+from perceptd.models.export import ExportError, export
+from perceptd.models.networks.layers import Probabilities
+from perceptd.models.registry import BUILT_IN
 from tests.models.conftest import build
 
 SPEC = registry.load("perceptron").spec
@@ -91,7 +91,7 @@ def test_graph_names_no_path_of_the_exporting_machine(
     name: str, checkpoint_of: Callable[[str], Path]
 ) -> None:
     graph = (checkpoint_of(name) / GRAPH).read_bytes()
-    sources = Path(models.__file__).parent
+    sources = Path(perceptd.models.__file__).parent
     places = {Path.cwd(), Path.home(), sources, sources.parent, checkpoint_of(name).parent}
 
     for path in [

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.features import PICTURE, SUMMARIES, features, names
-from models.spec import InputSpec
+from perceptd.models.features import PICTURE, SUMMARIES, features, names
+from perceptd.models.spec import InputSpec
 
 DIGIT = InputSpec(shape=(1, 28, 28), picture=(28, 28))
 SIDE = 13.5  # from the middle to the middle of an outermost pixel

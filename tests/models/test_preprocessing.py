@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from models import registry
-from models.preprocessing import (
+from perceptd.models import registry
+from perceptd.models.preprocessing import (
     InputError,
     check_rows,
     from_bytes,
@@ -16,7 +16,7 @@ from models.preprocessing import (
     from_pixels,
     to_pixels,
 )
-from models.spec import InputSpec
+from perceptd.models.spec import InputSpec
 
 PLANE = registry.load("dnn").spec.input
 FLAT = registry.load("mnist-mlp").spec.input

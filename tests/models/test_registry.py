@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
-from models.registry import BUILT_IN, BrokenArchitectureError, UnknownArchitectureError
+from perceptd.models import registry
+from perceptd.models.registry import (
+    BUILT_IN,
+    BrokenArchitectureError,
+    UnknownArchitectureError,
+)
 
 SPIRAL = """
 from torch import nn
 
-from models.registry import Architecture
-from models.spec import Example, InputSpec, ModelConfig, ModelSpec
+from perceptd.models.registry import Architecture
+from perceptd.models.spec import Example, InputSpec, ModelConfig, ModelSpec
 
 ARCHITECTURE = Architecture(
     name="spiral",

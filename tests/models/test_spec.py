@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from models import preprocessing, registry
-from models.layers import Probabilities
-from models.registry import BUILT_IN
-from models.spec import Example, InputSpec, ModelSpec, decide
+from perceptd.models import preprocessing, registry
+from perceptd.models.networks.layers import Probabilities
+from perceptd.models.registry import BUILT_IN
+from perceptd.models.spec import Example, InputSpec, ModelSpec, decide
 
 
 def spec(**changes: Any) -> ModelSpec:

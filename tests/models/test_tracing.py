@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import tracing
+from perceptd.models import tracing
 
 HERE = "http://127.0.0.1:9"
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from models import registry, trainable
-from models.trainable import Trainable
+from perceptd.models import registry, trainable
+from perceptd.models.trainable import Trainable
 
 DNN = Trainable(
     architecture="dnn",

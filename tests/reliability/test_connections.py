@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.connections import Connection as Guarded
-from service.settings import Settings
+from perceptd.service.settings import Settings
+from perceptd.service.wire.connections import Connection as Guarded
 from tests.service.site import eventually
-from tests.service.test_connections import settings
-from tests.service.test_hot_path import Connection, request
+from tests.service.wire.test_connections import settings
+from tests.service.wire.test_hot_path import Connection, request
 
 Serve = Callable[[Settings], httpx.Client]
 

@@ -22,7 +22,7 @@ COMMANDS = ("serve", "worker")
 def refused(command: str, *options: str, **variables: str) -> tuple[int, str]:
     """Status and the last line that a command says; there is only one, and no other after it."""
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "service", command, *options],
+        [sys.executable, "-P", "-m", "perceptd.service", command, *options],
         env={**os.environ, "PERCEPTD_PORT": "0", **variables},
         capture_output=True,
         text=True,
@@ -56,7 +56,7 @@ def test_a_read_only_disk(disk: SmallDisk, command: str, has_a_store: bool) -> N
     if has_a_store:
         disk.remount("size=64m")
         folder = {**os.environ, "PERCEPTD_DATA_DIR": str(disk.folder / "data")}
-        made = [sys.executable, "-P", "-m", "service", "models"]
+        made = [sys.executable, "-P", "-m", "perceptd.service", "models"]
         subprocess.run(made, env=folder, check=True, capture_output=True)
     disk.remount("ro")
     status, said = refused(command, PERCEPTD_DATA_DIR=str(disk.folder / "data"))

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from service.settings import Settings
+from perceptd.service.settings import Settings
 
 ADMIN, PREDICT = "an-admin-token-of-a-test", "a-predict-token-of-a-test"
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN}"}

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from service import db
-from service.jobs import Jobs
-from service.settings import Settings
+from perceptd.service.jobs.queue import Jobs
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from models import checkpoint
-from service import auth
-from service.claims import Claims
-from service.commands.common import opened_store
-from service.jobs import Job, Jobs
-from service.settings import Settings
+from perceptd.models import checkpoint
+from perceptd.service.auth import credentials
+from perceptd.service.commands.common import opened_store
+from perceptd.service.jobs.claims import Claims
+from perceptd.service.jobs.queue import Job, Jobs
+from perceptd.service.settings import Settings
 from tests.server import free_port
 
 PATIENCE_S = 240
@@ -30,7 +30,7 @@ BODY = {
     "seed": 3,
     "gate": {"min_absolute_change": -1.0},
 }
-SERVE = (sys.executable, "-P", "-m", "service", "serve")
+SERVE = (sys.executable, "-P", "-m", "perceptd.service", "serve")
 
 
 class Site:
@@ -96,7 +96,7 @@ class Site:
         **more: Any,
     ) -> httpx.Response:
         """Ask the server, which may be another by now."""
-        token = auth.admin_token(self.settings).get_secret_value()
+        token = credentials.admin_token(self.settings).get_secret_value()
         return httpx.request(
             method,
             f"{self.url}{path}",
@@ -207,7 +207,7 @@ def train_undisturbed(folder: Path) -> str:
     arguments = [
         f"--{name.replace('_', '-')}={BODY[name]}" for name in ("epochs", "batch_size", "seed")
     ]
-    command = [sys.executable, "-m", "training", "dnn", *arguments, "--out", str(target)]
+    command = [sys.executable, "-m", "perceptd.training", "dnn", *arguments, "--out", str(target)]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert [*folder.iterdir()] == [target]
     return checkpoint.read(target).weights_sha256

@@ -44,10 +44,10 @@ def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Call
 
 
 def worker() -> None:
-    from service.__main__ import main
-    from service.attempt import Attempt
-    from service.claims import Claims
-    from service.worker import Worker
+    from perceptd.service.__main__ import main
+    from perceptd.service.jobs.claims import Claims
+    from perceptd.service.worker.attempt import Attempt
+    from perceptd.service.worker.worker import Worker
 
     Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
     for owner, name, stage in (
@@ -65,21 +65,21 @@ def worker() -> None:
 def serve() -> None:
     from importlib import import_module
 
-    from service.__main__ import main
-    from service.supervisor import Program
+    from perceptd.service.__main__ import main
+    from perceptd.service.supervisor import Program
 
-    command: Any = import_module("service.commands.serve")
+    command: Any = import_module("perceptd.service.commands.serve")
     command.WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
     sys.argv = ["perceptd", "serve"]
     main()
 
 
 def training() -> None:
-    import training.train
-    from models import export
-    from training.__main__ import main
+    import perceptd.training.train
+    from perceptd.models import export
+    from perceptd.training.__main__ import main
 
-    loop: Any = training.train
+    loop: Any = perceptd.training.train
     loop.SAVE_SECONDS = 0.0
     loop.loss_of = pausing("first epoch", loop.loss_of)
     loop.loss_of = pausing("mid-epoch", loop.loss_of, after=35)  # of ten steps an epoch

@@ -8,10 +8,10 @@ from anyio import to_thread
 from fastapi import FastAPI
 from sqlalchemy import Engine as Database
 
-from service import app as application
-from service.app import create_app
-from service.engine import Engine
-from service.settings import Settings
+from perceptd.service import app as application
+from perceptd.service.app import create_app
+from perceptd.service.inference.engine import Engine
+from perceptd.service.settings import Settings
 
 pytestmark = pytest.mark.anyio
 

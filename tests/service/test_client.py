@@ -4,13 +4,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from service import auth, db
-from service.claims import Claims
-from service.client import Client, read_events, sentence
-from service.errors import FieldError, ServerAwayError, ServerError
-from service.jobs import Event
-from service.schemas import ProblemBody
-from service.settings import Settings
+from perceptd.service.auth import credentials
+from perceptd.service.client import Client, read_events, sentence
+from perceptd.service.errors import FieldError, ServerAwayError, ServerError
+from perceptd.service.jobs.claims import Claims
+from perceptd.service.jobs.queue import Event
+from perceptd.service.schemas.responses import ProblemBody
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
 from tests.server import running
 
 
@@ -22,7 +23,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def client(settings: Settings) -> Iterator[Client]:
     with running(settings) as server:
-        token = auth.admin_token(settings).get_secret_value()
+        token = credentials.admin_token(settings).get_secret_value()
         with Client(str(server.base_url), token) as client:
             yield client
 

@@ -18,13 +18,13 @@ from typing import Any
 import httpx
 import pytest
 
-from service import logging as logs
+from perceptd.service import logging as logs
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.site import eventually
 
 ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
 DNN = {"model": "dnn", "inputs": [[0.1, -0.2]]}
-SERVE = (sys.executable, "-P", "-m", "service", "serve", "--port", "0")
+SERVE = (sys.executable, "-P", "-m", "perceptd.service", "serve", "--port", "0")
 HOSTILE = '\n\r\x1b[31m\x9b31m\u2028\u202e{"level":"info"}\ud800'
 Lines = list[dict[str, Any]]
 
@@ -205,8 +205,8 @@ def test_log_level_and_access_log_are_minded(start: Callable[..., Process]) -> N
 
 WARNED = """
 import asyncio, logging, threading, warnings
-from service import logging as logs
-from service.settings import Settings
+from perceptd.service import logging as logs
+from perceptd.service.settings import Settings
 logs.configure(Settings(), "worker")
 warnings.warn("is old", DeprecationWarning)
 logging.getLogger("sqlalchemy.pool").warning("a pool")

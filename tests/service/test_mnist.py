@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import corrections
-from models import checkpoint, preprocessing
-from models.drift import Bins
-from service import auth
-from service.repository import PRETRAINED
-from service.settings import Settings
+from perceptd.models import checkpoint, preprocessing
+from perceptd.models.drift import Bins
+from perceptd.service.auth import credentials
+from perceptd.service.settings import Settings
+from perceptd.service.store.repository import PRETRAINED
 from tests.server import running, workers
 
 FOLDER = "PERCEPTD_MNIST_DIR"
@@ -140,7 +140,7 @@ def test_corrections_and_one_job_teach_an_odd_style_and_cost_nothing(
     raw = Path(os.environ[FOLDER]).resolve() / "MNIST" / "raw"
     settings = Settings(data_dir=tmp_path, mnist_dir=raw.parents[1])
     with running(settings) as client, workers(settings, 1):
-        token = auth.admin_token(settings).get_secret_value()
+        token = credentials.admin_token(settings).get_secret_value()
         client.headers["Authorization"] = f"Bearer {token}"
         result = corrections.teach(client, raw)
 

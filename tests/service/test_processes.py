@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from models.mnist import drawn_seven
-from service.repository import PRETRAINED
-from service.runtimes import Device
+from perceptd.models.networks.mnist import drawn_seven
+from perceptd.service.inference.runtimes import Device
+from perceptd.service.store.repository import PRETRAINED
 from tests.service.admin import ADMIN, AS_ADMIN
+from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
 from tests.service.site import eventually, is_gone
-from tests.service.test_cli import perceptd
 
 CONNECTIONS = 32  # so many that each of two processes has some of them
 QUESTION = {"model": "xor", "inputs": [[1, -1]]}
@@ -220,7 +220,7 @@ def test_a_server_that_cannot_start_ends_with_a_sentence_and_its_status(tmp_path
 def test_there_is_a_process_per_core_up_to_four_and_one_on_an_accelerator(
     device: Device, cores: int, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = import_module("service.commands.serve")
+    command = import_module("perceptd.service.commands.serve")
     monkeypatch.setattr(command, "cores", lambda: cores)
     assert command.default_processes(device) == processes
 

@@ -3,16 +3,16 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from service import auth
-from service.settings import Settings
+from perceptd.service.auth import credentials
+from perceptd.service.settings import Settings
 
 
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERCEPTD_PREDICT_TOKEN", "a-token-of-some-length,a-token-to-replace-it")
-    for settings in (Settings(), auth.hashed(Settings())):
+    for settings in (Settings(), credentials.hashed(Settings())):
         for shown in (repr(settings), str(settings), settings.model_dump_json()):
             assert "a-token" not in shown
-            assert auth.digest_of("a-token-to-replace-it").hex() not in shown
+            assert credentials.digest_of("a-token-to-replace-it").hex() not in shown
 
 
 @pytest.mark.parametrize(

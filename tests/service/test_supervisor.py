@@ -10,8 +10,8 @@ from threading import Event
 
 import pytest
 
-from service import supervisor
-from service.supervisor import AtOnce, Program, Supervisor
+from perceptd.service import supervisor
+from perceptd.service.supervisor import AtOnce, Program, Supervisor
 from tests.service.served import Served
 from tests.service.site import eventually, is_gone
 

@@ -1,6 +1,6 @@
 import pytest
 
-from service.variables import shown, unknown
+from perceptd.service.variables import shown, unknown
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from torchvision.datasets import MNIST
 
-from training.__main__ import main
+from perceptd.training.__main__ import main
 
 Package = Callable[..., None]
 
@@ -22,10 +22,10 @@ SPIRAL = """
 import numpy as np
 from torch import nn
 
-from models.registry import Architecture
-from models.spec import Example, InputSpec, ModelConfig, ModelSpec
-from training.recipes import Recipe
-from training.splits import Dataset, hold_out
+from perceptd.models.registry import Architecture
+from perceptd.models.spec import Example, InputSpec, ModelConfig, ModelSpec
+from perceptd.training.recipes import Recipe
+from perceptd.training.data.splits import Dataset, hold_out
 
 def arms(spec, data_dir):
     inputs = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
@@ -53,7 +53,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one `python -m training` ended."""
+    """How one `python -m perceptd.training` ended."""
 
     exit_code: int
     stdout: str
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def command(*arguments: str | Path) -> Outcome:
-    """Run `python -m training` with these arguments, in this process."""
+    """Run `python -m perceptd.training` with these arguments, in this process."""
     stdout, stderr = io.StringIO(), io.StringIO()
     argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
     sys.argv = ["training", *map(str, arguments)]

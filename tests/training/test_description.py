@@ -5,14 +5,14 @@ from io import StringIO
 
 import pytest
 
-from models import registry, trainable
-from models.trainable import Trainable
+from perceptd.models import registry, trainable
+from perceptd.models.trainable import Trainable
+from perceptd.training.description import describe_all
+from perceptd.training.recipes import RECIPES
 from tests.training.conftest import SPIRAL, Package, command
-from training.description import describe_all
-from training.recipes import RECIPES
 
 METRIC = """
-from training.metrics import Metric
+from perceptd.training.evaluation.metrics import Metric
 
 CONFIDENCE = Metric(lambda targets, probabilities, spec: probabilities.max(axis=1).mean())
 """

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models import registry
-from models.registry import BUILT_IN
-from training.errors import ImportFileError
-from training.importing import import_module
+from perceptd.models import registry
+from perceptd.models.registry import BUILT_IN
+from perceptd.training.errors import ImportFileError
+from perceptd.training.importing import import_module
 
 # The networks as the public tutorials write them.
 

@@ -11,14 +11,14 @@ from threading import Timer
 
 import pytest
 
-from models import checkpoint
+from perceptd.models import checkpoint
 from tests.training.conftest import command
 
 # The state is saved after each epoch, however short.
 PROGRAM = """
 import training.train
 training.train.SAVE_SECONDS = 0.0
-from training.__main__ import main
+from perceptd.training.__main__ import main
 main()
 """
 PATIENCE = 120  # seconds until a process that hangs is killed
@@ -28,7 +28,7 @@ DNN = ["dnn", "--batch-size", "50", "--progress", "json"]
 
 @contextmanager
 def training(*arguments: str | Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
-    """`python -m training` in a process of its own, which ends with the block."""
+    """`python -m perceptd.training` in a process of its own, which ends with the block."""
     # A process inherits what its parent ignores, and a shell's background job ignores Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -145,7 +145,7 @@ child.wait()
 def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
     tmp_path: Path,
 ) -> None:
-    arguments = ["-m", "training", "--stop-on-eof", *ENDLESS, "--out"]
+    arguments = ["-m", "perceptd.training", "--stop-on-eof", *ENDLESS, "--out"]
 
     with training(*arguments, tmp_path / "out", program=PARENT) as parent:
         wait_for_epoch(parent, 2)
@@ -159,7 +159,7 @@ def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
 # Too busy to notice, as code outside Python is.
 BUSY = """
 import signal, threading
-from training import lifeline
+from perceptd.training import lifeline
 lifeline.GRACE_S = 0.1
 signal.signal(signal.SIGTERM, lambda *_: None)
 lifeline.hold()

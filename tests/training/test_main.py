@@ -11,10 +11,10 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import nn
 
-from models import checkpoint, registry
-from models.checkpoint import META, WEIGHTS
+from perceptd.models import checkpoint, registry
+from perceptd.models.checkpoint import META, WEIGHTS
+from perceptd.training.data import datasets
 from tests.training.conftest import SPIRAL, Outcome, Package, command
-from training import datasets
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.errors import memory_shortage
+from perceptd.training.errors import memory_shortage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what is written")
 
@@ -16,7 +16,7 @@ PROGRAM = """
 import re, resource, sys
 from pathlib import Path
 import sklearn.datasets, sklearn.model_selection, training.importing, training.run
-from training.__main__ import main
+from perceptd.training.__main__ import main
 taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 limit = taken + (int(sys.argv.pop(1)) << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

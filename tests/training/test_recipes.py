@@ -9,10 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from models import registry
-from training import datasets, recipes
-from training.recipes import RECIPES, Recipe
-from training.train import Trained, train
+from perceptd.models import registry
+from perceptd.training import recipes
+from perceptd.training.data import datasets
+from perceptd.training.recipes import RECIPES, Recipe
+from perceptd.training.train import Trained, train
 
 Training = Callable[[str, str], Trained]
 

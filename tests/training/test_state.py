@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.state import StateFile
+from perceptd.training.state import StateFile
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import training.train
-from models import registry
-from training import datasets
-from training.errors import DivergedError
-from training.recipes import Recipe
-from training.splits import Dataset, Split
-from training.state import StateFile
-from training.train import Progress, Trained, train
+import perceptd.training.train
+from perceptd.models import registry
+from perceptd.training.data import datasets
+from perceptd.training.data.splits import Dataset, Split
+from perceptd.training.errors import DivergedError
+from perceptd.training.recipes import Recipe
+from perceptd.training.state import StateFile
+from perceptd.training.train import Progress, Trained, train
 
 FEW = 500  # rows are enough to train on here
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_interrupted_training_ends_in_the_weights_of_an_uninterrupted_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training.train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(perceptd.training.train, "SAVE_SECONDS", 0.0)
     state_file = StateFile.beside(tmp_path / "out", "this training")
     epochs: list[int] = []
 
@@ -165,7 +165,7 @@ def test_a_long_epoch_tells_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> Non
 
     run("xor", {}, XOR, alive=alive)
     assert told == []
-    monkeypatch.setattr(training.train, "ALIVE_SECONDS", 0.0)
+    monkeypatch.setattr(perceptd.training.train, "ALIVE_SECONDS", 0.0)
     run("xor", {}, XOR.model_copy(update={"epochs": 2, "batch_size": 10}), alive=alive)
     assert told == [(epoch, step, 8) for epoch in (1, 2) for step in range(1, 9)]
 
@@ -196,7 +196,7 @@ def test_division_of_the_plane_is_told_in_some_40_epochs(epochs: int, told_in: A
 
 def test_looking_at_the_plane_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = run("xor", {}, XOR)
-    monkeypatch.setattr(training.train, "plane_of", lambda *_: None)
+    monkeypatch.setattr(perceptd.training.train, "plane_of", lambda *_: None)
 
     told: list[Progress] = []
     unseen = run("xor", {}, XOR, report=told.append)

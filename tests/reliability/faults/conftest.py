@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from perceptd.service.settings import Settings
 from tests.service.site import Site, site_of
 
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from models import checkpoint
-from service.repository import PRETRAINED
+from perceptd.models import checkpoint
+from perceptd.service.store.repository import PRETRAINED
 
 SELF = (sys.executable, "-m", "tests.reliability.faults.misbehaving")
 EPOCH = {"event": "epoch", "epochs": 9, "loss": 0.5, "test_loss": 0.6, "test_accuracy": 0.7}
@@ -106,8 +106,8 @@ MISBEHAVIOURS: dict[str, Callable[[], None]] = {
 
 
 def worker() -> None:
-    from service.__main__ import main
-    from service.worker import Worker
+    from perceptd.service.__main__ import main
+    from perceptd.service.worker.worker import Worker
 
     Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
     sys.argv = ["perceptd", "worker"]

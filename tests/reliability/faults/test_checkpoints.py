@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models import checkpoint
-from service.commands.common import opened_store
-from service.repository import PRETRAINED
+from perceptd.models import checkpoint
+from perceptd.service.commands.common import opened_store
+from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.load import BODY, fault
 from tests.service.site import SERVE, Site, eventually
 

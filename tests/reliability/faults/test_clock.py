@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from service.callers import TIMEOUT_HEADER
+from perceptd.service.api.callers import TIMEOUT_HEADER
 from tests.reliability.faults.clock import Clock
 from tests.reliability.load import BODY, fault
 from tests.service.site import Site, assert_one_whole_version, kill

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import db
-from service.commands.common import opened_store
-from service.repository import PRETRAINED
-from service.settings import Settings
+from perceptd.service.commands.common import opened_store
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
+from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.load import fault
 from tests.reliability.small_disk import BALLAST, SmallDisk, small_disk
 from tests.service.site import Site, assert_one_whole_version, eventually, site_of
@@ -127,7 +127,7 @@ def test_a_job_that_finds_no_space_ends_well_once_there_is_some(
 def test_a_token_is_whole_or_absent(disk: SmallDisk) -> None:
     def token() -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "service", "token"],
+            [sys.executable, "-m", "perceptd.service", "token"],
             env={**os.environ, "PERCEPTD_DATA_DIR": str(disk.folder)},
             capture_output=True,
             text=True,

@@ -8,13 +8,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.commands.common import opened_store
-from service.postgresql import SILENCE_S
-from service.repository import PRETRAINED
-from service.settings import Settings
+from perceptd.service.commands.common import opened_store
+from perceptd.service.settings import Settings
+from perceptd.service.store.postgresql import SILENCE_S
+from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.faults.cluster import Cluster, cluster
 from tests.reliability.load import fault
-from tests.service.site import LEASE_S, Site, assert_one_whole_version, eventually, opened, site_of
+from tests.service.site import (
+    LEASE_S,
+    Site,
+    assert_one_whole_version,
+    eventually,
+    opened,
+    site_of,
+)
 from tests.service.staged import SELF
 
 pytestmark = pytest.mark.faults

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs import Job
-from service.watch import MOST_EVENTS
+from perceptd.service.jobs.queue import Job
+from perceptd.service.worker.watch import MOST_EVENTS
 from tests.reliability.faults.misbehaving import MISBEHAVIOURS, SELF
 from tests.reliability.load import fault
 from tests.service.site import Site, eventually, is_gone, opened

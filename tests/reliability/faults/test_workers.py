@@ -5,7 +5,14 @@ import signal
 import pytest
 
 from tests.reliability.load import fault
-from tests.service.site import Site, assert_one_whole_version, eventually, is_gone, kill, opened
+from tests.service.site import (
+    Site,
+    assert_one_whole_version,
+    eventually,
+    is_gone,
+    kill,
+    opened,
+)
 from tests.service.staged import SELF
 
 pytestmark = pytest.mark.faults

@@ -1,0 +1,1 @@
+"""The five reference networks and the layers they share."""

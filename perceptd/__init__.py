@@ -1,0 +1,1 @@
+"""Serve PyTorch classifiers over REST, retrain them while they serve."""

@@ -1,0 +1,153 @@
+"""An inference of the Open Inference Protocol: a body -> rows, and their answer -> a body.
+
+With the binary extension a body is JSON and then the bytes of tensors; the length of the JSON is in
+a header of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from perceptd.models.spec import ModelSpec
+from perceptd.service.api.oip.requests import (
+    InferRequest,
+    OutputParameters,
+    RequestedOutput,
+    infer_request,
+    parse,
+)
+from perceptd.service.api.oip.tensors import (
+    BYTES,
+    FP32,
+    HEADER,
+    UINT8,
+    Values,
+    classifications,
+    read_rows,
+    to_bytes,
+)
+from perceptd.service.errors import FieldError, InvalidInputError
+from perceptd.service.inference.answers import Answer, Rows
+from perceptd.service.inference.engine import LoadedVersion
+
+LABEL, PROBABILITIES = "label", "probabilities"
+OUTPUTS = (LABEL, PROBABILITIES)
+MAX_DIGITS = 18  # of a length; Python reads no number of more than a few thousand
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Output:
+    """One tensor of an answer, as it was asked for."""
+
+    name: str
+    binary: bool
+    classes: int | None  # so many likeliest labels instead of the numbers
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A request that fits its model."""
+
+    id: str | None
+    rows: Rows
+    outputs: list[Output]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The body of an answer; `json_length` is set where bytes follow the JSON."""
+
+    content: bytes
+    json_length: int | None
+
+
+def read(body: bytes, json_length: str | None, spec: ModelSpec, max_rows: int) -> Inference:
+    """Raises `InvalidInputError` for what is no request of the protocol, or none of the model."""
+    length = len(body) if json_length is None else _length(json_length, len(body))
+    request = parse(infer_request, memoryview(body)[:length])
+    names = [tensor.name for tensor in request.inputs]
+    if names != [spec.input.name]:
+        got = ", ".join(repr(name[:60]) for name in names[:SHOWN_NAMES]) or "none"
+        raise _wrong(f"one input, named {spec.input.name!r}", got, "inputs")
+    outputs = _outputs(request)
+    rows = read_rows(spec.input, request.inputs[0], memoryview(body)[length:], max_rows)
+    return Inference(request.id, rows, outputs)
+
+
+def write(inference: Inference, version: LoadedVersion, answer: Answer) -> Reply:
+    """The answer as it was asked for: JSON, and then the tensors that go as bytes."""
+    tensors, behind = [], []
+    for output in inference.outputs:
+        shape, values = _values(output, version.spec.labels, answer)
+        datatype = FP32 if isinstance(values, np.ndarray) else BYTES
+        tensor: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": shape}
+        if output.binary:
+            behind.append(to_bytes(values))
+            tensor["parameters"] = {"binary_data_size": len(behind[-1])}
+        else:
+            tensor["data"] = values.tolist() if isinstance(values, np.ndarray) else values
+        tensors.append(tensor)
+    facts = {"model_name": version.model, "model_version": str(version.version)}
+    if inference.id is not None:
+        facts["id"] = inference.id
+    head = msgspec.json.encode({**facts, "outputs": tensors})
+    return Reply(b"".join([head, *behind]), len(head) if behind else None)
+
+
+def _values(output: Output, labels: Sequence[str], answer: Answer) -> tuple[list[int], Values]:
+    """A tensor's shape, and its elements row by row."""
+    if output.name == LABEL:
+        return [len(answer.indices)], [labels[index] for index in answer.indices.tolist()]
+    if output.classes is None:
+        return list(answer.probabilities.shape), answer.probabilities.ravel()
+    ranked = classifications(answer.probabilities, labels, output.classes)
+    return [len(ranked), len(ranked[0])], [text for row in ranked for text in row]
+
+
+def example_of(spec: ModelSpec) -> dict[str, Any]:
+    """A body that a model takes."""
+    rows = spec.example.inputs
+    tensor = {
+        "name": spec.input.name,
+        "shape": list(np.shape(rows)),
+        "datatype": UINT8 if spec.example.dtype == "uint8" else FP32,
+        "data": rows,
+    }
+    return {"id": "42", "inputs": [tensor]}
+
+
+def _length(text: str, available: int) -> int:
+    """The length of the JSON that a header gives."""
+    decimal = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+    if not decimal or int(text) > available:
+        expected = f"the length of the JSON, at most the body's {available}"
+        raise _wrong(expected, repr(text[:60]), HEADER)
+    return int(text)
+
+
+def _outputs(request: InferRequest) -> list[Output]:
+    """What is asked for; all where nothing is."""
+    all_binary = bool(request.parameters and request.parameters.binary_data_output)
+    asked = request.outputs or [RequestedOutput(name) for name in OUTPUTS]
+    outputs: list[Output] = []
+    for number, one in enumerate(asked):
+        if one.name not in OUTPUTS:
+            known = " or ".join(OUTPUTS)
+            raise _wrong(known, repr(one.name[:60]), "outputs", number, "name")
+        if any(one.name == before.name for before in outputs):
+            raise _wrong("each output once", f"{one.name} again", "outputs", number, "name")
+        parameters = one.parameters or OutputParameters()
+        if parameters.classification and one.name != PROBABILITIES:
+            place = ("outputs", number, "parameters", "classification")
+            raise _wrong(f"it on {PROBABILITIES} alone", f"it on {one.name}", *place)
+        binary = all_binary if parameters.binary_data is None else parameters.binary_data
+        outputs.append(Output(one.name, binary, parameters.classification))
+    return outputs
+
+
+def _wrong(expected: str, got: str, *loc: str | int) -> InvalidInputError:
+    return InvalidInputError.of([FieldError(loc=list(loc), expected=expected, got=got)])

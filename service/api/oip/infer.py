@@ -1,0 +1,119 @@
+"""`POST /v2/models/{model}/infer`: predictions in the Open Inference Protocol."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from perceptd.service.api.deps import (
+    CallerDep,
+    EngineDep,
+    SettingsDep,
+    answered_by,
+    require_predict_token,
+)
+from perceptd.service.api.media import JSON_TYPE, RAW_TYPE
+from perceptd.service.api.oip import codec
+from perceptd.service.api.oip.schemas import InferResponse
+from perceptd.service.api.oip.tensors import HEADER
+from perceptd.service.api.problems import documented_v2
+from perceptd.service.api.routes.models import ModelName, VersionNumber
+from perceptd.service.errors import (
+    BodyTooLargeError,
+    DeadlineExceededError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    QueueFullError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    VersionNotFoundError,
+)
+from perceptd.service.inference.batcher import Caller
+from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.settings import Settings
+
+JsonLength = Annotated[
+    str | None,
+    Header(alias=HEADER, description="Bytes of the JSON, where bytes of a tensor follow it."),
+]
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": InferResponse,
+        "description": "The tensors asked for; as bytes behind the JSON where that was asked for.",
+        "content": {RAW_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {HEADER: {"schema": {"type": "string"}, "description": "As in the request."}},
+    }
+}
+
+router = APIRouter(
+    prefix="/v2/models/{model}",
+    tags=["open inference protocol"],
+    dependencies=[Depends(require_predict_token)],
+    responses={
+        **documented_v2(
+            InvalidInputError,
+            UnauthorizedError,
+            ModelNotFoundError,
+            VersionNotFoundError,
+            BodyTooLargeError,
+            UnsupportedMediaTypeError,
+            QueueFullError,
+            ModelUnavailableError,
+            DeadlineExceededError,
+        ),
+        **ANSWER,
+    },
+    default_response_class=Response,
+)
+
+
+@router.post("/infer")
+async def infer(
+    model: ModelName,
+    request: Request,
+    engine: EngineDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    json_length: JsonLength = None,
+) -> Response:
+    """Ask the production version of a model.
+
+    The input `x` has the shape [N, ...] of the model's rows, as FP32. A picture may be [N, 784],
+    [N, 28, 28] or [N, 1, 28, 28], as FP32 in 0..1 or as UINT8 in 0..255. The outputs are `label`
+    and `probabilities`; the parameter `classification` of `probabilities` asks for the likeliest
+    labels instead. The binary tensor extension is supported both ways.
+    """
+    return await ask(await engine.find(model), request, caller, settings, json_length)
+
+
+@router.post("/versions/{version}/infer")
+async def infer_version(
+    model: ModelName,
+    version: VersionNumber,
+    request: Request,
+    engine: EngineDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    json_length: JsonLength = None,
+) -> Response:
+    """Ask one version of a model; it is loaded first where it is not yet."""
+    loaded = await engine.find(model, version)
+    return await ask(loaded, request, caller, settings, json_length)
+
+
+async def ask(
+    version: LoadedVersion,
+    request: Request,
+    caller: Caller,
+    settings: Settings,
+    json_length: str | None,
+) -> Response:
+    version.batcher.admit(1, caller.deadline)  # before the body is read
+    body = await request.body()
+    answered_by(request, version)
+    asked = codec.read(body, json_length, version.spec, settings.max_rows)
+    reply = codec.write(asked, version, await version.answer(asked.rows, caller))
+    if reply.json_length is None:
+        return Response(reply.content, media_type=JSON_TYPE)
+    headers = {HEADER: str(reply.json_length)}
+    return Response(reply.content, media_type=RAW_TYPE, headers=headers)

@@ -1,0 +1,51 @@
+"""`POST /feedback`: corrected labels, kept for trainings that include them."""
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends
+
+from perceptd.models.preprocessing import from_numbers
+from perceptd.service.api.deps import (
+    EngineDep,
+    FeedbackDep,
+    FeedbackRequestDep,
+    MetricsDep,
+    require_any_token,
+)
+from perceptd.service.api.problems import documented
+from perceptd.service.errors import (
+    BodyTooLargeError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    StoreError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
+from perceptd.service.schemas.responses import FeedbackPublic
+
+router = APIRouter(
+    tags=["feedback"],
+    dependencies=[Depends(require_any_token)],
+    responses=documented(
+        UnauthorizedError,
+        ModelNotFoundError,
+        BodyTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidInputError,
+        ModelUnavailableError,
+        StoreError,
+    ),
+)
+
+
+@router.post("/feedback", status_code=201)
+async def give_feedback(
+    request: FeedbackRequestDep, engine: EngineDep, feedback: FeedbackDep, metrics: MetricsDep
+) -> FeedbackPublic:
+    """Keep rows with their right labels, all or none, for jobs with `include_feedback`."""
+    spec = (await engine.find(request.model)).spec
+    rows = from_numbers(spec.input, request.inputs, request.dtype)
+    # Not off_the_loop with the predictions, which wait for no database.
+    total = await to_thread.run_sync(feedback.add, request.model, rows, request.labels)
+    metrics.feedback(request.model, len(rows))
+    return FeedbackPublic(model=request.model, kept=len(rows), total=total)

@@ -1,0 +1,30 @@
+"""`GET /health/live` and `/health/ready`."""
+
+from fastapi import APIRouter
+
+from perceptd.service.api.deps import DrainingDep, EngineDep
+from perceptd.service.api.problems import documented
+from perceptd.service.errors import DrainingError, ModelUnavailableError
+from perceptd.service.schemas.responses import Live, Ready
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+async def live() -> Live:
+    """The process answers."""
+    return Live()
+
+
+@router.get("/ready", responses=documented(ModelUnavailableError, DrainingError))
+async def ready(engine: EngineDep, draining: DrainingDep) -> Ready:
+    """Every production version is loaded and warm, and the server is not about to end."""
+    if draining.is_set():
+        raise DrainingError
+    if engine.failures:
+        raise ModelUnavailableError(
+            "; ".join(f"{model}: {reason}" for model, reason in engine.failures.items())
+        )
+    if not engine.production:
+        raise ModelUnavailableError("no model serves")
+    return Ready(models={name: loaded.version for name, loaded in engine.production.items()})

@@ -1,0 +1,86 @@
+"""`POST /models/{model}/versions`: weights from elsewhere become a version, by a job."""
+
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from starlette.datastructures import UploadFile
+
+from perceptd.service.api.deps import IntakeDep, media_type, require_admin_token
+from perceptd.service.api.media import FORM_TYPE
+from perceptd.service.api.problems import documented
+from perceptd.service.api.routes.jobs import ACCEPTED, accepted
+from perceptd.service.errors import (
+    BodyTooLargeError,
+    ConflictError,
+    DiskError,
+    FieldError,
+    ForbiddenError,
+    InvalidInputError,
+    StoreError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
+from perceptd.service.jobs.intake import IMPORT_EXAMPLE
+from perceptd.service.jobs.schemas import ImportCreate, JobPublic
+
+router = APIRouter(tags=["models"], dependencies=[Depends(require_admin_token)])
+
+
+@router.post(
+    "/models/{model}/versions",
+    status_code=202,
+    responses={
+        **documented(
+            UnauthorizedError,
+            ForbiddenError,
+            ConflictError,
+            BodyTooLargeError,
+            UnsupportedMediaTypeError,
+            InvalidInputError,
+            StoreError,
+        ),
+        **ACCEPTED,
+    },
+)
+async def upload_weights(
+    model: Annotated[str, Path(examples=["mnist-cnn"])],
+    request: Request,
+    response: Response,
+    intake: IntakeDep,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> JobPublic:
+    """Import a `state_dict` from a `.pt` or a `.safetensors` file as the next version of a model.
+
+    The file is the form's field `file`. A job reads it in a process of its own, tensors only and
+    never code; checks names and shapes; measures it; registers it. It becomes production only if
+    `gate` says so. For a model that is not there yet, `architecture` says what the weights are of,
+    and its first version serves.
+    """
+    if (kind := media_type(request)) != FORM_TYPE:
+        raise UnsupportedMediaTypeError(f"the body must be {FORM_TYPE}, got {kind or 'nothing'}")
+    try:
+        async with request.form(max_files=1, max_fields=len(ImportCreate.model_fields)) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise refused("file", "a .pt, .pth or .safetensors file", "text" if file else None)
+            fields = {name: form[name] for name in form if name != "file"}
+            content = await file.read()
+    except OSError as error:  # a large file is put on disk while it comes in
+        raise DiskError(f"an upload cannot be kept: {error.strerror or error}") from error
+    except UnicodeError:
+        raise refused("file", "a form in UTF-8", "a charset that cannot be read") from None
+    texts: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, UploadFile):
+            raise refused(name, "text", "a file")
+        texts[name] = value
+    job = await to_thread.run_sync(
+        intake.bring, model, file.filename or "", content, texts, idempotency_key
+    )
+    return accepted(job, response)
+
+
+def refused(name: str, expected: str, got: str | None) -> InvalidInputError:
+    error = FieldError(loc=[name], expected=expected, got=got or "nothing")
+    return InvalidInputError.of([error], IMPORT_EXAMPLE)

@@ -1,0 +1,1 @@
+"""Credentials, issued tokens, and who may do what."""

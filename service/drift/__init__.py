@@ -1,0 +1,1 @@
+"""Whether inputs are like those of the training."""

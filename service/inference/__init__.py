@@ -1,0 +1,1 @@
+"""Load a version, warm it up, batch rows, run them, decode requests, encode answers."""

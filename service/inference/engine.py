@@ -1,0 +1,334 @@
+"""The loaded versions: load, warm up, swap, run."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+
+from perceptd.models.checkpoint import CheckpointError, Meta
+from perceptd.models.preprocessing import from_numbers
+from perceptd.models.spec import Head, ModelSpec, decide
+from perceptd.service import logging as logs
+from perceptd.service.drift.drift import Drift
+from perceptd.service.errors import (
+    ConflictError,
+    FieldError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    PerceptdError,
+    StoreError,
+    unloaded_error,
+)
+from perceptd.service.inference import runtimes
+from perceptd.service.inference.answers import Answer, Rows
+from perceptd.service.inference.batcher import NOBODY, Batcher, Caller, Observer
+from perceptd.service.inference.decoder import Decoder
+from perceptd.service.inference.runtimes import Device, Runtime, RuntimeName
+from perceptd.service.schemas.requests import RequestSchemas, example_of
+from perceptd.service.settings import Settings
+from perceptd.service.store.aliases import Serving
+from perceptd.service.store.repository import Repository
+from perceptd.service.telemetry import spans
+from perceptd.service.telemetry.metrics import Metrics
+
+RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
+
+log = logging.getLogger("perceptd.engine")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """One version, loaded and warm."""
+
+    model: str
+    version: int
+    meta: Meta
+    runtime: Runtime
+    batcher: Batcher
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.meta.spec
+
+    async def answer(self, rows: Rows, caller: Caller = NOBODY) -> Answer:
+        """Answer all rows, together with those of other requests.
+
+        Raises `InvalidInputError` where numbers overflow the network, `QueueFullError`,
+        `DeadlineExceededError`.
+        """
+        logs.note(model=self.model, version=self.version)
+        return self.checked(await self.batcher.submit(rows, caller))
+
+    def checked(self, answer: Answer) -> Answer:
+        """The answer. Raises `InvalidInputError` where numbers overflow the network."""
+        if not answer.finite:
+            overflowed = np.flatnonzero(~np.isfinite(answer.probabilities).all(axis=1)).tolist()
+            if overflowed:
+                expected = f"numbers that {self.model} can compute with"
+                error = FieldError(
+                    loc=["inputs", overflowed[0]], expected=expected, got="an overflow"
+                )
+                raise InvalidInputError.of([error], example_of(self.model, self.spec))
+        return answer
+
+
+def compute(runtime: Runtime, head: Head, rows: Rows) -> Answer:
+    """Answer one batch."""
+    probabilities = runtime.run(rows)
+    finite = math.isfinite(np.add.reduce(probabilities, axis=None))  # at most 1 each, or none is
+    return Answer(decide(probabilities, head), probabilities, finite)
+
+
+class Engine:
+    """Every production version, and a few others that requests asked for by number."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        drift: Drift | None = None,
+    ) -> None:
+        self.device, self.runtime = runtimes.pick(settings)
+        self._repository = repository
+        self._settings = settings
+        self._metrics = metrics or Metrics()
+        self._drift = drift or Drift(settings)
+        self._production: dict[str, LoadedVersion] = {}
+        self.schemas = RequestSchemas({}, {}, settings.max_rows)
+        self.decoder = Decoder({}, settings.max_rows)
+        self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
+        self._failures: dict[str, str] = {}
+        self._wanted = Serving({}, frozenset())
+        self._retry_at = 0.0
+        self._loading = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._limiter = CapacityLimiter(os.cpu_count() or 1)
+
+    @property
+    def production(self) -> dict[str, LoadedVersion]:
+        """What serves now, by model."""
+        return self._production
+
+    def loaded(self) -> list[LoadedVersion]:
+        """Every version in memory, once."""
+        every = [*self._production.values(), *self._pinned.copy().values()]
+        return list({(one.model, one.version): one for one in every}.values())
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Models whose production version could not be loaded, and why."""
+        return self._failures
+
+    def refresh(self) -> None:
+        """Load what has become production since the last call, then switch to it.
+
+        A version that fails to load leaves the one before it serving.
+        """
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        wanted = self._repository.serving()
+        now = time.monotonic()
+        if wanted == self._wanted and not (self._failures and now > self._retry_at):
+            return
+        self._retry_at = now + RETRY_SECONDS
+        production, failures, swapped = {}, {}, []
+        for model, number in sorted(wanted.versions.items()):
+            current = self._production.get(model)
+            if current and current.version == number:
+                production[model] = current
+                continue
+            try:
+                warm = self._pinned.get((model, number))
+                production[model] = warm or self._load(model, number)
+                swapped.append(model)
+            except StoreError:
+                raise
+            except Exception as error:  # whatever a damaged checkpoint provokes must not spread
+                failures[model] = unloadable(number, error)
+                log.error("%s version %d cannot be loaded: %s", model, number, error)
+                if current:
+                    production[model] = current
+        specs = {model: loaded.spec for model, loaded in production.items()}
+        absent = {model: why for model, why in failures.items() if model not in production}
+        schemas = RequestSchemas(specs, absent, self._settings.max_rows, wanted.unloaded)
+        # What a request is checked by comes last: what it then asks for is there.
+        before = self._production
+        self._production, self._failures, self._wanted = production, failures, wanted
+        self.schemas, self.decoder = schemas, Decoder(specs, self._settings.max_rows)
+        for model in swapped:
+            log.info("%s version %d is production", model, production[model].version)
+            if model in before:
+                self._metrics.swap(model)
+        if wanted.unloaded:
+            self._let_go(wanted.unloaded)
+
+    def serving(self, model: str, version: int | None = None) -> LoadedVersion | None:
+        """The production version, or the one of that number, if it is loaded."""
+        serving = self._production.get(model)
+        if serving and version in (None, serving.version):
+            return serving
+        if pinned := self._pinned.get((model, version)) if version else None:
+            with suppress(KeyError):  # let go meanwhile
+                self._pinned.move_to_end((pinned.model, pinned.version))
+        return pinned
+
+    async def find(self, model: str, version: int | None = None) -> LoadedVersion:
+        """The production version, or the one of that number, loaded if it is not yet.
+
+        Raises `ModelNotFoundError`, `VersionNotFoundError`, `ModelUnavailableError`.
+        """
+        if loaded := self.serving(model, version):  # no wait for another that is loading
+            return loaded
+        serving = self._production.get(model)
+        if version is None or (serving is None and model not in self._failures):
+            raise self._not_serving(model)
+        return await to_thread.run_sync(self._pin, model, version)
+
+    def why_not_loaded(self, model: str, version: int) -> str:
+        """Why a version does not answer at once; empty where it does."""
+        serving = self._production.get(model)
+        if (serving and serving.version == version) or (model, version) in self._pinned:
+            return ""
+        if model in self._wanted.unloaded:
+            return "the model is unloaded"
+        if model in self._failures and self._wanted.versions.get(model) == version:
+            return self._failures[model]
+        if model in self._wanted.versions:
+            return "not loaded: it loads when a request asks for it by its number"
+        return "not loaded: no version of the model is in production"
+
+    def warm(self, model: str, version: int) -> None:
+        """Load a version that is to become production, so that the switch to it is instant.
+
+        Raises `ConflictError` where it cannot be loaded, `ModelNotFoundError`,
+        `VersionNotFoundError`.
+        """
+        serving = self._production.get(model)
+        if serving and serving.version == version:
+            return
+        try:
+            self._pin(model, version)
+        except ModelUnavailableError as error:
+            raise ConflictError(str(error)) from error
+
+    async def off_the_loop(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run what computes in a thread, as many at once as there are cores."""
+        return await to_thread.run_sync(function, *args, limiter=self._limiter)
+
+    def _pin(self, model: str, version: int) -> LoadedVersion:
+        if (model, version) not in self._pinned:
+            # Not under the lock: were the database to hang, each would wait for all before it.
+            self._repository.version(model, version)
+        with self._loading:
+            key = (model, version)
+            if key not in self._pinned:
+                try:
+                    self._pinned[key] = self._load(model, version)
+                except PerceptdError:
+                    raise
+                except Exception as error:
+                    log.error("%s version %d cannot be loaded: %s", model, version, error)
+                    raise ModelUnavailableError(f"{model} {unloadable(version, error)}") from error
+            self._pinned.move_to_end(key)
+            while len(self._pinned) > self._settings.max_pinned_versions:
+                self._pinned.popitem(last=False)
+            return self._pinned[key]
+
+    def _let_go(self, unloaded: Collection[str]) -> None:
+        """Keep no version of a model that is unloaded."""
+        with self._loading:
+            for key in [key for key in self._pinned if key[0] in unloaded]:
+                del self._pinned[key]
+
+    def _load(self, model: str, version: int) -> LoadedVersion:
+        return load(
+            self._repository,
+            model,
+            version,
+            self.device,
+            self.runtime,
+            self._settings,
+            self._limiter,
+            self._observers,
+        )
+
+    def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
+        """What watches the answers of a version."""
+        observers = [
+            self._metrics.observer(model, version),
+            *self._drift.observers(model, version, meta),
+        ]
+        if made := spans.of_process():
+            facts = {"runtime": self.runtime, "device": self.device}
+            observers.append(made.of_batches(model, version, **facts))
+        return observers
+
+    def _not_serving(self, model: str) -> PerceptdError:
+        if reason := self._failures.get(model):
+            return ModelUnavailableError(f"{model}: {reason}")
+        if model in self._wanted.unloaded:
+            return unloaded_error(model)
+        serving = ", ".join(self._production) or "none"
+        return ModelNotFoundError(f"no model is called {model!r}; serving: {serving}")
+
+
+def unloadable(version: int, error: Exception) -> str:
+    """What callers are told of a version that cannot be loaded; paths are for the log."""
+    known = isinstance(error, CheckpointError)
+    reason = str(error) if known else f"{type(error).__name__}, as the server's log tells"
+    return f"version {version} cannot be loaded: {reason}"
+
+
+def load(
+    repository: Repository,
+    model: str,
+    version: int,
+    device: Device,
+    runtime_name: RuntimeName,
+    settings: Settings,
+    limiter: CapacityLimiter | None = None,
+    observers: Callable[[str, int, Meta], Sequence[Observer]] = lambda model, version, meta: (),
+) -> LoadedVersion:
+    """Load a version and have it answer its own example.
+
+    `observers` makes what is told of each of its batches.
+
+    Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
+    """
+    folder, meta = repository.verified_folder(model, version)
+    spec = meta.spec
+    size = settings.max_batch_size or runtimes.usual_batch_size(device, spec.input)
+    runtime = runtimes.load(folder, meta, device, runtime_name, settings.threads, size)
+    rows = from_numbers(spec.input, spec.example.inputs, spec.example.dtype)
+    answer = compute(runtime, spec.head, rows[:size])
+    if not answer.finite:
+        raise CheckpointError("it cannot answer its own example: its numbers overflow")
+    if answer.probabilities.shape[1] != len(spec.labels):
+        answers = answer.probabilities.shape[1]
+        raise CheckpointError(f"it answers {answers} classes for {len(spec.labels)} labels")
+
+    batcher = Batcher(
+        partial(compute, runtime, spec.head),
+        limiter,
+        max_batch_size=size,
+        max_batch_time_s=settings.max_batch_time_ms / 1000,
+        max_queue_size=settings.max_queue_size,
+        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
+        observers=observers(model, version, meta),
+    )
+    return LoadedVersion(model, version, meta, runtime, batcher)

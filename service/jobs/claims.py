@@ -1,0 +1,261 @@
+"""What a worker does with jobs: claim, beat, finish, hand back.
+
+A worker holds a job by a lease that it renews. Whoever writes to a job that it no longer holds is
+told so by `LostJobError` and changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from perceptd.service.jobs.queue import (
+    HELD,
+    Event,
+    Job,
+    Promotion,
+    append,
+    change,
+    end,
+    get_job,
+    job_of,
+    put,
+)
+from perceptd.service.store import db, tables
+
+MAX_LEASE_S = 2 * 3600  # twice the longest that may be set
+RISING = ("plane", "epoch", "boundary")  # kinds of events that are told once per epoch at most
+
+
+class LostJobError(Exception):
+    """The job is held by another worker by now, or has ended."""
+
+
+class CancelledError(Exception):
+    """Somebody asked for the job to be cancelled."""
+
+
+class Claims:
+    """Jobs as one worker sees them."""
+
+    def __init__(self, engine: Engine, worker: str, lease_s: float, max_attempts: int) -> None:
+        self._engine = engine
+        self.worker = worker
+        self.lease_s = lease_s
+        self.max_attempts = max_attempts
+
+    def claim(self) -> Job | None:
+        """Take the next job that may run, or None. Models take turns, one job each at a time.
+
+        Jobs whose worker was lost are queued again on the way, or failed after `max_attempts`.
+        """
+        with db.updating(self._engine) as connection:
+            now = db.now(connection)
+            self._release_lost(connection, now)
+            job = _next(connection)
+            if job is None:
+                return None
+            try:
+                with connection.begin_nested():
+                    change(
+                        connection,
+                        job,
+                        "running",
+                        attempts=job.attempts + 1,
+                        worker=self.worker,
+                        lease_until=now + timedelta(seconds=self.lease_s),
+                        started_at=job.started_at or now,
+                        reason=None,
+                    )
+            except IntegrityError:  # another worker has just started a job of the same model
+                return None
+            return get_job(connection, job.id)
+
+    def beat(
+        self,
+        job: Job,
+        *,
+        runtime_s: float,
+        progress: dict[str, Any] | None = None,
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Renew the lease and record what happened since the last beat.
+
+        Raises `LostJobError`, and `CancelledError` after recording.
+        """
+        with self._held(job) as (connection, current):
+            events = _news(connection, job, events)
+            values: dict[str, Any] = {
+                "lease_until": db.now(connection) + timedelta(seconds=self.lease_s),
+                "runtime_s": runtime_s,
+                "events": current.events + len(events),
+            }
+            if progress is not None:
+                values["progress"] = progress
+            put(connection, job, **values)
+            append(connection, current, events)
+        if current.status == "cancelling":
+            raise CancelledError
+
+    @contextmanager
+    def holding(self, job: Job) -> Iterator[Connection]:
+        """A transaction that changes the store on behalf of a job, if it is still held.
+
+        Raises `LostJobError`, `CancelledError`.
+        """
+        with db.writing(self._engine) as connection:
+            if _held(connection, job).status == "cancelling":
+                raise CancelledError
+            yield connection
+
+    def registered(self, job: Job, version: int, within: Connection) -> None:
+        """Note the version that a job has made, in the transaction that registers it."""
+        put(within, job, version=version)
+
+    def succeed(
+        self,
+        job: Job,
+        promotion: Promotion,
+        reason: str,
+        within: Connection,
+        *,
+        gate: dict[str, Any] | None = None,
+        reproduction: dict[str, Any] | None = None,
+    ) -> None:
+        """End a job well, in the transaction of `holding` that promotes what it made."""
+        if gate is not None:
+            current = _held(within, job)
+            append(within, current, [Event("gate", {"promotion": promotion, **gate})])
+            put(within, job, events=current.events + 1)
+        end(
+            within,
+            _held(within, job),
+            "succeeded",
+            promotion=promotion,
+            reason=reason,
+            gate=gate,
+            reproduction=reproduction,
+        )
+
+    def fail(self, job: Job, code: str, reason: str, log: Sequence[str] = ()) -> None:
+        """End a job badly, and keep its last log lines. Raises `LostJobError`."""
+        with self._held(job) as (connection, current):
+            if current.status == "cancelling":
+                end(connection, current, "cancelled", reason="cancelled while it ran")
+            else:
+                end(connection, current, "failed", code=code, reason=reason, log=[*log])
+
+    def cancelled(self, job: Job) -> None:
+        """End a job that was asked to be cancelled. Raises `LostJobError`."""
+        with self._held(job) as (connection, current):
+            end(connection, current, "cancelled", reason="cancelled while it ran")
+
+    def hand_back(self, job: Job, reason: str, *, counts: bool) -> None:
+        """Queue a job again, to be gone on with; `counts` if it was an attempt.
+
+        Raises `LostJobError`.
+        """
+        with self._held(job) as (connection, current):
+            if current.status == "cancelling":
+                end(connection, current, "cancelled", reason="cancelled while it ran")
+            else:
+                attempts = current.attempts if counts else current.attempts - 1
+                _requeue(connection, current, reason, attempts=attempts)
+
+    @contextmanager
+    def _held(self, job: Job) -> Iterator[tuple[Connection, Job]]:
+        with db.updating(self._engine) as connection:
+            yield connection, _held(connection, job)
+
+    def _release_lost(self, connection: Connection, now: datetime) -> None:
+        lease = tables.jobs.c.lease_until
+        # A lease of longer than any lease is one from before the clock was set back.
+        over = or_(lease < now, lease > now + timedelta(seconds=MAX_LEASE_S))
+        query = (
+            select(tables.jobs)
+            .where(tables.jobs.c.status.in_(HELD), over)
+            .with_for_update(skip_locked=True)
+        )
+        for job in map(job_of, connection.execute(query).all()):
+            if job.status == "cancelling":
+                end(connection, job, "cancelled", reason="cancelled while its worker was lost")
+            elif job.attempts >= self.max_attempts:
+                reason = f"its worker was lost, in each of {job.attempts} attempts"
+                end(connection, job, "failed", code="worker_lost", reason=reason)
+            else:
+                _requeue(connection, job, "its worker was lost")
+
+
+def _held(connection: Connection, job: Job) -> Job:
+    """The job as it is now, locked, if the worker that claimed it still holds it."""
+    current = get_job(connection, job.id, lock=True)
+    if (current.worker, current.attempts) != (job.worker, job.attempts) or (
+        current.status not in HELD
+    ):
+        raise LostJobError(f"job {job.id} is no longer held by {job.worker}")
+    return current
+
+
+def _news(connection: Connection, job: Job, events: Sequence[Event]) -> list[Event]:
+    """Those events that were not told before, each kind with its epochs in rising order.
+
+    A beat whose answer was lost has told them, or a training that was gone on with.
+    """
+    told: dict[str, int] = {}
+    news = []
+    for event in events:
+        if event.kind in RISING:
+            if event.kind not in told:
+                told[event.kind] = _last_epoch(connection, job, event.kind)
+            if (epoch := _epoch_of(event.data)) <= told[event.kind]:
+                continue
+            told[event.kind] = epoch
+        news.append(event)
+    return news
+
+
+def _last_epoch(connection: Connection, job: Job, kind: str) -> int:
+    """Up to which epoch events of that kind were told; 0 before the first."""
+    events = tables.job_events.c
+    query = (
+        select(events.data)
+        .where(events.job == job.id, events.kind == kind)
+        .order_by(events.number.desc())
+        .limit(1)
+    )
+    data = connection.execute(query).scalar_one_or_none()
+    return _epoch_of(data) if data else 0
+
+
+def _epoch_of(data: dict[str, Any]) -> int:
+    epoch: int = data.get("epoch", 1)  # the plane is there from the first on
+    return epoch
+
+
+def _next(connection: Connection) -> Job | None:
+    """The oldest queued job of the model whose last start lies back furthest."""
+    other = tables.jobs.alias()
+    busy = select(other.c.id).where(other.c.model == tables.jobs.c.model, other.c.status.in_(HELD))
+    last_start = (
+        select(other.c.started_at)
+        .where(other.c.model == tables.jobs.c.model, other.c.started_at.is_not(None))
+        .order_by(other.c.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(tables.jobs)
+        .where(tables.jobs.c.status == "queued", ~busy.exists())
+        .order_by(last_start.asc().nulls_first(), tables.jobs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=tables.jobs)
+    )
+    row = connection.execute(query).one_or_none()
+    return job_of(row) if row else None
+
+
+def _requeue(connection: Connection, job: Job, reason: str, **values: Any) -> None:
+    change(connection, job, "queued", worker=None, lease_until=None, reason=reason, **values)

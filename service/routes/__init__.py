@@ -1,1 +1,0 @@
-"""HTTP: each route translates a request and calls one thing."""

@@ -1,0 +1,1 @@
+"""What lasts: the database, checkpoints, versions, aliases, corrected labels."""

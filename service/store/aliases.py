@@ -1,0 +1,73 @@
+"""Aliases: the names that point to versions, and what they say of which version serves."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+
+from perceptd.service.store.tables import aliases
+
+PRODUCTION = "production"
+PREVIOUS = "previous"
+UNLOADED = "unloaded"  # beside `production`: what it points to is not to be loaded
+
+# Why an alias moves by itself alone.
+RESERVED = {
+    PREVIOUS: f"it follows {PRODUCTION}; point {PRODUCTION} instead",
+    UNLOADED: "POST /v2/repository/models/MODEL/unload does it",
+}
+
+
+class Serving(NamedTuple):
+    """What servers load: the production version of each model but of those that are unloaded."""
+
+    versions: dict[str, int]
+    unloaded: frozenset[str]
+
+
+def production(connection: Connection) -> dict[str, int]:
+    """What `production` points to, of each model that has it, unloaded or not."""
+    pointing = select(aliases.c.model, aliases.c.version).where(aliases.c.alias == PRODUCTION)
+    return {row.model: row.version for row in connection.execute(pointing)}
+
+
+def serving(connection: Connection) -> Serving:
+    both = select(aliases).where(aliases.c.alias.in_((PRODUCTION, UNLOADED)))
+    rows = connection.execute(both).all()  # at once: nothing changes between the two
+    unloaded = frozenset(row.model for row in rows if row.alias == UNLOADED)
+    there = {row.model: row.version for row in rows if row.alias == PRODUCTION}
+    return Serving({name: there[name] for name in there if name not in unloaded}, unloaded)
+
+
+def promote(connection: Connection, model: str, version: int) -> None:
+    """Have a version serve; `previous` stays where `production` came from."""
+    load(connection, model)
+    current = production(connection).get(model)
+    if current == version:
+        return
+    if current is not None:
+        point(connection, model, PREVIOUS, current)
+    point(connection, model, PRODUCTION, version)
+
+
+def unload(connection: Connection, model: str) -> None:
+    """Have no version of a model serve until it is loaded again or one is promoted."""
+    current = production(connection).get(model)
+    if current is not None:
+        point(connection, model, UNLOADED, current)
+
+
+def load(connection: Connection, model: str) -> None:
+    connection.execute(delete(aliases).where(_is(model, UNLOADED)))
+
+
+def point(connection: Connection, model: str, alias: str, version: int) -> None:
+    """Point any alias to a version that is there."""
+    change = {"version": version, "updated_at": datetime.now(UTC)}
+    moved = connection.execute(update(aliases).where(_is(model, alias)).values(change))
+    if moved.rowcount == 0:
+        connection.execute(insert(aliases).values(model=model, alias=alias, **change))
+
+
+def _is(model: str, alias: str) -> ColumnElement[bool]:
+    return (aliases.c.model == model) & (aliases.c.alias == alias)

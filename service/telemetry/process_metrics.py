@@ -1,0 +1,107 @@
+"""What the processes of a server are: ready, how busy, how large; what runs in them."""
+
+import asyncio
+import logging
+import platform
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from functools import partial
+from importlib.metadata import version
+
+from prometheus_client import Metric, ProcessCollector
+from prometheus_client.registry import Collector
+
+from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.telemetry import families
+from perceptd.service.telemetry.families import Family
+from perceptd.service.telemetry.metric_store import MetricStore
+from perceptd.service.telemetry.metrics import told
+
+PULSE_S = 0.5
+Labels = tuple[str, ...]
+
+log = logging.getLogger("perceptd")
+
+
+class Pulse:
+    """Writes down, twice a second, what a process has loaded and whether it keeps up."""
+
+    def __init__(self, store: MetricStore, engine: Engine, draining: threading.Event) -> None:
+        self._store = store
+        self._engine = engine
+        self._draining = draining
+        self._pid = str(store.pid)
+        self._lag = store.series(families.LOOP_LAG)
+        self._told: dict[Family, set[Labels]] = defaultdict(set)
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self.beat()
+            except Exception:  # what tells of the server must not end it
+                log.exception("figures of this process are missing")
+            due = loop.time() + PULSE_S
+            await asyncio.sleep(PULSE_S)
+            late = max(0.0, loop.time() - due)
+            self._lag[bisect_left(families.SECONDS, late)] += 1
+            self._lag[-1] += late
+
+    def beat(self) -> None:
+        engine = self._engine
+        draining = self._draining.is_set()
+        ready = bool(engine.production) and not engine.failures and not draining
+        self._set(families.READY, {(self._pid,): ready})
+        self._set(families.DRAINING, {(self._pid,): draining})
+        waiting, room = Counter[Labels](), Counter[Labels]()
+        for one in engine.loaded():
+            waiting[(one.model,)] += one.batcher.queued_rows
+            room[(one.model,)] += one.batcher.max_queue_size
+        self._set(families.QUEUED_ROWS, waiting)
+        self._set(families.QUEUE_LIMIT_ROWS, room)
+        self._set(families.LOADED, versions(engine.loaded()))
+        self._set(families.PRODUCTION, versions(engine.production.values()))
+
+    def _set(self, family: Family, values: dict[Labels, int]) -> None:
+        """What is not among the values any more becomes 0."""
+        for labels in self._told[family] - values.keys():
+            self._store.series(family, *labels)[0] = 0
+        for labels, value in values.items():
+            self._store.series(family, *labels)[0] = value
+        self._told[family].update(values)
+
+
+def versions(loaded: Iterable[LoadedVersion]) -> dict[Labels, int]:
+    return {(one.model, str(one.version)): 1 for one in loaded}
+
+
+class Processes(Collector):
+    """What Linux knows of each process that answers, under the names Prometheus' clients use."""
+
+    def __init__(self, store: MetricStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        merged: dict[str, Metric] = {}
+        for pid in sorted(self._store.pids()):
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                family = merged.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type)
+                )
+                for sample in metric.samples:
+                    family.add_sample(sample.name, {"pid": str(pid)}, sample.value)
+        yield from merged.values()
+
+
+class Build(Collector):
+    """Which release runs, on what."""
+
+    def __init__(self, engine: Engine) -> None:
+        labels = (version("perceptd"), platform.python_version(), engine.runtime, engine.device)
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        yield told(families.BUILD, [(self._labels, [1.0])])

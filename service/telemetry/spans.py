@@ -1,0 +1,157 @@
+"""What a server does, as spans: requests, their wait, the batches that answer them.
+
+A batch answers many requests: its span is of the trace of the first of them that is traced, and
+linked with all. Where nobody asks for traces there is none of this, and nothing is imported.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from perceptd.models import tracing
+from perceptd.service.errors import PROBLEMS, CallerGoneError
+from perceptd.service.inference.batcher import Observer, Ran
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span, SpanContext
+
+GONE = PROBLEMS[CallerGoneError].status
+
+
+def of_process() -> "Spans | None":
+    """The spans of this process; None where traces are not asked for."""
+    provider = tracing.provider()
+    return Spans(provider) if provider else None
+
+
+def caller_span() -> "SpanContext | None":
+    """The span of the request that is served here, if it is traced."""
+    if tracing.provider() is None:
+        return None
+    from opentelemetry import trace
+
+    context = trace.get_current_span().get_span_context()
+    return context if context.trace_flags.sampled else None
+
+
+def sampled(span: "Span | None") -> "SpanContext | None":
+    """What links to a span, if it is one that is sent."""
+    return span.get_span_context() if span and span.is_recording() else None
+
+
+def ids(span: "Span | None") -> Mapping[str, str]:
+    """A span's, for a line of the log."""
+    return tracing.ids_of(span.get_span_context()) if span else {}
+
+
+class Spans:
+    def __init__(self, provider: "TracerProvider") -> None:
+        from opentelemetry import context, propagate, trace
+
+        self._trace = trace
+        self._nobody = context.Context()
+        self._extract = propagate.extract
+        self._fields = {
+            name.lower().encode(): name.lower() for name in propagate.get_global_textmap().fields
+        }
+        self._tracer = provider.get_tracer(tracing.NAME, installed_version(tracing.NAME))
+
+    def request(self, path: str, headers: Mapping[bytes, bytes], began: float) -> "Span":
+        """The span of a POST that is not FastAPI's to make; it has what one of these has."""
+        carrier = {
+            field: headers[name].decode("latin-1")
+            for name, field in self._fields.items()
+            if name in headers
+        }
+        parent = self._extract(carrier, self._nobody) if carrier else self._nobody
+        return self._tracer.start_span(
+            f"POST {path}",
+            context=parent,
+            kind=self._trace.SpanKind.SERVER,
+            attributes={
+                "url.scheme": "http",
+                "http.request.method": "POST",
+                "network.protocol.version": "1.1",
+                "url.path": path,
+                "http.route": path,
+                **address(headers.get(b"host", b"")),
+            },
+            start_time=_clock()(began),
+        )
+
+    def answered(self, span: "Span", status: int) -> None:
+        """End the span of a request."""
+        if span.is_recording():
+            span.set_attribute("http.response.status_code", status)
+            if status >= 500:
+                span.set_attribute("error.type", str(status))
+                span.set_status(self._trace.StatusCode.ERROR)
+        span.end()
+
+    def of_batches(self, model: str, version: int, **facts: str) -> Observer:
+        """What makes the spans of a version's batches; `facts` are those of its runtime."""
+        of_batch: dict[str, Any] = {"perceptd.model": model, "perceptd.version": version}
+        of_runtime = {f"perceptd.{name}": value for name, value in facts.items()}
+
+        def observe(ran: Ran) -> None:
+            traced = [
+                (waiting.came, waiting.caller.span)
+                for waiting in ran.requests
+                if waiting.caller.span
+            ]
+            if traced:
+                sizes = {"perceptd.rows": len(ran.rows), "perceptd.requests": len(ran.requests)}
+                self._batch(ran, traced, {**of_batch, **sizes}, of_runtime)
+
+        return observe
+
+    def _batch(
+        self,
+        ran: Ran,
+        traced: "Sequence[tuple[float, SpanContext]]",
+        of_batch: dict[str, Any],
+        of_runtime: dict[str, Any],
+    ) -> None:
+        to_ns = _clock()
+        began, ended = to_ns(ran.began), to_ns(ran.ended)
+        links = [self._trace.Link(request) for _, request in traced]
+        batch = self._tracer.start_span(
+            "batch", self._in(traced[0][1]), attributes=of_batch, links=links, start_time=began
+        )
+        inside = self._in(batch.get_span_context())
+        runtime = self._tracer.start_span(
+            "runtime", inside, attributes=of_runtime, start_time=began
+        )
+        runtime.end(ended)
+        batch.end()
+        answered_by = [self._trace.Link(batch.get_span_context())]
+        for came, request in traced:
+            queue = self._tracer.start_span(
+                "queue", self._in(request), links=answered_by, start_time=to_ns(came)
+            )
+            queue.end(began)
+
+    def _in(self, parent: "SpanContext") -> Any:
+        return self._trace.set_span_in_context(self._trace.NonRecordingSpan(parent))
+
+
+@lru_cache(maxsize=64)
+def address(host: bytes) -> Mapping[str, str | int]:
+    """What a request's `Host` says of the server."""
+    try:
+        url = urlsplit(f"//{host.decode('latin-1')}")
+        return (
+            {"server.address": url.hostname, "server.port": url.port or 80} if url.hostname else {}
+        )
+    except ValueError:
+        return {}
+
+
+def _clock() -> Callable[[float], int]:
+    """From `time.perf_counter` to nanoseconds since 1970; for now, as that clock may jump."""
+    difference = time.time_ns() - time.perf_counter_ns()
+    return lambda moment: difference + int(moment * 1e9)

@@ -1,0 +1,1 @@
+"""Bytes on a socket: the fast path of predictions, and limits on connections."""

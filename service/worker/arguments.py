@@ -1,0 +1,79 @@
+"""A job's plan -> the arguments of `python -m perceptd.training`.
+
+Paths are relative to the folder that the process works in: what it says of them is public.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perceptd.service.jobs.plans import DATASETS, ImportPlan, Plan, TrainPlan, is_dataset
+from perceptd.service.settings import Settings
+from perceptd.service.store.feedback import Feedback
+from perceptd.service.store.repository import Repository
+
+CHECKPOINT = "checkpoint"  # what a training or an import writes
+FEEDBACK = "feedback.npz"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Of one job, for a process that works in `folder`."""
+
+    model: str
+    plan: Plan
+    folder: Path
+    repository: Repository
+    feedback: Feedback
+    settings: Settings
+
+    def training(self, plan: TrainPlan) -> list[str]:
+        """Of the training itself. Raises `CheckpointError` for a damaged parent."""
+        arguments = [plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
+        arguments += ["--epochs", str(plan.epochs), "--learning-rate", repr(plan.learning_rate)]
+        arguments += ["--seed", str(plan.seed), "--out", CHECKPOINT]
+        if plan.batch_size is not None:
+            arguments += ["--batch-size", str(plan.batch_size)]
+        if plan.start_from is not None:
+            arguments += ["--start-from", self._version(plan.start_from)]
+        return arguments + self._network() + self._data()
+
+    def importing(self, plan: ImportPlan, weights: str) -> list[str]:
+        """Of the import of a file in the folder."""
+        arguments = ["import", plan.architecture, weights, "--progress", "json"]
+        return [*arguments, "--out", CHECKPOINT, *self._network(), *self._data()]
+
+    def evaluation(self, versions: Sequence[int]) -> list[str]:
+        """Of measuring versions. Raises `CheckpointError` for a damaged one."""
+        arguments = ["evaluate", *map(self._version, versions), "--progress", "json"]
+        if isinstance(self.plan, TrainPlan):
+            arguments += ["--recipe", self.plan.recipe]
+        return arguments + self._data()
+
+    def _network(self) -> list[str]:
+        return [f"--set={name}={json.dumps(value)}" for name, value in self.plan.config.items()]
+
+    def _data(self) -> list[str]:
+        """Which rows to train on and to be judged on, the same for both."""
+        plan, settings = self.plan, self.settings
+        arguments = ["--data-dir", self._path(settings.mnist_dir or settings.data_dir)]
+        if plan.dataset is not None:
+            folder = settings.data_dir.resolve() / DATASETS
+            in_file = is_dataset(folder, plan.dataset)
+            if in_file and not (self.folder / DATASETS).is_symlink():
+                (self.folder / DATASETS).symlink_to(folder)  # so that it is told by its name
+            arguments += ["--dataset", f"{DATASETS}/{plan.dataset}" if in_file else plan.dataset]
+        if isinstance(plan, TrainPlan) and plan.feedback_until is not None:
+            shape = self.repository.versions(self.model)[0].meta.spec.input.shape
+            self.feedback.write(self.model, plan.feedback_until, shape, self.folder / FEEDBACK)
+            arguments += ["--feedback", FEEDBACK]
+        return arguments
+
+    def _version(self, number: int) -> str:
+        folder, _ = self.repository.verified_folder(self.model, number)
+        return self._path(folder)
+
+    def _path(self, path: Path) -> str:
+        return os.path.relpath(path.resolve(), self.folder)

@@ -1,0 +1,680 @@
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from perceptd.service.jobs.claims import Claims
+from perceptd.service.jobs.queue import Event, Job, Jobs
+from perceptd.service.settings import Settings
+from perceptd.service.store import db
+from perceptd.service.store.repository import PRETRAINED, Repository
+from tests.server import running, serving
+from tests.service.admin import (
+    ADMIN,
+    AS_ADMIN,
+    AS_PREDICTOR,
+    PREDICT,
+    as_admin,
+    guarded,
+    problem,
+)
+
+JSON = {"Content-Type": "application/json"}
+EPOCH = {
+    "epoch": 1,
+    "epochs": 3,
+    "loss": 0.5,
+    "test_loss": 0.6,
+    "test_accuracy": 0.7,
+    "seconds": 0.1,
+    "seconds_left": 0.2,
+}
+VERDICT = {
+    "passed": True,
+    "reason": "better",
+    "metric": "accuracy",
+    "candidate": 0.95,
+    "production": 0.9,
+    "production_version": 1,
+    "dataset": "circles",
+    "rows": 1000,
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return guarded(tmp_path_factory.mktemp("data"), max_body_bytes=200_000)
+
+
+@pytest.fixture(scope="module")
+def admin(settings: Settings) -> Iterator[httpx.Client]:
+    """A client with the admin's token, of a server without workers."""
+    with running(settings) as client:
+        yield as_admin(client)
+
+
+@pytest.fixture(scope="module")
+def database(settings: Settings, admin: httpx.Client) -> Iterator[Engine]:
+    engine = db.connect(settings)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def jobs(database: Engine) -> Iterator[Jobs]:
+    """The jobs of that server, of which none waits when a test begins or has ended."""
+    jobs = Jobs(database)
+    yield jobs
+    for job in jobs.unfinished():
+        if jobs.cancel(job.id).status == "cancelling":
+            Claims(database, job.worker or "", 60, 3).cancelled(job)
+
+
+@pytest.fixture
+def claims(database: Engine) -> Claims:
+    return Claims(database, "a worker of a test", lease_s=60, max_attempts=3)
+
+
+def submit(admin: httpx.Client, **asked: Any) -> int:
+    response = admin.post("/jobs", json={"model": "dnn", **asked})
+    assert response.status_code == 202, response.text
+    number: int = response.json()["id"]
+    return number
+
+
+def newest(jobs: Jobs) -> int:
+    return next((job.id for job in jobs.page(limit=1)), 0)
+
+
+def claimed(claims: Claims) -> Job:
+    job = claims.claim()
+    assert job
+    return job
+
+
+def succeed(claims: Claims, job: Job) -> None:
+    with claims.holding(job) as connection:
+        claims.succeed(job, "promoted", "better", connection, gate=VERDICT)
+
+
+def test_a_request_becomes_a_queued_job_with_its_plan(admin: httpx.Client, jobs: Jobs) -> None:
+    body = {"model": "xor", "recipe": "fast", "seed": 0, "config": {"hidden": 7}, "gate": "never"}
+    response = admin.post("/jobs", json=body)
+    assert response.status_code == 202
+    job = response.json()
+    assert response.headers["Location"] == f"/jobs/{job['id']}"
+    assert (job["kind"], job["model"], job["status"]) == ("train", "xor", "queued")
+    assert job["request"] == body
+
+    detail = admin.get(response.headers["Location"]).json()
+    assert job.items() <= detail.items()
+    assert (detail["curve"], detail["log"]) == ([], [])
+    assert detail["plan"]["config"] == {"hidden": 7, "activation": "relu"}
+    assert (detail["plan"]["epochs"], detail["plan"]["seed"]) == (40, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 1),
+        ("epochs", 1_000_000),
+        ("learning_rate", 1e-9),
+        ("learning_rate", 1),
+        ("batch_size", 1),
+        ("seed", 0),
+        ("seed", 2**63 - 1),
+        ("recipe", "fast"),
+        ("dataset", "blobs"),
+        ("config", {}),
+        ("config", {"hidden": 4096, "activation": "leaky_relu"}),
+        ("start_from", "scratch"),
+        ("start_from", "production"),
+        ("start_from", 1),
+        ("include_feedback", True),
+        ("gate", "always"),
+        ("gate", {}),
+        ("gate", {"metric": "loss", "threshold": 1, "min_absolute_change": -0.5}),
+        ("gate", {"greater_is_better": False, "threshold": None}),
+        ("max_runtime_s", 0.5),
+        ("max_runtime_s", 31_536_000),
+        ("seed", None),
+    ],
+)
+def test_what_a_model_can_be_trained_with_is_accepted(
+    admin: httpx.Client, jobs: Jobs, field: str, value: Any
+) -> None:
+    number = submit(admin, **{field: value})
+    assert jobs.get(number).request == {"model": "dnn", field: value}
+
+
+Change = dict[str, Any]
+Place = list[str | int]
+
+
+def each(values: list[Any], *place: str) -> list[tuple[Change, Place]]:
+    """A change for each of these values at one place of a request."""
+    first, *rest = place
+    return [({first: {rest[0]: value} if rest else value}, [*place]) for value in values]
+
+
+WRONG: list[tuple[Change, Place]] = [
+    *each([0, -1, 1_000_001, 10**30, 1.5, "5", True, []], "epochs"),
+    *each([0, -0.1, 100.5, "0.1", True, {}, [0.1]], "learning_rate"),
+    *each([0, -8, 1_000_001, 2.5, "8", False], "batch_size"),
+    *each([-1, 2**63, 10**30, 1.5, "1", True], "seed"),
+    *each([0, -1, 1e12, "60", True], "max_runtime_s"),
+    *each(["yes", 1, None], "include_feedback"),
+    *each(["nope", "", "Fast", 3, None], "recipe"),
+    *each(["mnist", "", "../a.csv", "no.csv", 3], "dataset"),
+    *each([[], "hidden", 4, None], "config"),
+    *each([4], "config", "hiden"),
+    *each([0, 4097, 1.5, "4", [4], None, True], "config", "hidden"),
+    *each(["step", 1], "config", "activation"),
+    ({"config": {"hidden": 8}, "start_from": "production"}, ["config"]),
+    ({"model": "mnist-cnn", "config": {"channels": [32]}}, ["config", "channels"]),
+    ({"model": "mnist-cnn", "config": {"channels": [32, "x"]}}, ["config", "channels", 1]),
+    *each([0, -1, 7, 10**30, 1.5, True, "yesterday", "", None, [1]], "start_from"),
+    *each(["maybe", "", 1, 0.5, True, None, ["always"]], "gate"),
+    *each(["nope", "recall:7", 3, None], "gate", "metric"),
+    *each(["0.9", True, []], "gate", "threshold"),
+    *each(["0.9", True, [], None], "gate", "min_absolute_change"),
+    *each(["no", 1, 0.0], "gate", "greater_is_better"),
+    *each([0.9], "gate", "minimum"),
+    *each([3], "epoch"),
+    *each([3], ""),
+    *each([3, None, [], {"name": "dnn"}], "model"),
+]
+
+
+@pytest.mark.parametrize(("change", "loc"), WRONG, ids=lambda case: json.dumps(case)[:60])
+def test_a_wrong_request_is_told_where_and_queues_nothing(
+    admin: httpx.Client, jobs: Jobs, change: Change, loc: Place
+) -> None:
+    before = newest(jobs)
+    response = admin.post("/jobs", json={"model": "dnn", **change})
+    assert problem(response) == (422, "invalid_input")
+    first = response.json()["errors"][0]
+    assert first["loc"] == loc
+    assert first["expected"]
+    assert first["got"]
+    assert newest(jobs) == before
+    assert admin.post("/jobs", json=response.json()["example"]).status_code == 202
+
+
+def test_every_mistake_of_a_request_is_told_at_once(admin: httpx.Client, jobs: Jobs) -> None:
+    response = admin.post(
+        "/jobs", json={"epochs": 0, "seed": "x", "gate": {"threshold": None, "a": 1}}
+    )
+    assert [error["loc"] for error in response.json()["errors"]] == [
+        ["model"],
+        ["epochs"],
+        ["seed"],
+        ["gate", "a"],
+    ]
+
+
+RAW: dict[str, tuple[bytes, Place]] = {
+    "nothing": (b"", []),
+    "blank": (b"  ", []),
+    "broken": (b'{"model": "dnn"', []),
+    "not UTF-8": (b'{"model": "\xff"}', []),
+    "null": (b"null", []),
+    "a list": (b"[1]", []),
+    "a text": (b'"dnn"', []),
+    "NaN": (b'{"model": "dnn", "learning_rate": NaN}', ["learning_rate"]),
+    "infinity": (b'{"model": "dnn", "max_runtime_s": Infinity}', ["max_runtime_s"]),
+    "overflow": (b'{"model": "dnn", "learning_rate": 1e400}', ["learning_rate"]),
+    "NaN gate": (b'{"model": "dnn", "gate": {"threshold": NaN}}', ["gate", "threshold"]),
+    "NaN setting": (b'{"model": "dnn", "config": {"hidden": NaN}}', ["config", "hidden"]),
+    "number of 401 digits": (
+        b'{"model": "dnn", "config": {"hidden": 1' + b"0" * 400 + b"}}",
+        ["config", "hidden"],
+    ),
+    "digits": (b'{"model": "dnn", "seed": 1' + b"0" * 5000 + b"}", []),
+    "depth": (b'{"model": "dnn", "config": ' + b'{"a":' * 20_000 + b"1" + b"}" * 20_001, []),
+    "half a character": (b'{"model": "dnn", "recipe": "\\ud800"}', ["recipe"]),
+    "half a name": (b'{"model": "dnn", "config": {"\\ud800": 1}}', ["config"]),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_body_that_is_no_request_is_told_and_queues_nothing(
+    admin: httpx.Client, jobs: Jobs, name: str
+) -> None:
+    body, loc = RAW[name]
+    before = newest(jobs)
+    response = admin.post("/jobs", content=body, headers=JSON)
+    assert problem(response) == (422, "invalid_input")
+    first = response.json()["errors"][0]
+    assert first["loc"][: len(loc)] == loc
+    assert bool(first["loc"]) is bool(loc)
+    assert "form" not in first["expected"]
+    assert newest(jobs) == before
+    assert admin.post("/jobs", json=response.json()["example"]).status_code == 202
+
+
+def test_a_long_name_is_not_repeated_whole(admin: httpx.Client) -> None:
+    for change in ({"x" * 100_000: 1}, {"model": "x" * 100_000}, {"config": {"x" * 100_000: 1}}):
+        response = admin.post("/jobs", json={"model": "dnn", **change})
+        assert response.status_code in (404, 422)
+        assert len(response.text) < 5_000
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_a_body_of_another_kind_is_told(admin: httpx.Client, jobs: Jobs, content_type: str) -> None:
+    before = newest(jobs)
+    headers = {"Content-Type": content_type}
+    response = admin.post("/jobs", content=b'{"model": "dnn"}', headers=headers)
+    assert problem(response) == (415, "unsupported_media_type")
+    response = admin.put("/models/dnn/aliases/mine", content=b'{"version": 1}', headers=headers)
+    assert problem(response) == (415, "unsupported_media_type")
+    assert newest(jobs) == before
+
+
+def test_an_absent_content_type_is_taken_for_json(admin: httpx.Client, jobs: Jobs) -> None:
+    assert admin.post("/jobs", content=b'{"model": "dnn"}').status_code == 202
+
+
+def test_a_body_that_is_too_large_is_told(admin: httpx.Client, jobs: Jobs) -> None:
+    body = {"model": "dnn", "config": {"a": "x" * 200_000}}
+    assert problem(admin.post("/jobs", json=body)) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("model", ["nope", "", "Dnn", "no\0pe", "../dnn"])
+def test_a_model_that_is_not_there_is_told(admin: httpx.Client, jobs: Jobs, model: str) -> None:
+    before = newest(jobs)
+    response = admin.post("/jobs", json={"model": model})
+    assert problem(response) == (404, "model_not_found")
+    assert newest(jobs) == before
+
+
+CHANGING: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/jobs", {"json": {"model": "dnn"}}),
+    ("POST", "/jobs/{job}/cancel", {}),
+    ("POST", "/jobs/{job}/reproduce", {}),
+    ("POST", "/models/dnn/versions", {"files": {"file": ("weights.pt", b"weights")}}),
+    ("PUT", "/models/dnn/aliases/mine", {"json": {"version": 1}}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGING)
+def test_only_the_admin_may_change_something(
+    admin: httpx.Client, jobs: Jobs, method: str, path: str, body: dict[str, Any]
+) -> None:
+    number = submit(admin)
+    url = f"{admin.base_url}{path.format(job=number)}"
+
+    def ask(headers: dict[str, Any]) -> httpx.Response:
+        return httpx.request(method, url, headers=headers, **body)
+
+    def state() -> Any:
+        return newest(jobs), jobs.get(number), admin.get("/models/dnn/versions/1").json()
+
+    before = state()
+    for given in (
+        {},
+        {"Authorization": "Bearer wrong-token-of-some-length"},
+        {"Authorization": f"Bearer {ADMIN}x"},
+        {"Authorization": f"Basic {ADMIN}"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer tökén".encode()},
+    ):
+        response = ask(given)
+        assert problem(response) == (401, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert ADMIN not in response.text
+    assert problem(ask(AS_PREDICTOR)) == (403, "forbidden")
+    assert state() == before
+    assert ask(AS_ADMIN).status_code in (200, 202, 409)
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/{job}", "/jobs/{job}/events"])
+def test_reading_jobs_needs_the_predict_token_where_one_is_set(
+    admin: httpx.Client, jobs: Jobs, path: str
+) -> None:
+    number = submit(admin)
+    jobs.cancel(number)
+    url = f"{admin.base_url}{path.format(job=number)}"
+    assert problem(httpx.get(url)) == (401, "unauthorized")
+    assert httpx.get(url, headers=AS_PREDICTOR).status_code == 200
+    assert httpx.get(url, headers=AS_ADMIN).status_code == 200
+
+
+def test_the_same_key_and_body_are_the_same_job(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    headers = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
+    first = admin.post("/jobs", json={"model": "dnn", "seed": 1}, headers=headers)
+    again = admin.post("/jobs", content=b'{"seed":1, "model":"dnn"}', headers={**headers, **JSON})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json()
+    assert again.headers["Location"] == first.headers["Location"]
+
+    succeed(claims, claimed(claims))
+    ended = admin.post("/jobs", json={"model": "dnn", "seed": 1}, headers=headers)
+    assert (ended.json()["id"], ended.json()["status"]) == (first.json()["id"], "succeeded")
+
+    other = admin.post("/jobs", json={"model": "dnn", "seed": 2}, headers=headers)
+    assert problem(other) == (409, "conflict")
+    assert f"job {first.json()['id']}" in other.json()["detail"]
+    assert newest(jobs) == first.json()["id"]
+
+
+def test_a_key_whose_request_was_refused_is_free(admin: httpx.Client, jobs: Jobs) -> None:
+    headers = {"Idempotency-Key": "a key"}
+    refused = admin.post("/jobs", json={"model": "dnn", "recipe": "nope"}, headers=headers)
+    assert refused.status_code == 422
+    assert admin.post("/jobs", json={"model": "dnn"}, headers=headers).status_code == 202
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "ä", "a\tb"])
+def test_a_key_that_is_none_is_refused_with_an_example_that_works(
+    admin: httpx.Client, jobs: Jobs, key: str
+) -> None:
+    before = newest(jobs)
+    headers = {b"Idempotency-Key": key.encode()}
+    response = admin.post("/jobs", json={"model": "dnn"}, headers=headers)
+    assert problem(response) == (422, "invalid_input")
+    assert response.json()["errors"][0]["loc"] == ["header", "Idempotency-Key"]
+    assert newest(jobs) == before
+    assert admin.post("/jobs", json=response.json()["example"]).status_code == 202
+
+
+def test_jobs_are_listed_by_status_and_model(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    before = newest(jobs)
+    made = [submit(admin, model=model) for model in ("dnn", "xor", "dnn")]
+    running = claimed(claims).id
+
+    def listed(**filters: str) -> list[int]:
+        answer = admin.get("/jobs", params=filters).json()
+        return [job["id"] for job in answer["jobs"] if job["id"] > before]
+
+    assert listed() == made[::-1]
+    assert listed(model="dnn") == [made[2], made[0]]
+    assert listed(status="running") == [running]
+    assert listed(status="queued") == [number for number in made[::-1] if number != running]
+    assert listed(model="xor", status="cancelled") == []
+    assert listed(model="nope") == listed(model="no\0pe") == []
+
+
+def test_pages_lead_through_all_jobs_once_while_others_are_added(
+    admin: httpx.Client, jobs: Jobs
+) -> None:
+    for _ in range(5):
+        submit(admin, model="perceptron")
+    there = [job.id for job in jobs.page(limit=1000, model="perceptron")]
+    seen: list[int] = []
+    page: dict[str, Any] = {"after": None}
+    while True:
+        after = f"&after={page['after']}" if page["after"] else ""
+        page = admin.get(f"/jobs?limit=2&model=perceptron{after}").json()
+        seen += [job["id"] for job in page["jobs"]]
+        if page["after"] is None:
+            break
+        assert len(page["jobs"]) == 2
+        assert page["after"] == seen[-1]
+        submit(admin, model="perceptron")
+    assert seen == there
+
+
+def test_the_last_page_says_so_also_where_it_is_full(admin: httpx.Client, jobs: Jobs) -> None:
+    for _ in range(2):
+        submit(admin, model="mnist-mlp")
+    asked = {"limit": "2", "model": "mnist-mlp", "status": "queued"}
+    assert admin.get("/jobs", params=asked).json()["after"] is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=201", "limit=x", "after=0", "after=-1", "after=x", "status=done", "status="],
+)
+def test_a_wrong_filter_is_told(admin: httpx.Client, query: str) -> None:
+    response = admin.get(f"/jobs?{query}")
+    assert problem(response) == (422, "invalid_input")
+    assert response.json()["errors"][0]["loc"] == ["query", query.partition("=")[0]]
+
+
+@pytest.mark.parametrize(
+    ("number", "refusal"),
+    [
+        ("2147483647", (404, "job_not_found")),
+        ("2147483648", (404, "job_not_found")),
+        ("9" * 30, (404, "job_not_found")),
+        ("0", (422, "invalid_input")),
+        ("-1", (422, "invalid_input")),
+        ("one", (422, "invalid_input")),
+        ("1.5", (422, "invalid_input")),
+        ("%00", (422, "invalid_input")),
+        ("9" * 5000, (422, "invalid_input")),
+    ],
+)
+def test_a_job_that_is_not_there_is_told(
+    admin: httpx.Client, number: str, refusal: tuple[int, str]
+) -> None:
+    for method, path in (
+        ("GET", f"/jobs/{number}"),
+        ("GET", f"/jobs/{number}/events"),
+        ("POST", f"/jobs/{number}/cancel"),
+        ("POST", f"/jobs/{number}/reproduce"),
+    ):
+        assert problem(admin.request(method, path)) == refusal
+
+
+def test_one_job_shows_its_curve_its_verdict_and_what_became_of_it(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    number = submit(admin)
+    job = claimed(claims)
+    epochs = [{**EPOCH, "epoch": epoch} for epoch in (1, 2)]
+    events = [Event("epoch", epoch) for epoch in epochs]
+    claims.beat(job, runtime_s=2.5, progress={**epochs[-1], "threads": 1}, events=events)
+
+    running = admin.get(f"/jobs/{number}").json()
+    assert (running["status"], running["attempts"], running["runtime_s"]) == ("running", 1, 2.5)
+    assert running["progress"] == epochs[-1]
+    curve = ("epoch", "loss", "test_loss", "test_accuracy")
+    assert running["curve"] == [{name: epoch[name] for name in curve} for epoch in epochs]
+
+    succeed(claims, job)
+    ended = admin.get(f"/jobs/{number}").json()
+    assert (ended["status"], ended["promotion"], ended["reason"]) == (
+        "succeeded",
+        "promoted",
+        "better",
+    )
+    assert ended["gate"] == VERDICT
+    assert ended["finished_at"]
+
+
+def test_a_job_is_cancelled_over_http(admin: httpx.Client, jobs: Jobs, claims: Claims) -> None:
+    number = submit(admin)
+    job = claimed(claims)
+    waiting = submit(admin)
+    for asked, status in ((waiting, "cancelled"), (number, "cancelling"), (number, "cancelling")):
+        response = admin.post(f"/jobs/{asked}/cancel")
+        assert (response.status_code, response.json()["status"]) == (202, status)
+    claims.cancelled(job)
+    for ended in (number, waiting):
+        assert problem(admin.post(f"/jobs/{ended}/cancel")) == (409, "conflict")
+
+
+def test_a_job_without_a_version_cannot_be_done_again(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    queued = submit(admin)
+    upload = {"file": ("weights.pt", b"weights")}
+    brought = admin.post("/models/xor/versions", files=upload).json()["id"]
+    before = newest(jobs)
+    for number in (queued, brought):
+        assert problem(admin.post(f"/jobs/{number}/reproduce")) == (409, "conflict")
+    assert newest(jobs) == before
+
+
+def test_a_training_that_made_a_version_is_done_again(
+    admin: httpx.Client, jobs: Jobs, claims: Claims, settings: Settings, database: Engine
+) -> None:
+    number = submit(admin, seed=5, gate="always")
+    job = claimed(claims)
+    repository = Repository(database, settings.data_dir)
+    with claims.holding(job) as connection:
+        _, version = repository.register(PRETRAINED / "dnn", "dnn", job=job.id, within=connection)
+        claims.registered(job, version, connection)
+        claims.succeed(job, "skipped", "none was asked for", connection)
+
+    headers = {"Idempotency-Key": "again"}
+    response = admin.post(f"/jobs/{number}/reproduce", headers=headers)
+    assert response.status_code == 202
+    again = admin.get(response.headers["Location"]).json()
+    assert again["request"] == {"reproduces": number}
+    assert again["plan"] == {**job.plan, "gate": "never", "reproduces": number}
+    same = admin.post(f"/jobs/{number}/reproduce", headers=headers)
+    assert same.json()["id"] == again["id"]
+    assert problem(admin.post("/jobs", json={"model": "dnn"}, headers=headers))[0] == 409
+    assert problem(admin.post(f"/jobs/{again['id']}/reproduce")) == (409, "conflict")
+
+
+Told = tuple[int, str, dict[str, Any]]
+
+
+def told(lines: Iterator[str]) -> Iterator[Told]:
+    """The events of a stream: number, kind and data."""
+    event: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            event[name] = value
+        elif "data" in event:  # else it was a comment that keeps the connection alive
+            yield int(event["id"]), event["event"], json.loads(event["data"])
+            event = {}
+
+
+@contextmanager
+def following(
+    admin: httpx.Client, number: int, last: int | None = None
+) -> Iterator[Iterator[Told]]:
+    headers = {} if last is None else {"Last-Event-ID": str(last)}
+    with admin.stream("GET", f"/jobs/{number}/events", headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield told(response.iter_lines())
+
+
+def test_a_stream_tells_all_that_happened_in_order_and_ends_with_the_job(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    number = submit(admin)
+    job = claimed(claims)
+    claims.beat(job, runtime_s=1, events=[Event("epoch", EPOCH), Event("log", {"line": "a\nb ä"})])
+    succeed(claims, job)
+    ended = {"attempts": 1, "promotion": "promoted", "reason": "better"}
+    with following(admin, number) as events:
+        seen = list(events)
+    assert seen == [
+        (1, "status", {"status": "queued"}),
+        (2, "status", {"status": "running", "attempts": 1}),
+        (3, "epoch", EPOCH),
+        (4, "log", {"line": "a\nb ä"}),
+        (5, "gate", {"promotion": "promoted", **VERDICT}),
+        (6, "status", {"status": "succeeded", **ended}),
+    ]
+    for last in range(6):
+        with following(admin, number, last) as events:
+            assert list(events) == seen[last:]
+    for last in (6, 7, 10**30):  # so that a browser's EventSource asks no more
+        answer = admin.get(f"/jobs/{number}/events", headers={"Last-Event-ID": str(last)})
+        assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_stream_tells_what_happens_while_it_is_read(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    number = submit(admin)
+    with following(admin, number) as events:
+        assert next(events)[:2] == (1, "status")
+        job = claimed(claims)
+        assert next(events)[2] == {"status": "running", "attempts": 1}
+        claims.beat(job, runtime_s=1, events=[Event("epoch", EPOCH)])
+        assert next(events) == (3, "epoch", EPOCH)
+        jobs.cancel(number)
+        assert next(events)[2]["status"] == "cancelling"
+        claims.cancelled(job)
+        assert next(events)[2]["status"] == "cancelled"
+        assert list(events) == []
+
+
+def test_a_lost_connection_is_gone_on_from_without_gap_or_repeat(
+    admin: httpx.Client, jobs: Jobs, claims: Claims
+) -> None:
+    number = submit(admin)
+    job = claimed(claims)
+    seen: list[int] = []
+    for _ in range(4):
+        claims.beat(job, runtime_s=1, events=[Event("log", {"line": "."}) for _ in range(5)])
+        with following(admin, number, seen[-1] if seen else None) as events:
+            seen += [next(events)[0] for _ in range(3)]  # and the connection breaks
+    succeed(claims, job)
+    with following(admin, number, seen[-1]) as events:
+        seen += [event[0] for event in events]
+    assert seen == list(range(1, jobs.get(number).events + 1))
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1.5"])
+def test_a_last_event_id_that_is_no_number_is_told(
+    admin: httpx.Client, jobs: Jobs, last: str
+) -> None:
+    response = admin.get(f"/jobs/{submit(admin)}/events", headers={"Last-Event-ID": last})
+    assert problem(response) == (422, "invalid_input")
+
+
+def test_many_streams_hold_up_neither_each_other_nor_predictions(
+    admin: httpx.Client, jobs: Jobs
+) -> None:
+    number = submit(admin)
+    limits = httpx.Limits(max_connections=None)
+    url = str(admin.base_url)
+    with httpx.Client(base_url=url, headers=AS_ADMIN, limits=limits, timeout=30) as client:
+        streams = [
+            client.send(client.build_request("GET", f"/jobs/{number}/events"), stream=True)
+            for _ in range(60)
+        ]
+        answers = [told(stream.iter_lines()) for stream in streams]
+        assert [next(answer)[0] for answer in answers] == [1] * 60
+        body = {"model": "xor", "inputs": [[1, -1]]}
+        assert client.post("/predict", json=body).status_code == 200
+        jobs.cancel(number)
+        assert [[event[0] for event in answer] for answer in answers] == [[2]] * 60
+        for stream in streams:
+            stream.close()
+
+
+def test_a_server_told_to_end_ends_its_streams_first(tmp_path: Path) -> None:
+    environment = {
+        "PERCEPTD_ADMIN_TOKEN": ADMIN,
+        "PERCEPTD_PREDICT_TOKEN": PREDICT,
+        "PERCEPTD_GRACE_S": "120",  # that it would wait for a stream which did not end
+    }
+    with (
+        serving(tmp_path, environment=environment) as (process, url),
+        httpx.Client(base_url=url, headers=AS_ADMIN, timeout=60) as client,
+    ):
+        number = submit(client)
+        with following(client, number) as events:
+            assert next(events)[0] == 1
+            asked_at = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert list(events) == []
+        _, log = process.communicate()
+        assert time.monotonic() - asked_at < 60
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert "Traceback" not in log

@@ -1,0 +1,219 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from perceptd.models.networks.mnist import drawn_seven
+from perceptd.service.settings import Settings
+from tests.service.admin import TOKENS, as_admin, problem
+
+PATH = "/predict/image"
+
+
+def picture(kind: str = "PNG", mode: str = "L", paper: Any = 255, ink: Any = 0) -> bytes:
+    """A seven of thick strokes on paper of 200 x 240."""
+    image = Image.new(mode, (200, 240), paper)
+    ImageDraw.Draw(image).line([(50, 50), (140, 50), (90, 190)], fill=ink, width=18, joint="curve")
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def answer(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    (prediction,) = response.json()["predictions"]
+    return prediction
+
+
+@pytest.mark.parametrize("model", ["mnist-cnn", "mnist-mlp"])
+def test_a_drawn_seven_is_read_however_it_is_sent(client: httpx.Client, model: str) -> None:
+    url = f"{PATH}?model={model}"
+    answers = [
+        answer(client.post(url, files={"file": ("seven.png", picture())})),
+        answer(client.post(url, content=picture(), headers={"Content-Type": "image/png"})),
+        answer(client.post(url, content=picture("JPEG"), headers={"Content-Type": "image/jpeg"})),
+    ]
+    for got in answers:
+        assert got["label"] == "7"
+        assert sum(got["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "paper", "ink"),
+    [
+        ("L", 0, 255),
+        ("L", 200, 90),
+        ("RGB", (250, 240, 200), (20, 20, 120)),
+        ("RGB", (0, 90, 0), (255, 80, 80)),
+        ("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)),
+        ("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
+    ],
+)
+def test_paper_and_ink_may_have_any_colour(
+    client: httpx.Client, mode: str, paper: Any, ink: Any
+) -> None:
+    body = picture(mode=mode, paper=paper, ink=ink)
+    response = client.post(PATH, content=body, headers={"Content-Type": "image/png"})
+    assert answer(response)["label"] == "7"
+
+
+def test_raw_bytes_are_taken_as_they_are(client: httpx.Client) -> None:
+    pixels = np.array(drawn_seven(), dtype=np.uint8)
+    headers = {"Content-Type": "application/octet-stream"}
+
+    got = answer(client.post(PATH, content=pixels.tobytes(), headers=headers))
+
+    body = {"model": "mnist-cnn", "inputs": [drawn_seven()], "dtype": "uint8"}
+    assert got == client.post("/predict_proba", json=body).json()["predictions"][0]
+
+
+@pytest.mark.parametrize("model", ["mnist-cnn", "mnist-mlp"])
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "application/octet-stream", "form"])
+def test_the_pixels_that_the_network_saw_lead_to_the_same_answer(
+    client: httpx.Client, model: str, kind: str
+) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "image/png": {"content": picture(paper=(9, 99, 9), ink=(255, 80, 80), mode="RGB")},
+        "image/jpeg": {"content": picture("JPEG")},
+        "application/octet-stream": {"content": bytes(range(256)) * 3 + bytes(16)},
+        "form": {"files": {"file": ("seven.png", picture())}},
+    }
+    body = bodies[kind]
+    if kind != "form":
+        body["headers"] = {"Content-Type": kind}
+    url = f"{PATH}?model={model}"
+
+    plain = client.post(url, **body)
+    with_pixels = client.post(f"{url}&pixels=true", **body)
+
+    assert with_pixels.status_code == 200, with_pixels.text
+    pixels = with_pixels.json()["pixels"]
+    assert (len(pixels), min(pixels), max(pixels)) == (784, 0, 255)
+    assert all(type(pixel) is int for pixel in pixels)
+    if kind == "application/octet-stream":
+        assert bytes(pixels) == body["content"]
+    again = {"model": model, "inputs": [pixels], "dtype": "uint8"}
+    assert client.post("/predict_proba", json=again).json() == plain.json()
+    assert with_pixels.json() == {**plain.json(), "pixels": pixels}
+    assert with_pixels.content.startswith(plain.content[:-1])
+    assert client.post(f"{url}&pixels=false", **body).content == plain.content
+
+
+def test_pixels_can_be_sent_back_with_their_right_label(
+    serve: Callable[[Settings], httpx.Client], tmp_path: Path
+) -> None:
+    client = as_admin(serve(Settings(data_dir=tmp_path, **TOKENS)))
+    seen = client.post(f"{PATH}?pixels=true", files={"file": picture()}).json()["pixels"]
+    body = {"model": "mnist-cnn", "inputs": [seen], "dtype": "uint8", "labels": ["7"]}
+    assert client.post("/feedback", json=body).json()["kept"] == 1
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "2"])
+@pytest.mark.parametrize("kind", ["image/png", "application/octet-stream"])
+def test_pixels_are_asked_for_or_not(client: httpx.Client, kind: str, value: str) -> None:
+    headers = {"Content-Type": kind}
+    response = client.post(f"{PATH}?pixels={value}", content=bytes(784), headers=headers)
+    assert problem(response) == (422, "invalid_input")
+    assert response.json()["errors"] == [
+        {"loc": ["query", "pixels"], "expected": "true or false", "got": f'"{value}"'}
+    ]
+
+
+def bomb() -> bytes:
+    """A PNG of a few dozen bytes that says it is 50,000 x 50,000."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+BAD_PICTURES = {
+    "a text file": (b"hello, world", "PNG or JPEG"),
+    "nothing": (b"", "PNG or JPEG"),
+    "half a picture": (picture()[:200], "a whole PNG"),
+    "blank": (picture(ink=255), "digit"),
+    "a bomb": (bomb(), "at most 16,000,000 pixels"),
+    "a GIF": (picture("GIF"), "PNG or JPEG"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICTURES)
+def test_what_is_no_picture_of_a_digit_is_refused_in_words(client: httpx.Client, name: str) -> None:
+    body, expected = BAD_PICTURES[name]
+    for response in (
+        client.post(PATH, content=body, headers={"Content-Type": "image/png"}),
+        client.post(PATH, files={"file": ("digit.png", body, "image/png")}),
+    ):
+        problem = response.json()
+        assert (response.status_code, problem["code"]) == (422, "invalid_input")
+        assert problem["errors"][0]["loc"] == ["body"]
+        assert expected in problem["errors"][0]["expected"]
+        assert problem["errors"][0]["got"]
+        assert problem["example"].startswith("curl ")
+
+
+def test_raw_bytes_of_another_length_are_refused(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    response = client.post(PATH, content=b"\0" * 783, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [
+        {"loc": ["body"], "expected": "784 bytes, one per pixel", "got": "783 bytes"}
+    ]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "image/gif", "application/json"])
+def test_another_media_type_is_refused(client: httpx.Client, kind: str) -> None:
+    response = client.post(PATH, content=picture(), headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+    assert kind in response.json()["detail"]
+
+
+def test_a_form_without_the_file_is_refused(client: httpx.Client) -> None:
+    for response, field in (
+        (client.post(PATH, files={"picture": picture()}), "picture"),
+        (client.post(PATH, files={"file": (None, "text")}), "file"),
+    ):
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["loc"] == ["body", field]
+
+
+def test_a_broken_form_is_refused(client: httpx.Client) -> None:
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        response = client.post(PATH, content=b"--y\r\n", headers={"Content-Type": kind})
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+
+
+def test_a_form_in_no_charset_is_refused(client: httpx.Client) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n\xff\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    response = client.post(PATH, content=part, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+
+
+def test_a_field_that_would_be_ignored_is_refused(client: httpx.Client) -> None:
+    file = {"file": picture()}
+    in_form = client.post(PATH, files=file, data={"model": "mnist-mlp"})
+    assert (in_form.status_code, in_form.json()["errors"][0]["loc"]) == (422, ["body", "model"])
+    assert "?model=" in in_form.json()["detail"]
+    in_query = client.post(f"{PATH}?modle=mnist-mlp", files=file)
+    assert (in_query.status_code, in_query.json()["errors"][0]["loc"]) == (422, ["query", "modle"])
+
+
+def test_a_model_of_numbers_reads_no_picture(client: httpx.Client) -> None:
+    response = client.post(f"{PATH}?model=dnn", files={"file": picture()})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"] == ["query", "model"]

@@ -1,0 +1,302 @@
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+
+import perceptd.service.inference.engine
+from perceptd.models import registry
+from perceptd.models.checkpoint import GRAPH, META, WEIGHTS
+from perceptd.models.preprocessing import from_numbers
+from perceptd.service.commands.common import opened_store
+from perceptd.service.errors import (
+    DeviceError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    StoreError,
+    VersionNotFoundError,
+)
+from perceptd.service.inference import runtimes
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.runtimes import OnnxRuntime, TorchRuntime
+from perceptd.service.settings import Settings
+from perceptd.service.store.aliases import PRODUCTION
+from perceptd.service.store.repository import PRETRAINED, Repository
+
+DNN = PRETRAINED / "dnn"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, max_pinned_versions=2)
+
+
+@pytest.fixture
+def repository(settings: Settings) -> Iterator[Repository]:
+    with opened_store(settings) as repository:
+        yield repository
+
+
+@pytest.fixture
+def engine(repository: Repository, settings: Settings) -> Engine:
+    engine = Engine(repository, settings)
+    engine.refresh()
+    return engine
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("model", registry.BUILT_IN)
+def test_both_runtimes_answer_alike(model: str) -> None:
+    from perceptd.models import checkpoint
+
+    folder = PRETRAINED / model
+    meta = checkpoint.read(folder)
+    random = np.random.default_rng(1)
+    onnx = OnnxRuntime(folder, meta, threads=1)
+    torch = TorchRuntime(folder, meta, "cpu", threads=1, max_batch_size=64)
+    for rows in (1, 7, 64):
+        inputs = random.uniform(0, 1, (rows, *meta.spec.input.shape)).astype(np.float32)
+        np.testing.assert_allclose(onnx.run(inputs), torch.run(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64), (65, 100), (100, 100)]
+)
+def test_batches_are_filled_up_to_a_few_sizes(rows: int, size: int) -> None:
+    assert runtimes.filled_up(rows, 100) == size
+
+
+def test_a_batch_that_is_filled_up_answers_its_own_rows() -> None:
+    """As on CUDA, but for the memory, which only CUDA can pin."""
+    import torch
+
+    from perceptd.models import checkpoint
+
+    meta = checkpoint.read(DNN)
+    runtime = TorchRuntime(DNN, meta, "cpu", threads=1, max_batch_size=8)
+    random = np.random.default_rng(1)
+    batches = [random.uniform(-1, 1, (rows, 2)).astype(np.float32) for rows in (8, 3, 1, 5)]
+    expected = [runtime.run(batch) for batch in batches]
+    runtime._pinned = torch.zeros((8, 2))
+    runtime._in_use = threading.Lock()
+    for batch, right in zip(batches, expected, strict=True):
+        np.testing.assert_allclose(runtime.run(batch), right, atol=1e-6)
+
+
+def test_what_becomes_production_is_switched_to(engine: Engine, repository: Repository) -> None:
+    before = engine.production["dnn"]
+    repository.register(DNN, promote=True)
+    engine.refresh()
+    assert (before.version, engine.production["dnn"].version) == (1, 2)
+    assert engine.production["xor"].version == 1
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, GRAPH, META])
+def test_a_version_that_fails_to_load_leaves_the_old_one_serving(
+    engine: Engine, repository: Repository, file: str
+) -> None:
+    repository.register(DNN, promote=True)
+    damage(repository.folder("dnn", 2) / file)
+    engine.refresh()
+    assert engine.production["dnn"].version == 1
+    assert "version 2 cannot be loaded" in engine.failures["dnn"]
+    repository.point("dnn", PRODUCTION, 1)
+    engine.refresh()
+    assert engine.failures == {}
+
+
+def test_callers_are_told_no_path_of_what_cannot_be_loaded(
+    engine: Engine,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(path: Path, *_: Any) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    repository.register(DNN, promote=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("perceptd.models.checkpoint._sha256", broken)
+        engine.refresh()
+    assert "cannot be read (Input/output error)" in engine.failures["dnn"]
+    assert "/" not in engine.failures["dnn"].replace("Input/output", "")
+    with monkeypatch.context() as patch:
+        patch.setattr("perceptd.service.inference.engine.runtimes.load", broken)
+        patch.setattr(engine, "_retry_at", 0.0)
+        engine.refresh()
+    reason = "OSError, as the server's log tells"
+    assert engine.failures == {"dnn": f"version 2 cannot be loaded: {reason}"}
+    assert str(repository.folder("dnn", 2)) in caplog.text
+
+
+def test_a_switch_is_counted_once_it_is_made(
+    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(engine._metrics, "swap", counted.append)
+    for model in ("dnn", "xor"):
+        repository.register(PRETRAINED / model, promote=True)
+    load = perceptd.service.inference.engine.load
+
+    def without_the_store(store: Repository, model: str, *others: Any) -> Any:
+        if model == "xor":
+            raise StoreError("the database is away")
+        return load(store, model, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(perceptd.service.inference.engine, "load", without_the_store)
+        with pytest.raises(StoreError):
+            engine.refresh()
+    assert counted == []
+    assert engine.production["dnn"].version == 1
+    engine.refresh()
+    assert counted == ["dnn", "xor"]
+
+
+def test_a_version_that_failed_to_load_is_tried_again(
+    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.register(DNN, promote=True)
+    graph = repository.folder("dnn", 2) / GRAPH
+    graph.rename(graph.with_suffix(".away"))
+    engine.refresh()
+    assert "model.onnx is missing" in engine.failures["dnn"]
+    graph.with_suffix(".away").rename(graph)
+    engine.refresh()
+    assert engine.production["dnn"].version == 1  # not yet
+    monkeypatch.setattr(perceptd.service.inference.engine, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "_retry_at", 0.0)
+    engine.refresh()
+    assert engine.production["dnn"].version == 2
+    assert engine.failures == {}
+
+
+def test_versions_by_number_are_loaded_and_the_least_used_let_go(
+    engine: Engine, repository: Repository
+) -> None:
+    for _ in range(3):
+        repository.register(DNN)
+
+    async def find() -> None:
+        second = await engine.find("dnn", 2)
+        third = await engine.find("dnn", 3)
+        assert await engine.find("dnn", 2) is second
+        await engine.find("dnn", 4)
+        assert await engine.find("dnn", 2) is second
+        assert await engine.find("dnn", 3) is not third
+        assert (await engine.find("dnn", 1)) is engine.production["dnn"]
+        with pytest.raises(VersionNotFoundError):
+            await engine.find("dnn", 5)
+        with pytest.raises(ModelNotFoundError, match="serving: dnn"):
+            await engine.find("nope", 1)
+        damage(repository.folder("dnn", 3) / WEIGHTS)
+        await engine.find("dnn", 4)
+        await engine.find("dnn", 2)
+        with pytest.raises(ModelUnavailableError, match="altered"):
+            await engine.find("dnn", 3)
+
+    anyio.run(find)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"device": "cuda", "runtime": "onnx"}, {"device": "mps"}, {"device": "cuda"}]
+)
+def test_a_device_that_is_not_here_is_refused(
+    wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware = {"cuda": lambda: False, "mps": lambda: False}
+    monkeypatch.setattr(runtimes, "_HARDWARE", hardware)
+    with pytest.raises(DeviceError, match=f"PERCEPTD_DEVICE={wrong['device']}"):
+        runtimes.pick(Settings(**wrong))  # type: ignore[arg-type]
+
+
+def test_torch_can_be_forced_on_the_cpu(repository: Repository, settings: Settings) -> None:
+    forced = Engine(repository, settings.model_copy(update={"device": "cpu", "runtime": "torch"}))
+    forced.refresh()
+    loaded = forced.production["mnist-cnn"]
+    example = loaded.spec.example
+    rows = from_numbers(loaded.spec.input, example.inputs, example.dtype)
+    assert (loaded.runtime.name, loaded.runtime.device) == ("torch", "cpu")
+    assert anyio.run(loaded.answer, rows).indices.tolist() == [7]
+
+
+def test_a_server_on_the_cpu_never_imports_torch(tmp_path: Path) -> None:
+    """The whole way, from start to answers, in a fresh interpreter."""
+    script = """
+import json, sys
+from perceptd.service.settings import Settings
+from tests.server import running
+from pathlib import Path
+with running(Settings(data_dir=Path(sys.argv[1]), device="cpu")) as client:
+    for model in client.get("/models").json()["models"]:
+        assert client.post("/predict_proba", json=model["example"]).status_code == 200
+        assert client.get(f"/models/{model['name']}/versions/1").status_code == 200
+    assert client.get("/openapi.json").status_code == 200
+unwanted = {"torch", "torchvision", "sklearn", "matplotlib", "onnx", "training"}
+print(json.dumps(sorted(unwanted & sys.modules.keys())))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(answer.stdout.splitlines()[-1]) == []
+
+
+def test_a_corrupt_checkpoint_is_named_and_the_others_serve(
+    serve: Callable[[Settings], httpx.Client], repository: Repository, settings: Settings
+) -> None:
+    damage(repository.folder("dnn", 1) / WEIGHTS)
+    client = serve(settings)
+
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.json()["code"]) == (503, "model_unavailable")
+    assert "dnn: version 1 cannot be loaded" in ready.json()["detail"]
+    assert ready.headers["Retry-After"]
+    assert client.get("/health/live").json() == {"status": "live"}
+
+    refused = client.post("/predict", json={"model": "dnn", "inputs": [[0, 0]]})
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_unavailable")
+    assert "model.safetensors was altered" in refused.json()["detail"]
+    assert client.post("/predict", json={"model": "xor", "inputs": [[1, 1]]}).status_code == 200
+    assert "dnn" in client.get("/models").json()["failures"]
+
+
+def test_a_running_server_serves_what_another_process_promotes(
+    serve: Callable[[Settings], httpx.Client], repository: Repository, settings: Settings
+) -> None:
+    client = serve(settings)
+    body = {"model": "rings", "inputs": [[0, 0]]}
+    assert client.post("/predict", json=body).status_code == 404
+
+    repository.register(DNN, "rings")
+
+    promised = time.monotonic() + 1
+    while (response := client.post("/predict", json=body)).status_code != 200:
+        assert time.monotonic() < promised
+    assert response.json()["predictions"] == [{"label": "1", "index": 1}]
+    assert "rings" in client.get("/openapi.json").text
+
+
+def test_a_store_without_checkpoint_folders_says_what_is_missing(
+    repository: Repository, settings: Settings
+) -> None:
+    shutil.rmtree(settings.data_dir / "checkpoints")
+    engine = Engine(repository, settings)
+    engine.refresh()
+    assert engine.production == {}
+    assert set(engine.failures) == set(registry.BUILT_IN)
+    assert "meta.json cannot be read" in engine.failures["xor"]

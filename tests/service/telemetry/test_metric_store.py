@@ -1,0 +1,113 @@
+"""Pages that several stores of one folder count in, as the processes of a server do."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from perceptd.service.telemetry.families import (
+    ANSWERED_ROWS,
+    BATCH_ROWS,
+    CLOSED_CONNECTIONS,
+    COUNTED,
+    FOUND_OUT,
+    READY,
+    ROWS,
+)
+from perceptd.service.telemetry.metric_store import ENDED, PAGE_BYTES, Figures, MetricStore
+
+
+def told(store: MetricStore) -> dict[tuple[int, str, tuple[str, ...]], tuple[float, ...]]:
+    return {(pid, name, labels): numbers for pid, name, labels, numbers in store.read()}
+
+
+def test_each_sees_at_once_what_the_others_count(tmp_path: Path) -> None:
+    one, other = MetricStore(tmp_path, 1), MetricStore(tmp_path, 2)
+    mine, theirs = one.series(ANSWERED_ROWS, "dnn", "1"), other.series(ANSWERED_ROWS, "dnn", "1")
+    mine[0] += 3
+    theirs[0] += 4
+    name = ANSWERED_ROWS.name
+    expected = {(1, name, ("dnn", "1")): (3.0,), (2, name, ("dnn", "1")): (4.0,)}
+    assert told(one) == told(other) == expected
+    assert one.pids() == {1, 2}
+
+
+def test_the_same_labels_are_the_same_figure(tmp_path: Path) -> None:
+    store = MetricStore(None)
+    store.series(CLOSED_CONNECTIONS, "slow")[0] += 1
+    store.series(CLOSED_CONNECTIONS, "slow")[0] += 1
+    store.series(CLOSED_CONNECTIONS, 'a "word"\n')[0] += 1
+    assert [(labels, numbers) for _, _, labels, numbers in store.read()] == [
+        (("slow",), (2.0,)),
+        (('a "word"\n',), (1.0,)),
+    ]
+
+
+def test_more_labels_than_fit_on_a_page_take_another(tmp_path: Path) -> None:
+    store = MetricStore(tmp_path, 1)
+    for number in range(1000):
+        store.series(BATCH_ROWS, f"model-{number}")[len(ROWS)] += number
+    found = told(MetricStore(tmp_path, 2))
+    assert len(found) == 1000
+    assert all(
+        numbers == (*[0.0] * len(ROWS), float(labels[0].partition("-")[2]), 0.0)
+        for (_, _, labels), numbers in found.items()
+    )
+    assert len(list(tmp_path.glob("1-*.page"))) > 5
+
+
+def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: Path) -> None:
+    parent = MetricStore(tmp_path, ENDED)
+    for pid in (1, 2):
+        child = MetricStore(tmp_path, pid)
+        child.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
+        child.series(BATCH_ROWS, "dnn")[2] += 1
+        child.series(READY, str(pid))[0] = 1
+    parent.bury(1)
+    parent.bury(2)
+    parent.bury(3)  # it has never counted
+    numbers = [0.0] * (len(ROWS) + 2)
+    numbers[2] = 2.0
+    assert told(MetricStore(tmp_path, 4)) == {
+        (ENDED, ANSWERED_ROWS.name, ("dnn", "1")): (10.0,),
+        (ENDED, BATCH_ROWS.name, ("dnn",)): tuple(numbers),
+    }
+    assert parent.pids() == {ENDED}
+    assert not list(tmp_path.glob("[12]-*"))
+
+
+def test_on_a_full_disk_a_process_counts_for_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE_BYTES // 2, limits[1]))
+    try:
+        store = MetricStore(tmp_path, 1)
+        store.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(store.read()) == [Figures(1, ANSWERED_ROWS.name, ("dnn", "1"), (5.0,))]
+    assert list(MetricStore(tmp_path, 2).read()) == []
+    assert not list(tmp_path.glob("*.page"))
+    assert "File too large" in caplog.text
+
+
+def test_a_page_that_is_just_being_made_has_no_figures_yet(tmp_path: Path) -> None:
+    one, parent = MetricStore(tmp_path, 1), MetricStore(tmp_path, ENDED)
+    one.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
+    for name, content in (("2-a-0", b""), ("3-a-0", bytes(PAGE_BYTES // 2))):
+        (tmp_path / f"{name}.page").write_bytes(content)
+    assert told(one) == {(1, ANSWERED_ROWS.name, ("dnn", "1")): (5.0,)}
+    parent.bury(2)
+    parent.bury(3)
+    assert one.pids() == {1}
+
+
+def test_names_have_their_unit_and_counters_end_as_counters_do() -> None:
+    for name, family in {**COUNTED, **FOUND_OUT}.items():
+        assert name.startswith("perceptd_")
+        assert name.endswith("_total") == (family.kind == "counter")
+        assert bool(family.buckets) == (family.kind == "histogram")
+        assert list(family.buckets) == sorted(family.buckets)
+        if family.kind == "histogram":
+            assert name.endswith(("_seconds", "_rows"))

@@ -1,0 +1,341 @@
+"""`plot`: the pictures of a checkpoint, drawn anew as they were, or a sentence why not."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from perceptd.models import checkpoint, registry
+from perceptd.models.checkpoint import META, WEIGHTS
+from perceptd.training.plotting import plots
+from tests.training.conftest import SPIRAL, Outcome, Package, command
+
+PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
+CURVE = ["loss.png", "loss.svg"]
+
+# Two labels, so that there is a plane, and points that only the package makes.
+HALVES = SPIRAL.replace("spiral", "halves").replace("(8, 3)", "(8, 2)")
+HALVES = HALVES.replace('("a", "b", "c")', '("a", "b")').replace(" + (inputs[:, 1] > 0)", "")
+
+
+@pytest.fixture(scope="session")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a dnn trained on a file of one's own, `mine.csv` beside it."""
+    folder = tmp_path_factory.mktemp("mine")
+    random = np.random.default_rng(0).normal(size=(60, 2))
+    lines = [f"{x:.4f},{y:.4f},{int(x > y)}" for x, y in random]
+    (folder / "mine.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
+    with chdir(folder):
+        outcome = command("dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
+    assert outcome.exit_code == 0, outcome.stderr
+    return folder / "dnn"
+
+
+@pytest.fixture(scope="session")
+def imported(wide_dnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without a curve: the weights of another, imported."""
+    target = tmp_path_factory.mktemp("imported") / "dnn"
+    settings = ["--set", "hidden=8", "--set", "activation=tanh"]
+    outcome = command("import", "dnn", wide_dnn / WEIGHTS, *settings, "--out", target)
+    assert outcome.exit_code == 0, outcome.stderr
+    return target
+
+
+def assert_same_pictures(folder: Path, drawn: Path, names: list[str]) -> None:
+    assert sorted(path.name for path in drawn.iterdir()) == names
+    assert sorted(path.name for path in (folder / "plots").iterdir()) == names
+    for name in names:
+        assert (drawn / name).read_bytes() == (folder / "plots" / name).read_bytes(), name
+
+
+def plot(*arguments: str | Path) -> Outcome:
+    outcome = command("plot", *arguments)
+    assert outcome.exit_code == 0, outcome.stderr
+    return outcome
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line that says why nothing is drawn."""
+    outcome = command("plot", *arguments)
+    assert (outcome.exit_code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("Error: ")
+    assert outcome.stderr.count("\n") == 1
+    return outcome.stderr.removeprefix("Error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("name", ["perceptron", "dnn", "xor"])
+def test_pictures_are_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
+    made, drawn = tmp_path / "made", tmp_path / "drawn"
+    assert command(name, "--recipe", "fast", "--out", made).exit_code == 0
+
+    outcome = plot(made, "--out", drawn)
+
+    assert_same_pictures(made, drawn, PLANE)
+    assert (outcome.stdout, outcome.stderr) == (f"{drawn}: {', '.join(PLANE)}\n", "")
+
+
+def test_pictures_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        first, second = (plot(wide_dnn) for _ in range(2))
+
+    assert first.stdout.startswith("plots/dnn/1: boundary.json, ")
+    assert second.stdout.startswith("plots/dnn/2: boundary.json, ")
+    for number in ("1", "2"):  # of a network with settings of its own
+        assert_same_pictures(wide_dnn, tmp_path / "plots" / "dnn" / number, PLANE)
+
+
+def test_pictures_may_lie_among_other_files(wide_dnn: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+
+    outcome = plot(wide_dnn, "--out", tmp_path)
+
+    assert outcome.stdout == f"{tmp_path}: {', '.join(PLANE)}\n"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
+    made, drawn = tmp_path / "made", tmp_path / "drawn"
+    options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
+    assert command("mnist-mlp", *options, "--out", made).exit_code == 0
+
+    plot(made, "--out", drawn)
+
+    assert_same_pictures(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
+
+
+def test_import_has_its_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
+    plot(imported, "--out", tmp_path / "drawn")
+
+    assert_same_pictures(imported, tmp_path / "drawn", PLANE[:3])
+
+
+def test_plug_in_makes_its_own_data_again(package: Package, tmp_path: Path) -> None:
+    groups = {"models": {"halves": "halves_plug_in:ARCHITECTURE"}}
+    groups["recipes"] = {"halves": "halves_plug_in:RECIPES"}
+    package("halves_plug_in", HALVES, **groups)
+    made, drawn = tmp_path / "made", tmp_path / "drawn"
+    assert command("halves", "--epochs", "3", "--out", made).exit_code == 0
+
+    plot(made, "--out", drawn)
+
+    assert_same_pictures(made, drawn, PLANE)
+
+
+def test_model_whose_answers_are_not_drawn_needs_no_data(package: Package, tmp_path: Path) -> None:
+    groups = {"models": {"spiral": "spiral_plug_in:ARCHITECTURE"}}
+    groups["recipes"] = {"spiral": "spiral_plug_in:RECIPES"}
+    package("spiral_plug_in", SPIRAL, **groups)
+    made, drawn = tmp_path / "made", tmp_path / "drawn"
+    assert command("spiral", "--epochs", "3", "--out", made).exit_code == 0
+
+    assert plot(made, "--out", drawn).stderr == ""
+
+    assert_same_pictures(made, drawn, CURVE)
+
+
+def test_file_of_ones_own_is_found_where_it_was_or_where_one_says(
+    mine: Path, tmp_path: Path
+) -> None:
+    with chdir(mine.parent):
+        plot(mine, "--out", tmp_path / "there")
+    moved = tmp_path / "moved.csv"
+    moved.write_bytes((mine.parent / "mine.csv").read_bytes())
+    plot(mine, "--dataset", moved, "--out", tmp_path / "named")
+
+    for drawn in ("there", "named"):
+        assert_same_pictures(mine, tmp_path / drawn, PLANE)
+
+
+def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / "datasets").mkdir(parents=True)
+    (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
+    with chdir(store):
+        made = command(
+            "dnn", "--dataset", "datasets/mine.csv", "--epochs", "3", "--out", "checkpoints/dnn/3"
+        )
+    assert made.exit_code == 0, made.stderr
+    version = store / "checkpoints" / "dnn" / "3"
+    moved = tmp_path / "moved"
+    checkpoint.copy(version, moved)
+
+    with chdir(tmp_path):
+        plot("store/checkpoints/dnn/3", "--out", "there")
+        plot("moved", "--data-dir", "store", "--out", "named")
+
+    for drawn in ("there", "named"):
+        assert_same_pictures(version, tmp_path / drawn, PLANE)
+
+
+def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        outcome = plot(mine, "--out", "drawn")
+
+    assert outcome.stdout == "drawn: loss.png, loss.svg\n"
+    assert outcome.stderr == (
+        "Not drawn: boundary (mine.csv is not there; name it with --dataset)\n"
+    )
+    assert (tmp_path / "drawn" / "loss.svg").read_bytes() == (
+        mine / "plots" / "loss.svg"
+    ).read_bytes()
+
+
+def test_corrections_leave_the_curve_and_a_line_that_says_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "feedback.npz", inputs=np.zeros((9, 2)), labels=np.array(["0"] * 9))
+    made = tmp_path / "made"
+    options: list[str | Path] = ["--feedback", tmp_path / "feedback.npz", "--epochs", "2"]
+    assert command("dnn", *options, "--out", made).exit_code == 0
+
+    outcome = plot(made, "--out", tmp_path / "drawn")
+
+    assert outcome.stdout.endswith("drawn: loss.png, loss.svg\n")
+    assert outcome.stderr == (
+        "Not drawn: boundary (circles+feedback holds corrections, which are in the store alone)\n"
+    )
+
+
+@pytest.mark.usefixtures("no_mnist_server")
+def test_absent_mnist_is_not_downloaded_unasked(tmp_path: Path) -> None:
+    shipped = Path(checkpoint.__file__).parent / "pretrained" / "mnist-mlp"
+
+    outcome = plot(shipped, "--data-dir", tmp_path / "data", "--out", tmp_path / "drawn")
+
+    assert outcome.stderr == (
+        f"Not drawn: predictions (MNIST is not in {tmp_path / 'data'}; "
+        "--dataset mnist downloads it)\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("out", [".", "plots", "plots/more"])
+def test_checkpoint_is_never_drawn_into(out: str, wide_dnn: Path) -> None:
+    before = sorted(wide_dnn.rglob("*"))
+
+    told = refused(wide_dnn, "--out", wide_dnn / out)
+
+    assert told == f"{wide_dnn / out} is in a checkpoint, and those are never changed"
+    assert sorted(wide_dnn.rglob("*")) == before
+
+
+def test_picture_that_is_there_is_not_overwritten(wide_dnn: Path, tmp_path: Path) -> None:
+    (tmp_path / "loss.svg").write_text("mine")
+
+    told = refused(wide_dnn, "--out", tmp_path)
+
+    assert told == f"{tmp_path / 'loss.svg'} exists, and a picture is never overwritten"
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.svg"]
+    assert (tmp_path / "loss.svg").read_text() == "mine"
+    assert refused(wide_dnn, "--out", tmp_path / "loss.svg") == (
+        f"{tmp_path / 'loss.svg'} is no folder"
+    )
+
+
+def test_other_data_are_refused_with_both_hashes(
+    mine: Path, wide_dnn: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.csv").write_text("x,y,label,split\n0,0,1,train\n1,1,0,test\n")
+
+    with chdir(tmp_path):
+        tolds = [
+            refused(mine),  # finds another file of that name
+            refused(mine, "--dataset", "circles"),
+            refused(wide_dnn, "--dataset", "mine.csv"),
+        ]
+
+    for folder, told in zip((mine, mine, wide_dnn), tolds, strict=True):
+        made_with = checkpoint.read(folder).dataset
+        assert made_with is not None
+        assert told.startswith(f"{folder} was made with {made_with.name} of SHA-256 ")
+        assert made_with.sha256 in told
+        assert told.endswith(": name the right file with --dataset")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["absent"], "absent: meta.json cannot be read (No such file or directory)"),
+        (["dnn", "--dataset", "absent.csv"], "absent.csv does not exist or is not a file"),
+        (["dnn", "--dataset", "cifar"], "no data set is called 'cifar'; known: "),
+        (["dnn", "--dataset", "digits"], "digits holds 28 x 28 pictures of 10 classes, "),
+        (["altered"], "altered: model.safetensors was altered: "),
+        (["unknown"], "no architecture is called 'helix'; known: perceptron, "),
+        (["unset"], "unset: dnn has no such settings as {'width': 8, 'activation': 'tanh'}"),
+        (
+            ["headless"],
+            "headless: meta.json does not fit dnn, which cannot have rows of shape (2,), "
+            "a softmax head and 2 labels",
+        ),
+        (["unlike"], "unlike/model.safetensors does not fit dnn with "),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
+    arguments: list[str], reason: str, wide_dnn: Path, tmp_path: Path
+) -> None:
+    for name, old, new in (
+        ("dnn", "", ""),
+        ("altered", "", ""),
+        ("unknown", '"architecture": "dnn"', '"architecture": "helix"'),
+        ("unset", '"hidden": 8', '"width": 8'),
+        ("headless", '"head": "sigmoid"', '"head": "softmax"'),
+        ("unlike", '"hidden": 8', '"hidden": 7'),
+    ):
+        checkpoint.copy(wide_dnn, tmp_path / name)
+        meta = (tmp_path / name / META).read_text()
+        assert old in meta
+        (tmp_path / name / META).write_text(meta.replace(old, new) if old else meta)
+    (tmp_path / "altered" / WEIGHTS).write_bytes(b"altered")
+    before = sorted(tmp_path.rglob("*"))
+
+    with chdir(tmp_path):
+        told = refused(*arguments)
+
+    assert told.startswith(reason)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["new", "new/deep", "there"])
+def test_drawing_that_fails_leaves_nothing_in_its_own_way(
+    out: str, wide_dnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    (tmp_path / "there").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "boundary", fail)
+        assert refused(wide_dnn, "--out", tmp_path / out) == "the disk is full"
+
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    plot(wide_dnn, "--out", tmp_path / out)
+    assert_same_pictures(wide_dnn, tmp_path / out, PLANE)
+
+
+@pytest.mark.usefixtures("no_mnist_server")
+def test_import_without_data_has_nothing_to_draw_until_data_are_named(tmp_path: Path) -> None:
+    architecture = registry.load("mnist-mlp")
+    module = architecture.module(architecture.config.model_validate({"hidden": 4}))
+    torch.save(module.state_dict(), tmp_path / "theirs.pt")
+    made = tmp_path / "made"
+    options: list[str | Path] = [
+        "--set",
+        "hidden=4",
+        "--data-dir",
+        tmp_path / "data",
+        "--out",
+        made,
+    ]
+    assert command("import", "mnist-mlp", tmp_path / "theirs.pt", *options).exit_code == 0
+
+    assert refused(made, "--out", tmp_path / "drawn") == (
+        f"nothing to draw of {made}: no loss curve, no predictions "
+        "(it was made without data; name some with --dataset)"
+    )
+    assert not (tmp_path / "drawn").exists()
+    assert plot(made, "--dataset", "digits", "--out", tmp_path / "drawn").stderr == ""
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "predictions.png",
+        "predictions.svg",
+    ]

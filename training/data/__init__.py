@@ -1,0 +1,1 @@
+"""Data sets: made ones, MNIST, files, corrected labels, and their splits."""

@@ -1,0 +1,76 @@
+"""MNIST: 60,000 and 10,000 digits, read from their folder or downloaded there."""
+
+import math
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perceptd.models import preprocessing
+from perceptd.models.spec import ModelSpec
+from perceptd.training.data.splits import Dataset, Split
+from perceptd.training.errors import DataError
+
+BYTES = 8  # the code of unsigned bytes in an IDX file's header
+
+
+def mnist(spec: ModelSpec, data_dir: Path) -> Dataset:
+    """MNIST, read from `data_dir`/MNIST/raw or downloaded there by torchvision."""
+    if not is_in(data_dir):
+        _download(data_dir)
+    return Dataset("mnist", _split(spec, data_dir, True), _split(spec, data_dir, False))
+
+
+def is_in(data_dir: Path) -> bool:
+    """Whether the folder holds MNIST, whole or not: nothing is downloaded over what is there."""
+    return (data_dir / "MNIST").exists()
+
+
+def _download(data_dir: Path) -> None:
+    """Download beside the place and rename, so that a broken download leaves nothing behind."""
+    from torchvision.datasets import MNIST  # takes five seconds to import
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".mnist-", dir=data_dir) as folder:
+        try:
+            MNIST(folder, download=True)
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(
+                f"MNIST is not in {data_dir} and cannot be downloaded ({reason}); "
+                "name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR, "
+                "or take the data set digits, which is embedded"
+            ) from error
+        shutil.move(Path(folder) / "MNIST", data_dir / "MNIST")
+
+
+def _split(spec: ModelSpec, data_dir: Path, train: bool) -> Split:
+    part, stem, rows = ("training", "train", 60_000) if train else ("test", "t10k", 10_000)
+    raw = data_dir / "MNIST" / "raw"
+    try:
+        pictures = _read_idx(raw / f"{stem}-images-idx3-ubyte", 3)
+        labels = _read_idx(raw / f"{stem}-labels-idx1-ubyte", 1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the {part} set in {raw} is incomplete or damaged: {error}") from error
+    if pictures.shape != (rows, 28, 28) or labels.shape != (rows,):
+        raise DataError(
+            f"the {part} set in {raw} should hold {rows:,} pictures of "
+            f"28 x 28 with labels, but holds {pictures.shape} with {labels.shape}"
+        )
+    if labels.max() > 9:
+        raise DataError(f"the {part} set in {raw} has labels beyond 0 to 9")
+    return Split(preprocessing.from_pixels(spec.input, pictures), labels.astype(np.int64))
+
+
+def _read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
+    """An array in the format of MNIST's makers: a header of big-endian sizes, then the bytes."""
+    content = path.read_bytes()
+    if content[:4] != bytes([0, 0, BYTES, axes]):
+        raise ValueError(f"{path.name} does not begin as such a file does")
+    header = 4 + 4 * axes
+    shape = [int(size) for size in np.frombuffer(content[4:header], ">u4")]
+    if len(shape) != axes or len(content) - header != math.prod(shape):
+        raise ValueError(f"{path.name} has {len(content):,} bytes, not those its header tells of")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -1,0 +1,1 @@
+"""Measure a checkpoint, and what its inputs look like."""

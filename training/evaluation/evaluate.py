@@ -1,0 +1,67 @@
+"""What a model answers, and how good it is on one split."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from perceptd.models.networks.layers import Probabilities
+from perceptd.models.spec import Head
+from perceptd.training.plotting.plane import Classifier
+
+BATCH_SIZE = 1000
+CPU = torch.device("cpu")
+
+
+def loss_of(output: Tensor, targets: Tensor, head: Head) -> Tensor:
+    """Mean loss: binary cross-entropy of P (N, 1), or cross-entropy of logits (N, K)."""
+    if head == "sigmoid":
+        return functional.binary_cross_entropy(output, targets.unsqueeze(1).to(output.dtype))
+    return functional.cross_entropy(output, targets)
+
+
+def correct(output: Tensor, targets: Tensor, head: Head) -> Tensor:
+    """How many rows are answered right, as a scalar tensor."""
+    answers = output[:, 0] >= 0.5 if head == "sigmoid" else output.argmax(dim=1)
+    return (answers == targets).sum()
+
+
+@torch.inference_mode()
+def evaluate(
+    module: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    head: Head,
+    precision: AbstractContextManager[None] | None = None,
+) -> dict[str, float]:
+    """Mean loss and share of right answers over all rows."""
+    was_training = module.training
+    module.eval()
+    loss = torch.zeros((), device=inputs.device)
+    right = torch.zeros((), device=inputs.device)
+    with precision or nullcontext():
+        for first in range(0, len(inputs), BATCH_SIZE):
+            rows, wanted = inputs[first : first + BATCH_SIZE], targets[first : first + BATCH_SIZE]
+            output = module(rows).float()
+            loss += loss_of(output, wanted, head) * len(rows)
+            right += correct(output, wanted, head)
+    module.train(was_training)
+    return {"loss": loss.item() / len(inputs), "accuracy": right.item() / len(inputs)}
+
+
+def classifier(module: nn.Module, head: Head, device: torch.device = CPU) -> Classifier:
+    """What the module, which is on that device, answers to rows; it stays in the mode it is in."""
+    with_head = Probabilities(module, head)
+
+    @torch.inference_mode()
+    def classify(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        was_training = module.training
+        module.eval()
+        answer: NDArray[np.float32] = with_head(torch.from_numpy(rows).to(device)).cpu().numpy()
+        module.train(was_training)
+        return answer
+
+    return classify
