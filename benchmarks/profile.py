@@ -33,7 +33,7 @@ from benchmarks.works import all_works
 from perceptd.models.preprocessing import from_numbers
 from perceptd.service.app import create_app
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import NOBODY, Batcher
+from perceptd.service.inference.batcher import NO_CALLER, Batcher
 from perceptd.service.inference.encoder import with_probabilities
 from perceptd.service.inference.engine import LoadedVersion, compute
 from perceptd.service.schemas.requests import PredictRequest
@@ -137,7 +137,7 @@ def parts(app: FastAPI, body: bytes) -> list[tuple[str, Part, int]]:
         PredictProbaResponse.model_validate(made).model_dump_json()
 
     async def batched() -> None:
-        await asyncio.gather(*(batcher.submit(decoded.rows, NOBODY) for _ in range(TOGETHER)))
+        await asyncio.gather(*(batcher.submit(decoded.rows, NO_CALLER) for _ in range(TOGETHER)))
 
     hot = partial(Protocols, config(app, **quiet), request)
     ordinary = partial(Protocols, uvicorn.Config(app, http="httptools", **quiet), request)

@@ -19,7 +19,7 @@ from perceptd.models.spec import InputSpec, ModelSpec
 THRESHOLD = 0.25
 # Nine deciles, and what is beyond nearly all of the training: few rows there already tell.
 QUANTILES = (0.001, *(tenth / 10 for tenth in range(1, 10)), 0.999)
-MOST_CLASSES = 100  # of a model with more, a window has too few rows to say anything of each
+MAX_CLASSES = 100  # of a model with more, a window has too few rows to say anything of each
 NORMAL_QUANTILE = 3.719  # beyond which one in 10,000 lies
 # As many rows of one user or one hour as tell no more than one row would: they are alike. 1,000
 # digits of MNIST's test set in a row, each writer's together, differ from the training as much as
@@ -90,7 +90,7 @@ def reference(
         features=tuple(
             _feature(name, column) for name, column in zip(names(spec.input), values.T, strict=True)
         ),
-        classes=_shares(indices, classes) if classes <= MOST_CLASSES else None,
+        classes=_shares(indices, classes) if classes <= MAX_CLASSES else None,
     )
 
 

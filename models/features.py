@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from perceptd.models.spec import InputSpec
 
-MOST_NUMBERS = 16  # of a row that are looked at one by one
+MAX_NUMBERS = 16  # of a row that are looked at one by one
 PICTURE = ("ink", "contrast", "center_x", "center_y", "spread")
 SUMMARIES = ("mean", "deviation", "minimum", "maximum")
 AT_ONCE = 64  # pictures: too little work for BLAS to wake other threads for
@@ -18,7 +18,7 @@ def names(spec: InputSpec) -> tuple[str, ...]:
     """What the columns of `features` are called."""
     if spec.picture:
         return PICTURE
-    if spec.size <= MOST_NUMBERS:
+    if spec.size <= MAX_NUMBERS:
         return tuple(f"{spec.name}[{index}]" for index in range(spec.size))
     return SUMMARIES
 
@@ -34,7 +34,7 @@ def features(spec: InputSpec, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(all="ignore"):
         if spec.picture:
             return _of_pictures(flat, spec.picture)
-        if spec.size <= MOST_NUMBERS:
+        if spec.size <= MAX_NUMBERS:
             return flat
         wide = flat.astype(np.float64)
         columns = (wide.mean(axis=1), wide.std(axis=1), wide.min(axis=1), wide.max(axis=1))

@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from perceptd.models import tracing
 from perceptd.service.api import openapi, page, problems
 from perceptd.service.api.compression import Decompression
-from perceptd.service.api.middleware import Envelope
+from perceptd.service.api.middleware import RequestMiddleware
 from perceptd.service.api.oip import infer, metadata
 from perceptd.service.api.oip import repository as repository_v2
 from perceptd.service.api.routes import (
@@ -97,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
             draining.set()
             closing.set()
-            pulse.beat()
+            pulse.sample()
             tasks.cancel_scope.cancel()
         database.dispose()
         await to_thread.run_sync(tracing.stop)
@@ -146,7 +146,9 @@ def create_app(settings: Settings) -> FastAPI:
     # Set here because only what wraps the whole stack sees every answer.
     limit = settings.max_body_bytes
     unpacked = Decompression(app.build_middleware_stack(), limit)
-    app.middleware_stack = Envelope(page.shared(unpacked, settings.cors_origins), limit, figures)
+    app.middleware_stack = RequestMiddleware(
+        page.shared(unpacked, settings.cors_origins), limit, figures
+    )
     return app
 
 

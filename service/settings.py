@@ -1,12 +1,25 @@
 """Every `PERCEPTD_*` variable of the server, validated once at start."""
 
+import difflib
 import re
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PostgresDsn, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "PERCEPTD_"
+OPTIONS = ("host", "port", "data_dir", "device", "runtime", "processes")  # of `perceptd serve`
+# Read by the command line, the tests and the processes of one server, or set by Kubernetes for a
+# service of this name.
+OTHER_VARIABLES = re.compile(
+    r"PERCEPTD_(URL|TEST_.*|METRICS_DIR|SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP)(_.*)?)",
+    re.DOTALL,
+)
+
+TIMEOUT_S = 5  # of everything that is asked of the database
 
 TOKEN = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,}")  # a comma stands between two
 HASHED = "sha256:"  # before the hash of a token, which may stand for it
@@ -18,9 +31,7 @@ ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 class Settings(BaseSettings):
     """Read from the environment; each field's docstring is its line in the documentation."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PERCEPTD_", use_attribute_docstrings=True, frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, use_attribute_docstrings=True, frozen=True)
 
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback needs a token for predictions, set or issued, or
@@ -210,3 +221,30 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def option_and_variable_of(field: str) -> str:
+    """The variable of a setting, after its option of `perceptd serve` where it has one."""
+    variable = variable_of(field)
+    return f"--{field.replace('_', '-')} ({variable})" if field in OPTIONS else variable
+
+
+def unknown_variable(environment: Mapping[str, str]) -> str:
+    """An error that names the first `PERCEPTD_*` variable that is no setting; empty if all are."""
+    known = [field.upper() for field in Settings.model_fields]
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name != name.upper():
+            return f"{name[:60]} is not a setting: use capitals, {name[:60].upper()}"
+        field = name.removeprefix(PREFIX)
+        if field != name and field not in known and not OTHER_VARIABLES.fullmatch(name):
+            near = difflib.get_close_matches(field, known, 1)
+            hint = (
+                f"did you mean {PREFIX}{near[0]}?" if near else "docs/operate.md lists all settings"
+            )
+            return f"{name[:60]} is not a setting: {hint}"
+    return ""

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 PAUSE_S = 1.0  # before one that died early is started again; doubled with each time, up to
-LONGEST_PAUSE_S = 30.0
+MAX_PAUSE_S = 30.0
 GOOD_S = 60.0  # one that lived for so long did not die early, and is started again at once
 LOOK_S = 0.1  # between looks at a process
 END_S = 30.0  # in which a worker hands its job back, and a server answers what it has accepted
@@ -126,7 +126,7 @@ class Supervisor:
                 self._starts.put(ended)
                 return
             lived = time.monotonic() - started_at
-            pause = 0.0 if lived > GOOD_S else min(max(2 * pause, PAUSE_S), LONGEST_PAUSE_S)
+            pause = 0.0 if lived > GOOD_S else min(max(2 * pause, PAUSE_S), MAX_PAUSE_S)
             log.error("a %s ended (%s); starting another in %.0f s", program.name, ended, pause)
             self._ending.wait(pause)
 

@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter as CycleFinder
 from pathlib import Path
 
 import pytest
@@ -18,54 +20,33 @@ MAY_IMPORT = {
     "training": {"models", "training"},
     "service": {"models", "service"},
 }
-TORCH_FREE = {
-    "spec",
-    "preprocessing",
-    "picture",
-    "ink",
-    "digit",
-    "drift",
-    "features",
-    "graph",
-    "checkpoint",
-    "registry",
-    "mnist",
-    "trainable",
-    "terminal",
-    "tracing",
+
+# What a room of `service` may import besides itself and the ground. A room that is not named here,
+# such as `app` or `commands`, puts the others together and may import any.
+GROUND = ("errors", "settings", "logging")
+ROOMS: dict[str, set[str]] = {
+    **{module: set(GROUND) for module in GROUND},
+    "schemas": set(),
+    "store": set(),
+    "auth": {"store"},
+    "inference": {"store", "schemas"},
+    "jobs": {"store", "schemas"},
+    "telemetry": {"inference", "jobs", "store"},
+    "drift": {"inference", "telemetry", "schemas"},
+    "worker": {"jobs", "inference", "store"},
+    "api": {"schemas", "store", "auth", "inference", "jobs", "telemetry", "drift"},
+    "wire": {"api", "auth", "inference", "telemetry"},
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
-MAY_KNOW_THE_WEB = {
-    "perceptd.service.app",
-    "perceptd.service.api.compression",
-    "perceptd.service.wire.connections",
-    "perceptd.service.api.deps",
-    "perceptd.service.wire.hot_path",
-    "perceptd.service.api.middleware",
-    "perceptd.service.api.openapi",
-    "perceptd.service.api.page",
-    "perceptd.service.api.problems",
-    "perceptd.service.api.routes.drift",
-    "perceptd.service.api.routes.feedback",
-    "perceptd.service.api.routes.health",
-    "perceptd.service.api.routes.imports",
-    "perceptd.service.api.oip.infer",
-    "perceptd.service.api.routes.jobs",
-    "perceptd.service.api.oip.metadata",
-    "perceptd.service.api.routes.metrics",
-    "perceptd.service.api.routes.models",
-    "perceptd.service.api.routes.predict",
-    "perceptd.service.api.oip.repository",
-    "perceptd.service.server",
-    "perceptd.service.wire.upgrades",
-}
+KNOW_THE_WEB = {"api", "wire", "app", "server"}
+LEARN_TORCH = {"models.networks", "models.export"}  # the rest of `models` is imported by the server
 
 TREE = re.compile(r"^```text\n(models/.*?)^```$", re.DOTALL | re.MULTILINE)
-NAMED = re.compile(r"(?<![\w./-])\w+(?:\.py|\.yml|/)(?!\w)")
 RELATIVE = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
+    """Each module of a package, by its name below `perceptd`."""
     for path in sorted((ROOT / package).rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         yield name.removesuffix(".__init__"), path
@@ -88,27 +69,62 @@ def roots(names: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+def parts(names: set[str], below: str) -> set[str]:
+    """What follows `below` in each name that begins with it: its package or room."""
+    return {name.removeprefix(below).partition(".")[0] for name in names if name.startswith(below)}
+
+
+def graph(package: str) -> dict[str, set[str]]:
+    """Each module of a package, with the modules of it that it imports."""
+    known = {name: imports(path) for name, path in modules(package)}
+    return {
+        name: {found for found in known if f"perceptd.{found}" in imported} - {name}
+        for name, imported in known.items()
+    }
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_only_those_below_them(package: str) -> None:
     for name, path in modules(package):
-        foreign = roots(imports(path)) & {*PACKAGES, "tests", "benchmarks", "scripts"}
-        assert foreign <= MAY_IMPORT[package], name
+        found = imports(path)
+        assert parts(found, "perceptd.") <= MAY_IMPORT[package], name
+        assert not roots(found) & {*PACKAGES, "tests", "benchmarks", "scripts"}, name
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_those_below_them(room: str) -> None:
+    allowed = {room, *GROUND, *ROOMS[room]}
+    for name, path in modules("service"):
+        if name.split(".")[1:2] == [room]:
+            assert parts(imports(path), "perceptd.service.") <= allowed, name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_imports_itself_through_others(package: str) -> None:
+    CycleFinder(graph(package)).prepare()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_folder_has_more_than_14_files(package: str) -> None:
+    counted = Counter(path.parent for _, path in modules(package) if path.name != "__init__.py")
+    assert {folder: files for folder, files in counted.items() if files > 14} == {}
 
 
 def test_only_the_edge_of_the_service_knows_the_web() -> None:
     knowing = {name for name, path in modules("service") if roots(imports(path)) & WEB}
-    assert knowing == MAY_KNOW_THE_WEB
+    assert {name.split(".")[1] for name in knowing} == KNOW_THE_WEB
 
 
 def test_routes_know_neither_sql_nor_tensors() -> None:
-    for name, path in modules("service"):
-        if name.startswith("perceptd.service.routes."):
-            assert not roots(imports(path)) & {"sqlalchemy", "torch", "numpy", "onnxruntime"}, name
+    routes = [path for name, path in modules("service") if name.startswith("service.api.routes.")]
+    assert routes
+    for path in routes:
+        assert not roots(imports(path)) & {"sqlalchemy", "torch", "numpy", "onnxruntime"}, path
 
 
 def test_what_serving_needs_of_models_is_free_of_torch() -> None:
     for name, path in modules("models"):
-        if name.rpartition(".")[2] in TORCH_FREE:
+        if not name.startswith(tuple(LEARN_TORCH)):
             assert "torch" not in roots(imports(path, at_top=True)), name
 
 
@@ -139,31 +155,15 @@ def test_the_documents_say_what_the_code_says() -> None:
     subprocess.run([sys.executable, "-m", "scripts.documents", "--check"], cwd=ROOT, check=True)
 
 
-def tree_of_the_readme() -> Iterator[tuple[str, Path | None]]:
-    """Each name in the README's tree of files, and the path that it stands for."""
-    readme = (ROOT / "README.md").read_text()
-    top = inner = ROOT
-    for line in TREE.findall(readme)[0].splitlines():
-        first = line.split()[0]
-        if not line.startswith(" "):
-            top = inner = ROOT / first
-        elif not line.startswith("   ") and first.endswith("/"):
-            inner = top / first
-        elif not line.startswith("   "):
-            inner = top
-        for name in NAMED.findall(line):
-            paths = (folder / name for folder in (inner, top, ROOT))
-            yield name, next((path for path in paths if path.exists()), None)
-
-
-def test_the_readme_has_every_file_of_the_house_and_no_other() -> None:
-    named = dict.fromkeys(tree_of_the_readme())
-    assert [name for name, path in named if path is None] == []
-    paths = {path for _, path in named}
+def test_the_readme_names_every_room() -> None:
+    lines = TREE.findall((ROOT / "README.md").read_text())[0].splitlines()
+    assert len(lines) <= 25
+    named = {line.split()[0] for line in lines}
     for package in PACKAGES:
-        for name, path in modules(package):
-            if path.name != "__init__.py" and "migrations" not in path.parts:
-                assert path in paths, name
+        rooms = {path.parent for _, path in modules(package)} - {ROOT / package}
+        wanted = {f"{room.name}/" for room in rooms if room.parent == ROOT / package}
+        assert wanted <= named
+    assert [name for name in named if not list(ROOT.glob(f"**/{name}"))] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])

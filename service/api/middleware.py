@@ -55,7 +55,7 @@ def policy(html: bytes) -> str:
     return POLICY.format(scripts="".join(hashes))
 
 
-class Envelope:
+class RequestMiddleware:
     """Outermost: nothing leaves the service without passing here.
 
     A body whose declared length is over the limit is refused by Starlette in plain text before any

@@ -26,7 +26,7 @@ from perceptd.service.errors import (
     UnauthorizedError,
 )
 from perceptd.service.schemas.responses import ProblemBody
-from perceptd.service.schemas.validation import told
+from perceptd.service.schemas.validation import field_errors
 
 log = logging.getLogger("perceptd")
 
@@ -167,7 +167,9 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
     """Parameters and bodies; rows of a model are validated by `service/schemas/requests.py`."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
     example = _example_of(request.scope.get("route"))
-    return await on_domain_error(request, InvalidInputError.of(told(error.errors()), example))
+    return await on_domain_error(
+        request, InvalidInputError.of(field_errors(error.errors()), example)
+    )
 
 
 def _example_of(route: Any) -> Any:

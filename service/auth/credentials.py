@@ -12,9 +12,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import SecretStr
 
-from perceptd.service import variables
 from perceptd.service.errors import ConflictError, StoreError
-from perceptd.service.settings import HASHED, TOKEN, Settings
+from perceptd.service.settings import HASHED, TOKEN, Settings, variable_of
 from perceptd.service.store import db
 
 FILE = "admin-token"
@@ -54,7 +53,7 @@ def credentials(settings: Settings) -> list[Credential]:
     Raises `StoreError` where the store's cannot be read or made.
     """
     found = [
-        Credential(role, bytes.fromhex(entry.removeprefix(HASHED)), variables.of(name))
+        Credential(role, bytes.fromhex(entry.removeprefix(HASHED)), variable_of(name))
         for name, role in FIELDS
         for entry in _entries(getattr(hashed(settings), name))
     ]
@@ -77,7 +76,7 @@ def hashed(settings: Settings) -> Settings:
 def environment(settings: Settings) -> dict[str, str]:
     """Hashes of the tokens that are set, as variables for the processes of a server."""
     values = ((name, getattr(hashed(settings), name)) for name, _ in FIELDS)
-    return {variables.of(name): value.get_secret_value() for name, value in values if value}
+    return {variable_of(name): value.get_secret_value() for name, value in values if value}
 
 
 def clear(setting: SecretStr | None) -> str | None:

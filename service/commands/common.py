@@ -9,10 +9,9 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from perceptd.service import variables
 from perceptd.service.auth.tokens import Tokens
 from perceptd.service.errors import DiskError, StoreError
-from perceptd.service.settings import Settings
+from perceptd.service.settings import Settings, option_and_variable_of, unknown_variable
 from perceptd.service.store import db
 from perceptd.service.store.repository import Repository
 
@@ -30,13 +29,13 @@ def read_settings(**overrides: Any) -> Settings:
     A variable that nobody reads is most likely misspelt, and what it was to say is not heard: that
     is a wrong one too.
     """
-    if unknown := variables.unknown(os.environ):
+    if unknown := unknown_variable(os.environ):
         raise click.UsageError(unknown)
     try:
         return Settings(**{key: value for key, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"{variables.shown(str(first['loc'][0]))}: " if first["loc"] else ""
+        name = f"{option_and_variable_of(str(first['loc'][0]))}: " if first["loc"] else ""
         told = first["loc"] and first["loc"][0] not in SECRET
         got = f", got {first['input']!r}" if told else ""
         raise click.UsageError(f"{name}{first['msg'].removeprefix('Value error, ')}{got}") from None
@@ -48,7 +47,7 @@ def opened_store(settings: Settings) -> Iterator[Repository]:
 
     Raises `StoreError`, which names the setting that leads there.
     """
-    name = variables.shown("database_url" if settings.database_url else "data_dir")
+    name = option_and_variable_of("database_url" if settings.database_url else "data_dir")
     try:
         database = db.connect(settings)
     except OSError as error:

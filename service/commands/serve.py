@@ -17,7 +17,7 @@ import click
 
 from perceptd.models import tracing
 from perceptd.service import logging as logs
-from perceptd.service import server, sockets, variables
+from perceptd.service import server, sockets
 from perceptd.service.auth import credentials
 from perceptd.service.commands.common import (
     DATA_DIR,
@@ -29,7 +29,7 @@ from perceptd.service.commands.common import (
 )
 from perceptd.service.inference import runtimes
 from perceptd.service.inference.runtimes import Device
-from perceptd.service.settings import Settings, is_loopback
+from perceptd.service.settings import Settings, is_loopback, variable_of
 from perceptd.service.sockets import Listeners
 from perceptd.service.supervisor import AtOnce, Program, Supervisor
 from perceptd.service.telemetry.metric_store import ENDED, MetricStore
@@ -40,7 +40,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 SELF = (sys.executable, "-P", "-m", "perceptd.service")
 WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
 MORE_S = 10.0  # that a child may take to end beyond the time that it gives its requests
-MOST_PROCESSES = 4  # unless more are asked for: each has its own copy of every model
+MAX_PROCESSES = 4  # unless more are asked for: each has its own copy of every model
 
 log = logging.getLogger("perceptd")
 
@@ -113,7 +113,7 @@ def end_at_once(number: int, _: FrameType | None) -> None:
 
 
 def default_processes(device: Device) -> int:
-    return min(cores(), MOST_PROCESSES) if device == "cpu" else 1
+    return min(cores(), MAX_PROCESSES) if device == "cpu" else 1
 
 
 def serve_by_children(
@@ -131,7 +131,7 @@ def serve_by_children(
         Supervisor(
             [*children, *workers],
             {**environment, FOLDER: folder},
-            on_end=MetricStore(Path(folder), ENDED).bury,
+            on_end=MetricStore(Path(folder), ENDED).absorb,
         ) as supervisor,
     ):
         try:
@@ -171,7 +171,7 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
 def as_environment(options: dict[str, Any]) -> dict[str, str]:
     """The options that were given, as the variables that stand for them."""
     given = {name: value for name, value in options.items() if value is not None}
-    return {variables.of(name): str(value) for name, value in given.items()}
+    return {variable_of(name): str(value) for name, value in given.items()}
 
 
 def say_where(settings: Settings, groups: list[Listeners]) -> None:

@@ -21,7 +21,7 @@ from perceptd.service.inference.batcher import Observer
 from perceptd.service.settings import Settings
 from perceptd.service.telemetry import families
 from perceptd.service.telemetry.families import Family
-from perceptd.service.telemetry.metrics import FOLDER, told
+from perceptd.service.telemetry.metrics import FOLDER, to_metric
 
 FRESH_S = 300.0  # in which a version was asked that another process has loaded, and not this one
 SUFFIX = ".drift"
@@ -146,4 +146,4 @@ class DriftFigures(Collector):
                     found[families.PREDICTION_PSI].append((labels, [one.psi]))
                 else:
                     found[families.INPUT_PSI].append(((*labels, one.name), [one.psi]))
-        return [told(family, series) for family, series in found.items()]
+        return [to_metric(family, series) for family, series in found.items()]

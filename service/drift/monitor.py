@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from perceptd.models.drift import Bins, Measured
 from perceptd.models.spec import InputSpec
 from perceptd.service.drift.windows import Shelf, Windows
-from perceptd.service.inference.batcher import Ran
+from perceptd.service.inference.batcher import BatchResult
 
 BLOCK = 224  # rows that are counted together: what that costs hardly depends on how many they are
 ALL_ROWS = 32  # of a batch are counted; of a larger one
 SHARE = 4  # every so many
 FLUSH_S = 1.0  # after which fewer are counted, too
-LEAST_ROWS = 200  # before which nothing is said
+MIN_ROWS = 200  # before which nothing is said
 
 Verdict = Literal["collecting", "stable", "drifted"]
 VERDICTS: Sequence[Verdict] = get_args(Verdict)
@@ -81,7 +81,7 @@ class Monitor:
         """That wait to be counted: no memory for a version that nobody asks."""
         return np.empty((BLOCK, *self._spec.shape), dtype=np.float32)
 
-    def __call__(self, ran: Ran) -> None:
+    def __call__(self, ran: BatchResult) -> None:
         rows, indices = ran.rows, ran.answer.indices
         if not ran.answer.finite:
             usable = np.isfinite(ran.answer.probabilities).all(axis=1)
@@ -134,7 +134,7 @@ class Monitor:
         windows.add(self._counts, self._counted, self._full, now)
         counts, rows = windows.counts, windows.rows
         verdict: Verdict = "collecting"
-        if rows >= LEAST_ROWS:
+        if rows >= MIN_ROWS:
             lasting = before == "drifted"
             verdict = "drifted" if bins.drifted(counts, rows, lasting=lasting) else "stable"
         windows.decide(VERDICTS.index(verdict), now)

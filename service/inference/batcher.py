@@ -45,7 +45,7 @@ class Caller(NamedTuple):
     span: "SpanContext | None" = None  # of the request, where it is traced
 
 
-NOBODY = Caller()  # in particular
+NO_CALLER = Caller()  # in particular
 
 
 Outcome = Answer | Exception
@@ -53,7 +53,7 @@ Deliver = Callable[[Outcome], None]
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
+class PendingRequest:
     """A request's rows on their way. Whoever sets `ended` gets nothing any more."""
 
     rows: Rows
@@ -85,20 +85,20 @@ class Waiting:
             return False
 
 
-_Batch = list[tuple[Waiting, Rows]]
+_Batch = list[tuple[PendingRequest, Rows]]
 
 
-class Ran(NamedTuple):
+class BatchResult(NamedTuple):
     """A batch that was computed. Its times are `time.perf_counter`'s, as a request's `came` is."""
 
     rows: Rows  # (N, ...)
     answer: Answer  # to all of them
-    requests: Sequence[Waiting]  # whose rows they are, in order
+    requests: Sequence[PendingRequest]  # whose rows they are, in order
     began: float
     ended: float
 
 
-Observer = Callable[[Ran], None]
+Observer = Callable[[BatchResult], None]
 
 
 class Batcher:
@@ -124,12 +124,12 @@ class Batcher:
         self._run = run
         self._limiter = limiter
         self._observers = observers
-        self._ran: list[Ran] = []  # and not yet told of
+        self._ran: list[BatchResult] = []  # and not yet told of
         self._max_batch_size = max_batch_size
         self._max_batch_time_s = max_batch_time_s
         self._max_queue_size = max_queue_size
         self._max_queue_wait_s = max_queue_wait_s
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[PendingRequest] = deque()
         self._queued_rows = 0
         self._running_rows = 0
         self._drain_rate = DrainRate()
@@ -178,14 +178,14 @@ class Batcher:
             raise outcome
         return outcome
 
-    def enqueue(self, rows: Rows, deliver: Deliver, caller: Caller) -> Waiting:
+    def enqueue(self, rows: Rows, deliver: Deliver, caller: Caller) -> PendingRequest:
         """Have `deliver` called once with the answer to all rows, or with what went wrong.
 
         Raises `QueueFullError`.
         """
         if self._busy or self._queue:
             self.admit(len(rows), caller.deadline)
-        waiting = Waiting(rows, deliver, caller, self._batches)
+        waiting = PendingRequest(rows, deliver, caller, self._batches)
         self._queue.append(waiting)
         self._queued_rows += len(rows)
         if not self._busy:
@@ -288,7 +288,7 @@ class Batcher:
                 self._queue.append(waiting)  # behind those who came meanwhile
         return batch
 
-    def _is_wanted(self, waiting: Waiting, now: float) -> bool:
+    def _is_wanted(self, waiting: PendingRequest, now: float) -> bool:
         deadline = waiting.caller.deadline
         if not waiting.ended and deadline is not None and deadline <= now:
             waiting.end(DeadlineExceededError())
@@ -312,7 +312,7 @@ class Batcher:
             return [outcome for alone in batch for outcome in self._compute([alone])]
         ended = time.perf_counter()
         self._row_s = min(self._row_s * FORGETTING, (ended - began) / len(rows))
-        self._ran.append(Ran(rows, answer, [waiting for waiting, _ in batch], began, ended))
+        self._ran.append(BatchResult(rows, answer, [waiting for waiting, _ in batch], began, ended))
         ends = list(accumulate(map(len, pieces)))
         return [answer.part(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
 

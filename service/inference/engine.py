@@ -32,7 +32,7 @@ from perceptd.service.errors import (
 )
 from perceptd.service.inference import runtimes
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import NOBODY, Batcher, Caller, Observer
+from perceptd.service.inference.batcher import NO_CALLER, Batcher, Caller, Observer
 from perceptd.service.inference.decoder import Decoder
 from perceptd.service.inference.runtimes import Device, Runtime, RuntimeName
 from perceptd.service.schemas.requests import RequestSchemas, example_of
@@ -62,7 +62,7 @@ class LoadedVersion:
     def spec(self) -> ModelSpec:
         return self.meta.spec
 
-    async def answer(self, rows: Rows, caller: Caller = NOBODY) -> Answer:
+    async def answer(self, rows: Rows, caller: Caller = NO_CALLER) -> Answer:
         """Answer all rows, together with those of other requests.
 
         Raises `InvalidInputError` where numbers overflow the network, `QueueFullError`,

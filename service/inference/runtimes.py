@@ -26,7 +26,7 @@ Device = Literal["cpu", "cuda", "mps"]
 RuntimeName = Literal["onnx", "torch"]
 ACCELERATOR_ROWS = 256
 CPU_NUMBERS = 64 * 784
-FEWEST_ROWS, MOST_ROWS = 4, 1024
+MIN_ROWS, MAX_ROWS = 4, 1024
 Probabilities = NDArray[np.float32]  # (N, K)
 
 
@@ -161,7 +161,7 @@ def usual_batch_size(device: Device, spec: InputSpec) -> int:
     """
     if device != "cpu":
         return ACCELERATOR_ROWS
-    return min(max(CPU_NUMBERS // spec.size, FEWEST_ROWS), MOST_ROWS)
+    return min(max(CPU_NUMBERS // spec.size, MIN_ROWS), MAX_ROWS)
 
 
 def _works(device: Literal["cuda", "mps"]) -> bool:

@@ -13,7 +13,7 @@ from perceptd.service.jobs.plans import Planner
 from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.jobs.schemas import ImportCreate, JobCreate
 from perceptd.service.jobs.uploads import Uploads
-from perceptd.service.schemas.validation import told
+from perceptd.service.schemas.validation import field_errors
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 IMPORT_EXAMPLE = (
@@ -55,7 +55,7 @@ class Intake:
         plan = self.planner.reproduction(job).model_dump(mode="json")
         return self.jobs.submit("train", job.model, asked, plan, key=key, fingerprint=fingerprint)
 
-    def bring(
+    def submit_import(
         self, model: str, name: str, content: bytes, fields: dict[str, Any], key: str | None
     ) -> Job:
         """Queue the import of uploaded weights.
@@ -114,7 +114,7 @@ def _import_fields(fields: dict[str, Any]) -> ImportCreate:
     try:
         return ImportCreate.model_validate(values)
     except ValidationError as error:
-        raise InvalidInputError.of(told(error.errors()), IMPORT_EXAMPLE) from None
+        raise InvalidInputError.of(field_errors(error.errors()), IMPORT_EXAMPLE) from None
 
 
 def _refused(loc: list[str | int], expected: str, got: str) -> InvalidInputError:

@@ -21,7 +21,7 @@ PHRASES = {
 BOUNDS = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
 
 
-def told(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
+def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
     """The first few errors. A body is not named in their place: its fields are."""
     found = []
     for item in islice(errors, MAX_ERRORS):

@@ -13,14 +13,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, t
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from perceptd.service.errors import DiskError, StoreError
-from perceptd.service.settings import Settings
+from perceptd.service.settings import TIMEOUT_S, Settings
 from perceptd.service.store.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0003"  # the newest revision in `migrations/`
 FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
-TIMEOUT_S = 5  # an absent database holds nobody up for longer
 STARTUP_S = 60  # in which another process has prepared the store
 LOOK_S = 0.05  # between looks whether it has
 STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process

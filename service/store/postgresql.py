@@ -13,7 +13,7 @@ from psycopg.abc import PQGen
 from sqlalchemy import Connection as Checkout
 from sqlalchemy import Engine, create_engine, event
 
-from perceptd.service.store.db import TIMEOUT_S
+from perceptd.service.settings import TIMEOUT_S
 
 SILENCE_S = 2.0 * TIMEOUT_S  # a server that waits for a lock itself has said so by then
 IDLE_S = 60  # after which a transaction whose process was stopped is ended, and its locks with it

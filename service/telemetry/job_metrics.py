@@ -15,7 +15,7 @@ from perceptd.service.jobs.queue import ENDED, KINDS, Status
 from perceptd.service.store import db
 from perceptd.service.store.tables import jobs
 from perceptd.service.telemetry import families
-from perceptd.service.telemetry.metrics import told
+from perceptd.service.telemetry.metrics import to_metric
 
 FRESH_S = 5.0  # for which what the database said is told again
 OLD_S = 30.0  # for which it is while the database takes its time
@@ -45,7 +45,7 @@ class JobFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = self._fresh()
-        yield told(families.DATABASE, [((), [float(bool(found))])])
+        yield to_metric(families.DATABASE, [((), [float(bool(found))])])
         yield from found
 
     def _fresh(self) -> Found:
@@ -95,7 +95,7 @@ def figures(engine: Engine) -> Found:
                 steps = [high - low for low, high in zip((0, *below), (*below, count), strict=True)]
                 taken.append(((kind, status), [*map(float, steps), float(seconds)]))
     return [
-        told(families.JOBS, counted),
-        told(families.JOB_DURATION, taken),
-        told(families.OLDEST_QUEUED, [((), [max(0.0, waited)])]),
+        to_metric(families.JOBS, counted),
+        to_metric(families.JOB_DURATION, taken),
+        to_metric(families.OLDEST_QUEUED, [((), [max(0.0, waited)])]),
     ]

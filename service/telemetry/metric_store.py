@@ -118,7 +118,7 @@ class MetricStore:
             return {self.pid}
         return {self.pid} | {pid_of(path) for path in self._folder.glob("*.page")} - {ENDED}
 
-    def bury(self, pid: int) -> None:
+    def absorb(self, pid: int) -> None:
         """Keep what a process that has ended had counted, and nothing of what it was."""
         assert self._folder  # noqa: S101 - where several processes count
         with locked(self._folder, fcntl.LOCK_EX):

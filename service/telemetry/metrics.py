@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from perceptd.service.inference.batcher import Observer, Ran
+from perceptd.service.inference.batcher import BatchResult, Observer
 from perceptd.service.telemetry import families
 from perceptd.service.telemetry.families import Family
 from perceptd.service.telemetry.metric_store import MetricStore, Series
@@ -114,7 +114,7 @@ class Batches:
         self._wait = store.series(families.QUEUE_SECONDS, model)
         self._compute = store.series(families.COMPUTE_SECONDS, model)
 
-    def __call__(self, ran: Ran) -> None:
+    def __call__(self, ran: BatchResult) -> None:
         _, answer, requests, began, ended = ran
         rows = len(answer.indices)
         self._rows[0] += rows
@@ -150,10 +150,10 @@ class Counted(Collector):
                 for index, number in enumerate(numbers):
                     sums[index] += number
         for name, family in families.COUNTED.items():
-            yield told(family, found[name].items())
+            yield to_metric(family, found[name].items())
 
 
-def told(family: Family, series: Iterable[tuple[tuple[str, ...], list[float]]]) -> Metric:
+def to_metric(family: Family, series: Iterable[tuple[tuple[str, ...], list[float]]]) -> Metric:
     """A family as Prometheus' client has it."""
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)

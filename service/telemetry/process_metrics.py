@@ -17,7 +17,7 @@ from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.telemetry import families
 from perceptd.service.telemetry.families import Family
 from perceptd.service.telemetry.metric_store import MetricStore
-from perceptd.service.telemetry.metrics import told
+from perceptd.service.telemetry.metrics import to_metric
 
 PULSE_S = 0.5
 Labels = tuple[str, ...]
@@ -41,7 +41,7 @@ class Pulse:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                self.beat()
+                self.sample()
             except Exception:  # what tells of the server must not end it
                 log.exception("figures of this process are missing")
             due = loop.time() + PULSE_S
@@ -50,7 +50,7 @@ class Pulse:
             self._lag[bisect_left(families.SECONDS, late)] += 1
             self._lag[-1] += late
 
-    def beat(self) -> None:
+    def sample(self) -> None:
         engine = self._engine
         draining = self._draining.is_set()
         ready = bool(engine.production) and not engine.failures and not draining
@@ -104,4 +104,4 @@ class Build(Collector):
         self._labels = labels
 
     def collect(self) -> Iterator[Metric]:
-        yield told(families.BUILD, [(self._labels, [1.0])])
+        yield to_metric(families.BUILD, [(self._labels, [1.0])])

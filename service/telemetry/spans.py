@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from perceptd.models import tracing
 from perceptd.service.errors import PROBLEMS, CallerGoneError
-from perceptd.service.inference.batcher import Observer, Ran
+from perceptd.service.inference.batcher import BatchResult, Observer
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -97,7 +97,7 @@ class Spans:
         of_batch: dict[str, Any] = {"perceptd.model": model, "perceptd.version": version}
         of_runtime = {f"perceptd.{name}": value for name, value in facts.items()}
 
-        def observe(ran: Ran) -> None:
+        def observe(ran: BatchResult) -> None:
             traced = [
                 (waiting.came, waiting.caller.span)
                 for waiting in ran.requests
@@ -111,7 +111,7 @@ class Spans:
 
     def _batch(
         self,
-        ran: Ran,
+        ran: BatchResult,
         traced: "Sequence[tuple[float, SpanContext]]",
         of_batch: dict[str, Any],
         of_runtime: dict[str, Any],

@@ -31,7 +31,7 @@ from perceptd.service.errors import (
     PerceptdError,
     QueueFullError,
 )
-from perceptd.service.inference.batcher import Caller, Outcome, Waiting
+from perceptd.service.inference.batcher import Caller, Outcome, PendingRequest
 from perceptd.service.inference.decoder import MAX_BYTES
 from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.telemetry.metrics import Metrics
@@ -75,7 +75,7 @@ class Prediction:
     """A request that is answered here; to uvicorn, what its own request cycle is."""
 
     message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
-    waiting: Waiting | None = None
+    waiting: PendingRequest | None = None
 
     def __init__(self, head: Head, began: float, span: "Span | None") -> None:
         self.head = head

@@ -44,7 +44,7 @@ log = logging.getLogger("perceptd.worker")
 
 
 @dataclass(frozen=True)
-class Tools:
+class WorkerContext:
     """What an attempt works with."""
 
     settings: Settings
@@ -58,7 +58,7 @@ class Tools:
 
 
 class Attempt:
-    def __init__(self, job: Job, tools: Tools, claimed_at: float) -> None:
+    def __init__(self, job: Job, tools: WorkerContext, claimed_at: float) -> None:
         self.job = job
         self.plan = plan_of(job)
         self.tools = tools

@@ -16,20 +16,20 @@ from perceptd.service.errors import DiskError, StoreError
 from perceptd.service.jobs.claims import Claims, LostJobError
 from perceptd.service.jobs.queue import Event, Job
 from perceptd.service.jobs.schemas import DRAWN, JobProgress
+from perceptd.service.settings import TIMEOUT_S
 from perceptd.service.store import db
-from perceptd.service.store.db import TIMEOUT_S
 from perceptd.service.worker.process import GRACE_S, LOG_CHARACTERS, Budget, TrainingProcess
 
 LISTEN_S = 0.1  # between looks at the clock while a process says nothing
 BEAT_S = 0.5  # between beats; the most that a cancellation waits to be seen
 TERMINATED = 128 + signal.SIGTERM  # the exit status of a training that was asked to end
 RETRY_S = 0.5  # before a database that is away is asked again; doubled with each time, up to
-LONGEST_RETRY_S = 30.0
+MAX_RETRY_S = 30.0
 LOOK_S = 1.0  # the most that one look adds to a silence: a worker that was stopped heard nothing
 # Of each kind so many events of one attempt are told; a training of ours has no more.
-MOST_EVENTS = {"log": 1000, "epoch": 1000, "plane": 1, "boundary": 100}
-MOST_RESULTS = 100
-MOST_WARNINGS = 50  # about events that are none
+MAX_EVENTS = {"log": 1000, "epoch": 1000, "plane": 1, "boundary": 100}
+MAX_RESULTS = 100
+MAX_WARNINGS = 50  # about events that are none
 DISK_FAILED = os.EX_IOERR  # the exit status of a training that could not write or read
 
 log = logging.getLogger("perceptd.worker")
@@ -103,7 +103,7 @@ class Watch:
                 said = process.said(LISTEN_S)
                 for event in said:
                     self._note(event, threads)
-                    if event["event"] == "metrics" and len(results) < MOST_RESULTS:
+                    if event["event"] == "metrics" and len(results) < MAX_RESULTS:
                         results.append(event)
                 now = time.monotonic()
                 silent_s = 0.0 if said else silent_s + min(now - looked_at, LOOK_S)
@@ -150,7 +150,7 @@ class Watch:
                     log.warning("job %d waits for the database: %s", self.job.id, error)
                 if self._stop.wait(pause):
                     raise LostJobError("its worker ended while the database was away") from error
-                pause = min(2 * pause, LONGEST_RETRY_S)
+                pause = min(2 * pause, MAX_RETRY_S)
 
     def _note(self, event: dict[str, Any], threads: int) -> None:
         """Keep an event that is told to others, for the next beat."""
@@ -164,13 +164,13 @@ class Watch:
                 self._keep(kind, schema.model_validate(event).model_dump())
         except ValidationError:
             self._told["warning"] += 1
-            if self._told["warning"] <= MOST_WARNINGS:
+            if self._told["warning"] <= MAX_WARNINGS:
                 shown = str(event)[:LOG_CHARACTERS]
                 log.warning("job %d: an event that is none: %s", self.job.id, shown)
 
     def _keep(self, kind: str, facts: dict[str, Any]) -> None:
         self._told[kind] += 1
-        if self._told[kind] <= MOST_EVENTS[kind]:
+        if self._told[kind] <= MAX_EVENTS[kind]:
             self._pending.append(Event(kind, facts))
 
     def _note_epoch(self, progress: JobProgress, threads: int) -> None:

@@ -23,7 +23,7 @@ from perceptd.service.jobs.uploads import JOBS, Uploads
 from perceptd.service.settings import Settings
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
-from perceptd.service.worker.attempt import Attempt, Tools
+from perceptd.service.worker.attempt import Attempt, WorkerContext
 from perceptd.service.worker.process import (
     TRAINING,
     Budget,
@@ -55,7 +55,7 @@ class Worker:
         self._folder = settings.data_dir.resolve() / JOBS
         self._trainables = Trainables(database)
         self._uploads = Uploads(self._folder, jobs)
-        self._tools = Tools(
+        self._tools = WorkerContext(
             settings=settings,
             repository=Repository(database, settings.data_dir),
             jobs=jobs,

@@ -5,7 +5,7 @@ from playwright.sync_api import Request, Route, expect
 from tests.browser.sheet import Sheet
 from tests.browser.visitor import VIEWS, Visitor
 
-MOST_BYTES = 150_000
+MAX_BYTES = 150_000
 MAKERS_LOGO = "Loading the image 'https://cdn.redoc.ly/redoc/logo-mini.svg' violates"
 
 
@@ -19,7 +19,7 @@ def test_the_first_view_is_small(visit: Visitor) -> None:
     page = visit()
     expect(page.get_by_role("region", name="mnist-cnn")).to_be_visible()
     page.wait_for_load_state("networkidle")
-    assert 10_000 < transferred(visit.requests) < MOST_BYTES
+    assert 10_000 < transferred(visit.requests) < MAX_BYTES
 
 
 def test_a_walk_through_the_page_fails_nowhere_and_asks_this_host_alone(visit: Visitor) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from perceptd.models.drift import (
     DESIGN_EFFECT,
     LASTING,
-    MOST_CLASSES,
+    MAX_CLASSES,
     THRESHOLD,
     Bins,
     FeatureReference,
@@ -161,16 +161,16 @@ def test_other_classes_are_no_drift_of_the_inputs() -> None:
 
 def test_a_reference_is_small_and_has_no_classes_where_there_are_too_many() -> None:
     random = np.random.default_rng(0)
-    spec = spec_of(16, MOST_CLASSES)
+    spec = spec_of(16, MAX_CLASSES)
     rows = random.normal(size=(10_000, 16)).astype(np.float32)
-    found = reference(spec, rows, random.integers(0, MOST_CLASSES, 10_000))
+    found = reference(spec, rows, random.integers(0, MAX_CLASSES, 10_000))
     assert found
     assert len(found.model_dump_json()) < 10_000
     assert found.fits(spec)
     assert not found.fits(spec_of(16))
-    assert not found.fits(spec_of(2, MOST_CLASSES))
+    assert not found.fits(spec_of(2, MAX_CLASSES))
 
-    many = spec_of(1, MOST_CLASSES + 1)
+    many = spec_of(1, MAX_CLASSES + 1)
     without = reference(many, rows[:, :1], zeros(10_000))
     assert without
     assert without.classes is None

@@ -117,9 +117,13 @@ def test_a_port_in_use(tmp_path: Path, processes: str) -> None:
         (
             "PERCEPTD_DATADIR",
             "/data",
-            "is no setting: did you mean PERCEPTD_DATA_DIR?",
+            "is not a setting: did you mean PERCEPTD_DATA_DIR?",
         ),
-        ("PERCEPTD_MAX_QUEUE", "1", "PERCEPTD_MAX_QUEUE is no setting: did you mean PERCEPTD_MAX_"),
+        (
+            "PERCEPTD_MAX_QUEUE",
+            "1",
+            "PERCEPTD_MAX_QUEUE is not a setting: did you mean PERCEPTD_MAX_",
+        ),
     ],
 )
 def test_a_bad_setting(tmp_path: Path, command: str, name: str, value: str, told: str) -> None:

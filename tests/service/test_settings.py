@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from perceptd.service.auth import credentials
-from perceptd.service.settings import Settings
+from perceptd.service.settings import Settings, option_and_variable_of, unknown_variable
 
 
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +44,36 @@ def test_every_setting_says_what_it_does() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert re.search(r"[.)]$", field.description), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PERCEPTD_DATA_DIR",
+        "PERCEPTD_URL",
+        "PERCEPTD_TEST_BROWSER",
+        "PERCEPTD_SERVICE_HOST",
+        "PERCEPTD_SERVICE_PORT_HTTP",
+        "PERCEPTD_PORT_8000_TCP_ADDR",
+        "HOME",
+    ],
+)
+def test_variables_that_are_read_are_known(name: str) -> None:
+    assert unknown_variable({name: ""}) == ""
+
+
+def test_an_unknown_variable_gets_a_suggestion() -> None:
+    error = unknown_variable({"PERCEPTD_DATADIR": "data"})
+    assert error == "PERCEPTD_DATADIR is not a setting: did you mean PERCEPTD_DATA_DIR?"
+    assert "lists all settings" in unknown_variable({"PERCEPTD_QQQ": ""})
+
+
+@pytest.mark.parametrize("name", ["perceptd_admin_token", "Perceptd_Data_Dir"])
+def test_a_variable_not_in_capitals_is_refused(name: str) -> None:
+    """pydantic would read it, but it would not be removed from the environment of jobs."""
+    assert unknown_variable({name: "x"}) == f"{name} is not a setting: use capitals, {name.upper()}"
+
+
+def test_a_setting_is_shown_with_its_option() -> None:
+    assert option_and_variable_of("data_dir") == "--data-dir (PERCEPTD_DATA_DIR)"
+    assert option_and_variable_of("max_rows") == "PERCEPTD_MAX_ROWS"

@@ -1,7 +1,7 @@
 """What is known of a version's inputs -> the body that tells it."""
 
 from perceptd.service.drift.drift import Drift, usable_reference
-from perceptd.service.drift.monitor import LEAST_ROWS, Report
+from perceptd.service.drift.monitor import MIN_ROWS, Report
 from perceptd.service.drift.schemas import (
     DriftPublic,
     FeatureDrift,
@@ -88,7 +88,7 @@ def hint(report: Report) -> str:
     """The verdict in words."""
     match report.verdict:
         case "collecting":
-            return f"{LEAST_ROWS - report.windows.rows} more rows have to be counted"
+            return f"{MIN_ROWS - report.windows.rows} more rows have to be counted"
         case "stable":
             return "the inputs are like those of the training"
         case "drifted":

@@ -76,7 +76,7 @@ async def upload_weights(
             raise refused(name, "text", "a file")
         texts[name] = value
     job = await to_thread.run_sync(
-        intake.bring, model, file.filename or "", content, texts, idempotency_key
+        intake.submit_import, model, file.filename or "", content, texts, idempotency_key
     )
     return accepted(job, response)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perceptd.service.jobs.queue import Job
-from perceptd.service.worker.watch import MOST_EVENTS
+from perceptd.service.worker.watch import MAX_EVENTS
 from tests.reliability.faults.misbehaving import MISBEHAVIOURS, SELF
 from tests.reliability.load import fault
 from tests.service.site import Site, eventually, is_gone, opened
@@ -70,7 +70,7 @@ def test_garbage_fills_neither_memory_nor_store(site: Site) -> None:
     with opened(site.settings) as (jobs, _):
         kinds = [event.kind for event in jobs.events(job.id)]
     assert {kind: kinds.count(kind) for kind in ("log", "epoch")} == {
-        kind: MOST_EVENTS[kind] for kind in ("log", "epoch")
+        kind: MAX_EVENTS[kind] for kind in ("log", "epoch")
     }
     peak = Path(f"/proc/{worker}/status").read_text().partition("VmHWM:")[2].split()[0]
     assert int(peak) / 1024 < WORKER_MB

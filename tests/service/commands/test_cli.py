@@ -21,7 +21,7 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED
 from tests.server import serving
 
-NOBODY = "http://127.0.0.1:1"
+NO_CALLER = "http://127.0.0.1:1"
 
 
 class Result(NamedTuple):
@@ -93,9 +93,12 @@ def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
         (["predict", "mnist-cnn", __file__], "PNG or JPEG"),
         (["predict", "dnn", __file__], "takes numbers, not pictures"),
         (["models", "add", "absent"], "meta.json cannot be read"),
-        (["models", "promote", "dnn", "1", "--url", NOBODY], f"no server answers at {NOBODY}: "),
+        (
+            ["models", "promote", "dnn", "1", "--url", NO_CALLER],
+            f"no server answers at {NO_CALLER}: ",
+        ),
         (["models", "rollback", "dnn", "--url", "there"], "'there' is no address of a server"),
-        (["jobs", "follow", "1", "--url", NOBODY], f"no server answers at {NOBODY}: "),
+        (["jobs", "follow", "1", "--url", NO_CALLER], f"no server answers at {NO_CALLER}: "),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: str) -> None:
@@ -169,9 +172,11 @@ def test_import_uploads_weights_with_what_was_said_of_them(
 def test_a_change_without_a_token_says_where_to_get_one_and_makes_none(
     tmp_path: Path, command: list[str]
 ) -> None:
-    result = perceptd(*command, "--url", NOBODY, data_dir=tmp_path)
+    result = perceptd(*command, "--url", NO_CALLER, data_dir=tmp_path)
     assert result.returncode == 1
-    assert f"the admin token of the server at {NOBODY}: set PERCEPTD_ADMIN_TOKEN" in result.stderr
+    assert (
+        f"the admin token of the server at {NO_CALLER}: set PERCEPTD_ADMIN_TOKEN" in result.stderr
+    )
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

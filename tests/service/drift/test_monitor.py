@@ -16,7 +16,7 @@ from perceptd.models.spec import Example, InputSpec, ModelSpec
 from perceptd.service.drift.monitor import ALL_ROWS, BLOCK, Monitor, Watched
 from perceptd.service.drift.windows import InProcess, Windows
 from perceptd.service.inference.answers import Answer
-from perceptd.service.inference.batcher import Ran
+from perceptd.service.inference.batcher import BatchResult
 
 SPEC = ModelSpec(
     description="Whatever.",
@@ -46,9 +46,11 @@ def watched(bins: Bins) -> Watched:
     return Watched(("normal", 1), bins, InProcess(bins.size, 0.0))
 
 
-def ran(rows: NDArray[np.float64]) -> Ran:
+def ran(rows: NDArray[np.float64]) -> BatchResult:
     probabilities = np.full((len(rows), 2), 0.5, dtype=np.float32)
-    return Ran(rows.astype(np.float32), Answer(zeros(len(rows)), probabilities), (), 0.0, 0.0)
+    return BatchResult(
+        rows.astype(np.float32), Answer(zeros(len(rows)), probabilities), (), 0.0, 0.0
+    )
 
 
 async def ask(monitor: Monitor, rows: int, mean: float) -> None:

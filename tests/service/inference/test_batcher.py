@@ -15,7 +15,7 @@ import pytest
 from perceptd.service import logging as logs
 from perceptd.service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import NOBODY, Batcher, Caller, Ran
+from perceptd.service.inference.batcher import NO_CALLER, Batcher, BatchResult, Caller
 
 BAD = -1.0
 PATIENCE_S = 10
@@ -76,12 +76,12 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 async def busy(made: Batcher, network: SlowNetwork) -> "asyncio.Task[Answer]":
     """A request whose batch is being computed."""
-    first = asyncio.create_task(made.submit(rows(0), NOBODY))
+    first = asyncio.create_task(made.submit(rows(0), NO_CALLER))
     await asyncio.to_thread(network.started.wait)
     return first
 
 
-def submitted(made: Batcher, *numbers: float, caller: Caller = NOBODY) -> "asyncio.Task[Answer]":
+def submitted(made: Batcher, *numbers: float, caller: Caller = NO_CALLER) -> "asyncio.Task[Answer]":
     return asyncio.create_task(made.submit(rows(*numbers), caller))
 
 
@@ -90,7 +90,7 @@ def test_requests_of_one_turn_share_a_batch_and_each_gets_its_own_rows() -> None
 
     async def work() -> None:
         made = batcher(network)
-        answers = await asyncio.gather(*(made.submit(rows(n, 10 + n), NOBODY) for n in range(4)))
+        answers = await asyncio.gather(*(made.submit(rows(n, 10 + n), NO_CALLER) for n in range(4)))
         assert network.batches == [[0, 10, 1, 11, 2, 12, 3, 13]]
         assert [answer.indices.tolist() for answer in answers] == [[n, 10 + n] for n in range(4)]
 
@@ -136,7 +136,7 @@ def test_a_bad_row_fails_alone() -> None:
         assert (await other).indices.tolist() == [3]
         with pytest.raises(ValueError, match="a bad row"):
             await bad
-        assert (await made.submit(rows(4), NOBODY)).indices.tolist() == [4]
+        assert (await made.submit(rows(4), NO_CALLER)).indices.tolist() == [4]
 
     run(work())
 
@@ -147,8 +147,8 @@ def test_a_large_request_with_a_bad_row_is_not_computed_to_its_end() -> None:
     async def work() -> None:
         made = batcher(network)
         with pytest.raises(ValueError, match="a bad row"):
-            await made.submit(rows(BAD, *range(20)), NOBODY)
-        await made.submit(rows(5), NOBODY)
+            await made.submit(rows(BAD, *range(20)), NO_CALLER)
+        await made.submit(rows(5), NO_CALLER)
         assert network.batches == [[BAD, *range(7)], [5]]
 
     run(work())
@@ -214,7 +214,7 @@ def test_a_deadline_passes_while_another_batch_runs_and_the_row_is_not_computed(
             await made.submit(rows(1), Caller(deadline=loop.time() + 0.01))
         network.go_on.set()
         await first
-        await made.submit(rows(2), NOBODY)
+        await made.submit(rows(2), NO_CALLER)
         assert network.batches == [[0], [2]]
 
     run(work())
@@ -241,12 +241,12 @@ def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_run() -> None:
         waiting = submitted(made, 1, 2, 3)
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError, match="at most 4 rows may wait"):
-            await made.submit(rows(4, 5), NOBODY)
+            await made.submit(rows(4, 5), NO_CALLER)
         fits = submitted(made, 6)
         await asyncio.sleep(0)
         network.go_on.set()
         await asyncio.gather(first, waiting, fits)
-        assert (await made.submit(rows(4, 5), NOBODY)).indices.tolist() == [4, 5]
+        assert (await made.submit(rows(4, 5), NO_CALLER)).indices.tolist() == [4, 5]
 
     run(work())
 
@@ -254,7 +254,7 @@ def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_run() -> None:
 def test_an_empty_queue_takes_a_request_of_any_size() -> None:
     async def work() -> None:
         made = batcher(Network(), max_queue_size=4)
-        assert len((await made.submit(rows(*range(30)), NOBODY)).indices) == 30
+        assert len((await made.submit(rows(*range(30)), NO_CALLER)).indices) == 30
 
     run(work())
 
@@ -271,7 +271,7 @@ def test_max_batch_time_waits_for_company_but_not_for_more_than_a_batch() -> Non
         await asyncio.gather(first, second)
         assert network.batches == [[1, 2]]
         made = batcher(network, max_batch_time_s=PATIENCE_S * 2)
-        await made.submit(rows(*range(8)), NOBODY)
+        await made.submit(rows(*range(8)), NO_CALLER)
 
     run(work())
 
@@ -284,8 +284,8 @@ def test_an_answer_that_cannot_be_delivered_leaves_the_others_answered(
 
     async def work() -> None:
         made = batcher(Network())
-        made.enqueue(rows(1), broken, NOBODY)
-        assert (await made.submit(rows(2), NOBODY)).indices.tolist() == [2]
+        made.enqueue(rows(1), broken, NO_CALLER)
+        assert (await made.submit(rows(2), NO_CALLER)).indices.tolist() == [2]
 
     run(work())
     assert "could not be delivered" in caplog.text
@@ -301,7 +301,7 @@ def test_quick_batches_run_on_the_event_loop_and_slow_ones_off_it() -> None:
     async def work() -> None:
         made = Batcher(noted, None, max_batch_size=8, max_batch_time_s=0, max_queue_size=100)
         for _ in range(3):
-            await made.submit(rows(1), NOBODY)
+            await made.submit(rows(1), NO_CALLER)
 
     run(work())
     assert [thread is threading.main_thread() for thread in threads] == [False, True, True]
@@ -310,10 +310,10 @@ def test_quick_batches_run_on_the_event_loop_and_slow_ones_off_it() -> None:
 def test_observers_are_told_of_each_batch_and_cannot_break_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told: list[Ran] = []
+    told: list[BatchResult] = []
     delivered: list[float] = []
 
-    def broken(ran: Ran) -> None:
+    def broken(ran: BatchResult) -> None:
         raise RuntimeError("the observer's own fault")
 
     async def work() -> None:
@@ -337,14 +337,14 @@ def test_observers_are_told_of_each_batch_and_cannot_break_it(
 
 
 def test_what_a_batch_logs_is_about_none_of_its_requests(stream: io.StringIO) -> None:
-    def observer(ran: Ran) -> None:
+    def observer(ran: BatchResult) -> None:
         logging.getLogger("tests.batcher").error("seen")
 
     async def work() -> None:
         limits = {"max_batch_size": 1, "max_batch_time_s": 0, "max_queue_size": 100}
         made = Batcher(Network(), None, **limits, observers=[observer])
         with logs.about(request_id="of one caller"):
-            await asyncio.gather(made.submit(rows(1), NOBODY), made.submit(rows(2), NOBODY))
+            await asyncio.gather(made.submit(rows(1), NO_CALLER), made.submit(rows(2), NO_CALLER))
             logging.getLogger("tests.batcher").error("answered")
 
     run(work())
@@ -366,7 +366,7 @@ def test_deadlines_that_pass_under_load_leave_everybody_answered(
         made = Batcher(slow, None, max_batch_size=2, max_batch_time_s=0, max_queue_size=1000)
         loop, random = asyncio.get_running_loop(), np.random.default_rng(seed)
         callers = [
-            Caller(loop.time() + random.uniform(0.005, 0.06)) if n % 2 else NOBODY
+            Caller(loop.time() + random.uniform(0.005, 0.06)) if n % 2 else NO_CALLER
             for n in range(40)
         ]
         outcomes = await asyncio.gather(
@@ -379,7 +379,7 @@ def test_deadlines_that_pass_under_load_leave_everybody_answered(
             else:
                 assert isinstance(outcome, DeadlineExceededError)
                 assert callers[n].deadline is not None
-        assert (await made.submit(rows(7), NOBODY)).indices.tolist() == [7]
+        assert (await made.submit(rows(7), NO_CALLER)).indices.tolist() == [7]
 
     for seed in range(5):
         run(work(seed))
@@ -411,8 +411,8 @@ def test_without_a_thread_for_it_a_batch_fails_and_the_next_is_computed(
         with monkeypatch.context() as patched:
             patched.setattr("perceptd.service.inference.batcher.to_thread.run_sync", none_left)
             with pytest.raises(RuntimeError, match="new thread"):
-                await made.submit(rows(1), NOBODY)
-        assert (await made.submit(rows(2), NOBODY)).indices.tolist() == [2]
+                await made.submit(rows(1), NO_CALLER)
+        assert (await made.submit(rows(2), NO_CALLER)).indices.tolist() == [2]
 
     run(work())
 
@@ -451,7 +451,7 @@ def test_who_would_wait_too_long_is_refused_at_once_with_when_to_come_again() ->
         fits = submitted(made, 2, 3)  # behind a second or two
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError, match="waits 2000 ms at most") as refused:
-            await made.submit(rows(4), NOBODY)
+            await made.submit(rows(4), NO_CALLER)
         assert refused.value.retry_after_s in (3, 4)
         network.go_on.set()
         await asyncio.gather(first, waiting, fits)
@@ -481,8 +481,8 @@ def test_an_estimate_from_worse_days_does_not_refuse_for_ever() -> None:
     async def work() -> None:
         made = batcher(Network(), max_queue_wait_s=1.0)
         drains_at(made, 3600.0)
-        assert (await made.submit(rows(1), NOBODY)).indices.tolist() == [1]
-        answers = await asyncio.gather(*(made.submit(rows(n), NOBODY) for n in range(20)))
+        assert (await made.submit(rows(1), NO_CALLER)).indices.tolist() == [1]
+        answers = await asyncio.gather(*(made.submit(rows(n), NO_CALLER) for n in range(20)))
         assert len(answers) == 20
 
     run(work())
@@ -492,7 +492,7 @@ def test_how_fast_a_queue_is_worked_off_is_seen_while_there_is_one() -> None:
     async def work() -> None:
         made = batcher(Network())
         assert made._drain_rate.row_s == 0
-        await asyncio.gather(*(made.submit(rows(n), NOBODY) for n in range(40)))
+        await asyncio.gather(*(made.submit(rows(n), NO_CALLER) for n in range(40)))
         assert 0 < made._drain_rate.row_s < 1
 
     run(work())

@@ -101,7 +101,7 @@ def test_what_a_slow_database_said_is_told_for_a_while(
 
     def slowly(_: Engine) -> job_metrics.Found:
         says.wait()
-        return [metrics.told(families.OLDEST_QUEUED, [((), [0.0])])]
+        return [metrics.to_metric(families.OLDEST_QUEUED, [((), [0.0])])]
 
     monkeypatch.setattr(job_metrics, "PATIENCE_S", 0.01)
     monkeypatch.setattr(job_metrics, "figures", slowly)

@@ -63,9 +63,9 @@ def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: 
         child.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
         child.series(BATCH_ROWS, "dnn")[2] += 1
         child.series(READY, str(pid))[0] = 1
-    parent.bury(1)
-    parent.bury(2)
-    parent.bury(3)  # it has never counted
+    parent.absorb(1)
+    parent.absorb(2)
+    parent.absorb(3)  # it has never counted
     numbers = [0.0] * (len(ROWS) + 2)
     numbers[2] = 2.0
     assert told(MetricStore(tmp_path, 4)) == {
@@ -98,8 +98,8 @@ def test_a_page_that_is_just_being_made_has_no_figures_yet(tmp_path: Path) -> No
     for name, content in (("2-a-0", b""), ("3-a-0", bytes(PAGE_BYTES // 2))):
         (tmp_path / f"{name}.page").write_bytes(content)
     assert told(one) == {(1, ANSWERED_ROWS.name, ("dnn", "1")): (5.0,)}
-    parent.bury(2)
-    parent.bury(3)
+    parent.absorb(2)
+    parent.absorb(3)
     assert one.pids() == {1}
 
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import Batcher, Caller, Ran, Waiting
+from perceptd.service.inference.batcher import Batcher, BatchResult, Caller, PendingRequest
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED
 from perceptd.service.telemetry import families
@@ -154,7 +154,7 @@ def test_a_request_over_several_batches_waits_once(
 
 def test_a_request_that_ends_during_its_second_batch_waited_once() -> None:
     metrics = Metrics()
-    waiting: list[Waiting] = []
+    waiting: list[PendingRequest] = []
 
     def run(rows: Rows) -> Answer:
         if len(ran) == 1:
@@ -176,7 +176,7 @@ def test_a_request_that_ends_during_its_second_batch_waited_once() -> None:
         waiting.append(batcher.enqueue(rows, lambda outcome: None, Caller()))
         await batcher.submit(rows[:1], Caller())
 
-    ran: list[Ran] = []
+    ran: list[BatchResult] = []
     asyncio.run(ask())
     assert len(ran) == 2
     counted = figures(metrics.render().decode())

@@ -17,7 +17,7 @@ import pytest
 
 from perceptd.service import logging as logs
 from perceptd.service.app import create_app
-from perceptd.service.inference.batcher import Batcher, Outcome, Waiting
+from perceptd.service.inference.batcher import Batcher, Outcome, PendingRequest
 from perceptd.service.settings import Settings
 from perceptd.service.wire.hot_path import MAX_HEAD_BYTES, MAX_HEADS, HotPath, protocol
 from perceptd.service.wire.hot_routes import plain_head
@@ -405,10 +405,10 @@ def test_a_full_queue_is_told_with_when_to_come_again(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serve(Settings(data_dir=tmp_path, max_queue_size=1))
-    held: list[tuple[asyncio.AbstractEventLoop, Waiting]] = []
+    held: list[tuple[asyncio.AbstractEventLoop, PendingRequest]] = []
     enqueue = Batcher.enqueue
 
-    def hold(self: Batcher, *args: Any) -> Waiting:
+    def hold(self: Batcher, *args: Any) -> PendingRequest:
         """Keep what is enqueued waiting, as a batch that takes its time would."""
         self._busy = True
         waiting = enqueue(self, *args)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perceptd.service.errors import QueueFullError
-from perceptd.service.inference.batcher import NOBODY
+from perceptd.service.inference.batcher import NO_CALLER
 from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
@@ -41,7 +41,7 @@ def engine(tmp_path: Path) -> Engine:
 def wait(version: LoadedVersion, count: int) -> None:
     """Have so many rows wait for a batch that never runs."""
     version.batcher._busy = True
-    version.batcher.enqueue(rows(count), lambda outcome: None, NOBODY)
+    version.batcher.enqueue(rows(count), lambda outcome: None, NO_CALLER)
 
 
 def refusal(

@@ -133,7 +133,7 @@ def test_a_database_that_is_away_is_asked_ever_less_often_and_told_of_once(
     watched: Callable[[], Watch], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(watching, "RETRY_S", 0.02)
-    monkeypatch.setattr(watching, "LONGEST_RETRY_S", 0.08)
+    monkeypatch.setattr(watching, "MAX_RETRY_S", 0.08)
     asked: list[float] = []
 
     def write() -> str:
