@@ -21,7 +21,7 @@ from perceptd.service.telemetry.families import COUNTED, FOUND_OUT
 from tests.server import free_port
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"

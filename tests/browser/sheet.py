@@ -5,7 +5,7 @@ from math import cos, pi, sin
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 NOTHING = "\N{EN DASH}"
 MODELS = ("mnist-cnn", "mnist-mlp")

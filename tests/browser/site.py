@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from tests.service.admin import AS_ADMIN
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 ENDED = ("succeeded", "failed", "cancelled")
 

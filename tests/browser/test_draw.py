@@ -14,7 +14,7 @@ from tests.browser.hand import Finger, Pen
 from tests.browser.sheet import MODELS, THREE, Point, Sheet, Stroke
 from tests.browser.site import Site
 from tests.browser.visitor import PHONE, Visitor
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 BAR = "bar => bar.querySelector('i').getBoundingClientRect().width"
 NOTE_KIND = """sheet => sheet.addEventListener("pointerdown", (event) => {

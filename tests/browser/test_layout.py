@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.sheet import Sheet
 from tests.browser.visitor import PHONE, VIEWS, Visitor
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;

@@ -18,7 +18,7 @@ from tests.browser.site import Site
 from tests.browser.token_dialog import give_ahead
 from tests.browser.visitor import Visitor
 from tests.service.admin import ADMIN
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 NEWEST = 5  # of the answers to one address: while something is drawn it is asked again and again
 OF_ITS_OWN = {"id", "created_at", "total"}  # what another request of the same kind gets

@@ -8,9 +8,9 @@ import pytest
 
 from perceptd.service.settings import Settings
 from perceptd.service.wire.connections import Connection as Guarded
-from tests.service.site import eventually
 from tests.service.wire.test_connections import settings
 from tests.service.wire.test_hot_path import Connection, request
+from tests.waiting import eventually
 
 Serve = Callable[[Settings], httpx.Client]
 

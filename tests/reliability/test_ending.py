@@ -13,7 +13,8 @@ import pytest
 from tests.reliability.wire import connect, request, response
 from tests.scorecard import note
 from tests.service.served import Served
-from tests.service.site import eventually, is_gone
+from tests.service.site import is_gone
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.reliability
 

@@ -12,7 +12,7 @@ import pytest
 from tests.reliability.wire import address_of, connect, more, request, response
 from tests.server import unread
 from tests.service.served import Served
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.reliability
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.service.site import eventually, is_gone
+from tests.service.site import is_gone
+from tests.waiting import eventually
 
 TAKES_JOBS = re.compile(r"worker [^ :]*:(\d+):\w+ takes jobs")
 STARTED = re.compile(r"Started server process \[(\d+)\]")

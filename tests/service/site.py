@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from perceptd.models import checkpoint
 from perceptd.service.auth import credentials
@@ -20,8 +18,8 @@ from perceptd.service.jobs.claims import Claims
 from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.settings import Settings
 from tests.server import free_port
+from tests.waiting import PATIENCE_S, eventually
 
-PATIENCE_S = 240
 LEASE_S = 2.0
 BODY = {
     "model": "dnn",
@@ -146,16 +144,6 @@ def site_of(settings: Settings, folder: Path) -> Iterator[Site]:
     """A site that ends with the block, and everything in it."""
     with ExitStack() as stack:
         yield Site(settings, folder, stack)
-
-
-def eventually(check: Callable[[], bool], seconds: float = PATIENCE_S) -> float:
-    """Wait until it is so; how long that took."""
-    began = time.monotonic()
-    while not check():
-        if time.monotonic() - began > seconds:
-            pytest.fail(f"not so within {seconds:.0f} s")
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def state(pid: int) -> str:

@@ -20,7 +20,7 @@ import pytest
 
 from perceptd.service import logging as logs
 from tests.service.admin import ADMIN, AS_ADMIN
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
 DNN = {"model": "dnn", "inputs": [[0.1, -0.2]]}

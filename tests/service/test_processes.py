@@ -21,7 +21,8 @@ from perceptd.service.store.repository import PRETRAINED
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
-from tests.service.site import eventually, is_gone
+from tests.service.site import is_gone
+from tests.waiting import eventually
 
 CONNECTIONS = 32  # so many that each of two processes has some of them
 QUESTION = {"model": "xor", "inputs": [[1, -1]]}

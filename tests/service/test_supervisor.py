@@ -13,7 +13,8 @@ import pytest
 from perceptd.service import supervisor
 from perceptd.service.supervisor import AtOnce, Program, Supervisor
 from tests.service.served import Served
-from tests.service.site import eventually, is_gone
+from tests.service.site import is_gone
+from tests.waiting import eventually
 
 DEAF = "import os, time; os.write(0, b'.'); time.sleep(600)"
 LISTENS = "import os; os.read(0, 1)"

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from tests.server import free_port
-from tests.service.site import eventually, state
+from tests.service.site import state
+from tests.waiting import eventually
 
 DEBIAN = Path("/usr/lib/postgresql")  # where a package puts what is not in PATH
 USER = "postgres"  # root may not run one

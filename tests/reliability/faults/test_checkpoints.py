@@ -12,7 +12,8 @@ from perceptd.models import checkpoint
 from perceptd.service.commands.common import opened_store
 from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.load import BODY, fault
-from tests.service.site import SERVE, Site, eventually
+from tests.service.site import SERVE, Site
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 

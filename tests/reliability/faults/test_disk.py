@@ -16,8 +16,9 @@ from perceptd.service.store import db
 from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.load import fault
 from tests.reliability.small_disk import BALLAST, SmallDisk, small_disk
-from tests.service.site import Site, assert_one_whole_version, eventually, site_of
+from tests.service.site import Site, assert_one_whole_version, site_of
 from tests.service.staged import SELF
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 

@@ -14,15 +14,9 @@ from perceptd.service.store.postgresql import SILENCE_S
 from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.faults.cluster import Cluster, cluster
 from tests.reliability.load import fault
-from tests.service.site import (
-    LEASE_S,
-    Site,
-    assert_one_whole_version,
-    eventually,
-    opened,
-    site_of,
-)
+from tests.service.site import LEASE_S, Site, assert_one_whole_version, opened, site_of
 from tests.service.staged import SELF
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 

@@ -10,7 +10,8 @@ from perceptd.service.jobs.queue import Job
 from perceptd.service.worker.watch import MAX_EVENTS
 from tests.reliability.faults.misbehaving import MISBEHAVIOURS, SELF
 from tests.reliability.load import fault
-from tests.service.site import Site, eventually, is_gone, opened
+from tests.service.site import Site, is_gone, opened
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 

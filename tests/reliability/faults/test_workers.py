@@ -5,15 +5,9 @@ import signal
 import pytest
 
 from tests.reliability.load import fault
-from tests.service.site import (
-    Site,
-    assert_one_whole_version,
-    eventually,
-    is_gone,
-    kill,
-    opened,
-)
+from tests.service.site import Site, assert_one_whole_version, is_gone, kill, opened
 from tests.service.staged import SELF
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.faults
 

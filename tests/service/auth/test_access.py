@@ -18,7 +18,7 @@ from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from tests.server import running
 from tests.service.admin import ADMIN, PREDICT, guarded
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 CHECKS = {
     "admin": Access.check_admin,

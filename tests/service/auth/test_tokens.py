@@ -26,7 +26,7 @@ from perceptd.service.store import db, tables
 from tests.service.admin import ADMIN, PREDICT
 from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 XOR = {"model": "xor", "inputs": [[1, 1]]}
 ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router

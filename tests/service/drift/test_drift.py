@@ -25,8 +25,8 @@ from perceptd.service.telemetry.metrics import FOLDER
 from perceptd.training.data import datasets
 from tests.service.admin import AS_PREDICTOR, TOKENS, as_admin, problem
 from tests.service.served import Served
-from tests.service.site import eventually
 from tests.service.telemetry.test_metrics import asked
+from tests.waiting import eventually
 
 Points = NDArray[np.float32]  # (N, 2)
 Serve = Callable[[Settings], httpx.Client]

@@ -15,8 +15,8 @@ from perceptd.service.store import db, tables
 from perceptd.service.telemetry import families, job_metrics, metrics
 from perceptd.service.telemetry.job_metrics import FRESH_S, OLD_S, THREAD, JobFigures
 from perceptd.service.telemetry.metrics import Metrics
-from tests.service.site import eventually
 from tests.service.telemetry.test_metrics import Counted, figures, of
+from tests.waiting import eventually
 
 
 @pytest.fixture

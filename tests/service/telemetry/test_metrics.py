@@ -26,7 +26,7 @@ from perceptd.service.telemetry.metrics import Metrics
 from tests.service.admin import AS_PREDICTOR, TOKENS, as_admin, problem
 from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 Counted = dict[tuple[str, ...], float]
 REQUESTS = "perceptd_http_requests_total"

@@ -17,7 +17,7 @@ from tests.collector import ERROR, Collector, Span, collecting, hanging
 from tests.server import free_port, serving
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
-from tests.service.site import eventually
+from tests.waiting import eventually
 
 TRACE, PARENT = "0af7" * 8, "b7ad" * 4
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

@@ -13,8 +13,8 @@ import pytest
 
 from perceptd.service.settings import Settings
 from tests.server import unread
-from tests.service.site import eventually
 from tests.service.wire.test_hot_path import Connection, request
+from tests.waiting import eventually
 
 Serve = Callable[[Settings], httpx.Client]
 

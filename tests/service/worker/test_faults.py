@@ -16,13 +16,13 @@ from tests.service.site import (
     LEASE_S,
     Site,
     assert_one_whole_version,
-    eventually,
     is_gone,
     kill,
     opened,
     site_of,
 )
 from tests.service.staged import IN_TRAINING, IN_WORKER, SELF
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.database, pytest.mark.faults]
 

@@ -16,7 +16,8 @@ from perceptd.service.worker.process import (
     Budget,
     TrainingProcess,
 )
-from tests.service.site import eventually, is_gone
+from tests.service.site import is_gone
+from tests.waiting import eventually
 
 BUDGET = Budget(threads=1, memory_mb=1024, nice=7)
 Start = Callable[[str], TrainingProcess]
