@@ -155,7 +155,7 @@ def takes_nothing(url: str, ends: str) -> socket.socket:
 def test_who_takes_nothing_of_a_last_answer_is_dropped_too(start: Start, ends: str) -> None:
     served = start(PERCEPTD_MAX_ROWS=str(ROWS), PERCEPTD_WRITE_TIMEOUT_S="2")
     with takes_nothing(served.url, ends), takes_nothing(served.url, ends):
-        eventually(lambda: closed(served).get("write_timeout") == 2, 20)
+        eventually(lambda: closed(served).get("write_timeout") == 2, seconds=20)
 
 
 def test_who_takes_nothing_of_a_last_answer_gives_way(start: Start) -> None:
