@@ -75,7 +75,7 @@ def test_unknown_name_is_told_with_the_known_ones() -> None:
 
 def test_names_and_checkpoints_are_known_without_importing_torch() -> None:
     code = (
-        "import sys; from models import checkpoint, preprocessing, registry, spec; "
+        "import sys; from perceptd.models import checkpoint, preprocessing, registry, spec; "
         "print(*registry.names()); sys.exit('torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

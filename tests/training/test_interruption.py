@@ -16,8 +16,8 @@ from tests.training.conftest import command
 
 # The state is saved after each epoch, however short.
 PROGRAM = """
-import training.train
-training.train.SAVE_SECONDS = 0.0
+from perceptd.training import train
+train.SAVE_SECONDS = 0.0
 from perceptd.training.__main__ import main
 main()
 """

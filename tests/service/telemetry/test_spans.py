@@ -259,7 +259,8 @@ def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
 
 
 IMPORTED = """
-import sys, service.app, service.server, service.commands.worker, training.__main__
+import sys, perceptd.service.app, perceptd.service.server
+import perceptd.service.commands.worker, perceptd.training.run
 from perceptd.models import tracing
 tracing.start("server")
 print(*sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk")), sep="\\n")
