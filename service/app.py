@@ -34,7 +34,7 @@ from perceptd.service.drift.drift import Drift, DriftFigures
 from perceptd.service.errors import StoreError
 from perceptd.service.inference.engine import Engine
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.jobs.uploads import JOBS, Uploads

@@ -20,7 +20,7 @@ from perceptd.service.errors import UnsupportedMediaTypeError
 from perceptd.service.inference.batcher import Caller
 from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.schemas.requests import FeedbackRequest, PredictRequest
 from perceptd.service.settings import Settings

@@ -45,7 +45,7 @@ from perceptd.service.schemas.responses import (
 )
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import PRODUCTION
-from perceptd.service.store.repository import Version
+from perceptd.service.store.versions import Version
 
 router = APIRouter(
     tags=["models"],
