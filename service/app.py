@@ -5,12 +5,12 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from perceptd import __version__
 from perceptd.models import tracing
 from perceptd.service.api import openapi, page, problems
 from perceptd.service.api.compression import Decompression
@@ -105,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPIOffline(
         title="perceptd",
         summary="Small PyTorch classifiers: predictions, and retraining while they serve.",
-        version=version("perceptd"),
+        version=__version__,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         strict_content_type=False,  # an absent header is taken for JSON
