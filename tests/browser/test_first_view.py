@@ -46,14 +46,14 @@ def test_a_view_that_comes_late_does_not_replace_the_one_gone_to_since(visit: Vi
     def hold(route: Route) -> None:
         late.append(route)
 
-    page.route("**/js/jobs.js", hold)
-    with page.expect_request("**/js/jobs.js"):
+    page.route("**/js/views/jobs.js", hold)
+    with page.expect_request("**/js/views/jobs.js"):
         views.get_by_role("link", name="Jobs").click()
     views.get_by_role("link", name="Versions").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Versions")
     (jobs,) = late
     jobs.continue_()
-    page.evaluate("() => import('./static/js/jobs.js')")  # it is there now
+    page.evaluate("() => import('./static/js/views/jobs.js')")  # it is there now
     expect(page.get_by_role("heading", level=1)).to_have_text("Versions")
     expect(views.get_by_role("link", name="Versions")).to_have_attribute("aria-current", "page")
 

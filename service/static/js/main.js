@@ -1,14 +1,14 @@
 /** The page, started. */
 
-import { Refused } from "./api.js";
-import * as language from "./language.js";
-import * as models from "./models.js";
-import * as notices from "./notices.js";
-import * as requests from "./requests.js";
+import { Refused } from "./core/api.js";
+import * as language from "./core/language.js";
+import * as models from "./core/models.js";
+import * as notices from "./core/notices.js";
+import * as requests from "./parts/request_bar.js";
 import * as router from "./router.js";
-import * as theme from "./theme.js";
-import * as token from "./token.js";
-import { h, icon } from "./dom.js";
+import * as theme from "./core/theme.js";
+import * as token from "./core/token.js";
+import { h, icon } from "./core/dom.js";
 
 const SUN =
   "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0z";

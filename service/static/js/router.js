@@ -1,14 +1,14 @@
 /** Which view is shown: the address says it, `#/plane/dnn`. */
 
-import { onLanguage, t } from "./language.js";
-import { guarded } from "./notices.js";
+import { onLanguage, t } from "./core/language.js";
+import { guarded } from "./core/notices.js";
 
 const VIEWS = {
-  draw: () => import("./draw.js"),
-  plane: () => import("./plane_view.js"),
-  train: () => import("./train.js"),
-  versions: () => import("./versions.js"),
-  jobs: () => import("./jobs.js"),
+  draw: () => import("./views/draw.js"),
+  plane: () => import("./views/plane.js"),
+  train: () => import("./views/train.js"),
+  versions: () => import("./views/versions.js"),
+  jobs: () => import("./views/jobs.js"),
 };
 
 const built = new Map(); // name -> what the module's `build()` made: { element, show(), hide() }

@@ -9,12 +9,13 @@ import pytest
 from perceptd.service.api.page import FOLDER
 
 LANGUAGES = ("en", "ko")
-SCRIPTS = {path.name: path.read_text() for path in sorted((FOLDER / "js").glob("*.js"))}
+JS = FOLDER / "js"
+SCRIPTS = {str(path.relative_to(JS)): path.read_text() for path in sorted(JS.rglob("*.js"))}
 INDEX = (FOLDER / "index.html").read_text()
-FIRST_VIEW = "draw.js"
+FIRST_VIEW = "views/draw.js"
 
-IMPORT = re.compile(r'^(?:import|export)\b[^;]*?"\./(\w+\.js)";', re.MULTILINE)
-IMPORTED_LATER = re.compile(r'\bimport\("\./(\w+\.js)"\)')
+IMPORT = re.compile(r'^(?:import|export)\b[^;]*?"(\.[\w./]+\.js)";', re.MULTILINE)
+LAZY_IMPORT = re.compile(r'\bimport\("(\.[\w./]+\.js)"\)')
 QUOTED = re.compile(r'"([\w.]+)"')
 BUILT = re.compile(r"`(\w+\.[\w.]*)\$\{[^}]*\}(?:\$\{[^}]*\})*(\w*)`")  # as `status.${word}`
 SHOWN = re.compile(r"""\.(?:textContent|title|placeholder|alt)\s*=\s*["'`][^"'`$]*[A-Za-z]{2}""")
@@ -59,13 +60,20 @@ class Tags(HTMLParser):
         return [value for _, given in self.found if (value := given.get(name))]
 
 
+def imports(script: str, pattern: re.Pattern[str] = IMPORT) -> set[str]:
+    """The scripts that a script imports, by their paths below `js`."""
+    folder = (JS / script).parent
+    found = [(folder / name).resolve() for name in pattern.findall(SCRIPTS[script])]
+    return {str(path.relative_to(JS.resolve())) for path in found}
+
+
 def reached(script: str) -> set[str]:
     """The script, and what it imports before anything runs."""
     found: set[str] = set()
     waiting = {script}
     while waiting:
         found |= waiting
-        waiting = {name for one in waiting for name in IMPORT.findall(SCRIPTS[one])} - found
+        waiting = {name for one in waiting for name in imports(one)} - found
     return found
 
 
@@ -121,14 +129,13 @@ def test_every_address_is_relative() -> None:
 
 def test_what_the_first_view_needs_is_asked_for_at_once() -> None:
     needed = reached("main.js") | reached(FIRST_VIEW)
-    named = re.findall(r'rel="modulepreload" href="static/js/(\w+\.js)"', INDEX)
+    named = re.findall(r'rel="modulepreload" href="static/js/([\w/]+\.js)"', INDEX)
     assert sorted(named) == sorted(needed - {"main.js"})
 
 
 def test_every_script_is_reached_from_the_page() -> None:
     found = reached("main.js")
-    later = {name for one in found for name in IMPORTED_LATER.findall(SCRIPTS[one])}
-    for name in later:
+    for name in {name for one in found for name in imports(one, LAZY_IMPORT)}:
         found |= reached(name)
     assert found == set(SCRIPTS)
 

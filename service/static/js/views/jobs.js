@@ -1,15 +1,15 @@
 /** The jobs: what runs, what waits, and what became of the rest. */
 
-import { get } from "./api.js";
-import { choice, field, h, offer } from "./dom.js";
-import { metricValue } from "./figures.js";
-import { JobPanel } from "./job.js";
-import { duration, moment, onLanguage, percent, t } from "./language.js";
-import { all, onModels } from "./models.js";
-import { complain, guarded } from "./notices.js";
-import { once } from "./once.js";
-import { go } from "./router.js";
-import { isOver, showBadge } from "./status.js";
+import { get } from "../core/api.js";
+import { choice, field, h, offer } from "../core/dom.js";
+import { metricValue } from "../core/figures.js";
+import { JobPanel } from "../parts/job_panel.js";
+import { duration, moment, onLanguage, percent, t } from "../core/language.js";
+import { all, onModels } from "../core/models.js";
+import { complain, guarded } from "../core/notices.js";
+import { once } from "../core/once.js";
+import { go } from "../router.js";
+import { isOver, showBadge } from "../parts/status.js";
 
 const PAGE = 20;
 const MOST = 200; // of one request

@@ -1,13 +1,13 @@
 /** The models of the plane: where each version draws its boundary, and what it says of a point. */
 
-import { get } from "./api.js";
-import { choice, field, h, offer, speak } from "./dom.js";
-import { grid } from "./field.js";
-import { number, onLanguage, percent, t, translated } from "./language.js";
-import { inThePlane, named, onModels, probabilities, versionsOf } from "./models.js";
-import { complain, guarded } from "./notices.js";
-import { Plane } from "./plane.js";
-import { go } from "./router.js";
+import { get } from "../core/api.js";
+import { choice, field, h, offer, speak } from "../core/dom.js";
+import { grid } from "../parts/probability_grid.js";
+import { number, onLanguage, percent, t, translated } from "../core/language.js";
+import { inThePlane, named, onModels, probabilities, versionsOf } from "../core/models.js";
+import { complain, guarded } from "../core/notices.js";
+import { Plane } from "../parts/plane.js";
+import { go } from "../router.js";
 
 const SIZE = 48; // points a side at which a version is asked
 const NOWHERE = { x: [-2, 2], y: [-2, 2], points: [], targets: [] }; // where no points were kept

@@ -1,11 +1,11 @@
 /** Where a version comes from: pictures, curves and everything needed to make it again. */
 
-import { ask, get } from "./api.js";
-import { accuracyChart, lossChart } from "./chart.js";
-import { h, icon } from "./dom.js";
-import { metricName, metricValue, plain, settings } from "./figures.js";
-import { knows, moment, number, t } from "./language.js";
-import { complain } from "./notices.js";
+import { ask, get } from "../core/api.js";
+import { accuracyChart, lossChart } from "../parts/chart.js";
+import { h, icon } from "../core/dom.js";
+import { metricName, metricValue, plain, settings } from "../core/figures.js";
+import { knows, moment, number, t } from "../core/language.js";
+import { complain } from "../core/notices.js";
 
 const CROSS = "M6 6l12 12M18 6L6 18";
 const PICTURE = /\/(\w+)\.svg$/;

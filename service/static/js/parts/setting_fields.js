@@ -1,9 +1,9 @@
 /** The settings of a network, as fields made from the JSON Schema of its config. */
 
-import { h } from "./dom.js";
-import { ChoiceField, NumberField, NumbersField } from "./fields.js";
-import { plain } from "./figures.js";
-import { knows } from "./language.js";
+import { h } from "../core/dom.js";
+import { ChoiceField, NumberField, NumbersField } from "./form_fields.js";
+import { plain } from "../core/figures.js";
+import { knows } from "../core/language.js";
 
 /** Fields by the name of the setting; one that the page has no field for is left out. */
 export function settingFields(schema, current) {

@@ -1,14 +1,14 @@
 /** Draw a digit: what each network sees in it, while it is drawn. */
 
-import { Problem, post } from "./api.js";
-import { h, icon, speak } from "./dom.js";
+import { Problem, post } from "../core/api.js";
+import { h, icon, speak } from "../core/dom.js";
 import { EXAMPLES } from "./examples.js";
-import { number, onLanguage, percent, t } from "./language.js";
-import { Latest } from "./latest.js";
-import { onModels, readingPictures } from "./models.js";
-import { complain, guarded, tell } from "./notices.js";
-import { Sketch } from "./sketch.js";
-import { onTheme, color } from "./theme.js";
+import { number, onLanguage, percent, t } from "../core/language.js";
+import { Latest } from "../core/latest.js";
+import { onModels, readingPictures } from "../core/models.js";
+import { complain, guarded, tell } from "../core/notices.js";
+import { Sketch } from "../parts/sketch.js";
+import { onTheme, color } from "../core/theme.js";
 
 const UNDO = "M9 14L4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3";
 const CLEAR = "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13";

@@ -1,7 +1,7 @@
 /** Fields of a form that read their own value and say what is wrong with it. */
 
-import { choice, h } from "./dom.js";
-import { number, t } from "./language.js";
+import { choice, h } from "../core/dom.js";
+import { number, t } from "../core/language.js";
 
 let made = 0;
 

@@ -1,10 +1,10 @@
 /** A plane: training points, the probability as a field, the boundary; and a pointer, if wanted. */
 
-import { h, svg } from "./dom.js";
-import { Field } from "./field.js";
-import { soon } from "./frame.js";
-import { number } from "./language.js";
-import { color, onTheme, paint } from "./theme.js";
+import { h, svg } from "../core/dom.js";
+import { Field } from "./probability_grid.js";
+import { soon } from "../core/frame.js";
+import { number } from "../core/language.js";
+import { color, onTheme, paint } from "../core/theme.js";
 
 const FINE = 200; // pixels a side at which the field is painted, before it is stretched
 const STEP = 0.02; // of the plane, by one press of an arrow key

@@ -1,10 +1,10 @@
 /** What the page asked the service, to be copied: the last request in a bar, the rest behind it. */
 
-import { onRequest } from "./api.js";
-import { copy } from "./clipboard.js";
-import { h } from "./dom.js";
-import { number, onLanguage, t } from "./language.js";
-import { curl, python } from "./snippets.js";
+import { onRequest } from "../core/api.js";
+import { copy } from "../core/clipboard.js";
+import { h } from "../core/dom.js";
+import { number, onLanguage, t } from "../core/language.js";
+import { curl, python } from "../core/snippets.js";
 
 const KEPT = 30;
 const REPEATED = 4; // of the newest, which may be asked in turn

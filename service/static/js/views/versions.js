@@ -1,15 +1,15 @@
 /** The versions of a model: how good each is, where it comes from, and which one serves. */
 
-import { copy } from "./clipboard.js";
-import { choice, field, h, icon, offer } from "./dom.js";
-import { metricValue } from "./figures.js";
-import { moment, onLanguage, t } from "./language.js";
-import { all, inThePlane, named, onModels, versionsOf } from "./models.js";
-import { guarded } from "./notices.js";
-import { once } from "./once.js";
-import { behind, beside, promote, wayTo } from "./promotion.js";
-import { go } from "./router.js";
-import { aliasBadges, showDetails } from "./version.js";
+import { copy } from "../core/clipboard.js";
+import { choice, field, h, icon, offer } from "../core/dom.js";
+import { metricValue } from "../core/figures.js";
+import { moment, onLanguage, t } from "../core/language.js";
+import { all, inThePlane, named, onModels, versionsOf } from "../core/models.js";
+import { guarded } from "../core/notices.js";
+import { once } from "../core/once.js";
+import { behind, beside, promote, wayTo } from "../parts/promotion.js";
+import { go } from "../router.js";
+import { aliasBadges, showDetails } from "./version_details.js";
 
 const COPY = "M9 9h11v11H9zM5 15H4V4h11v1";
 const COLUMNS = ["version", "aliases", "accuracy", "loss", "created", "parent", "job", "sha256"];

@@ -1,8 +1,8 @@
 /** Lines over the epochs of a training. */
 
-import { metricName, metricValue } from "./figures.js";
-import { h, svg } from "./dom.js";
-import { number, percent, t } from "./language.js";
+import { metricName, metricValue } from "../core/figures.js";
+import { h, svg } from "../core/dom.js";
+import { number, percent, t } from "../core/language.js";
 
 const HEIGHT = 190;
 const MARGIN = { left: 52, right: 20, top: 10, bottom: 26 };

@@ -1,8 +1,8 @@
 /** What became of a job: the gate's verdict with its figures, or why there is none. */
 
-import { metricName, metricValue } from "./figures.js";
-import { h } from "./dom.js";
-import { number, t } from "./language.js";
+import { metricName, metricValue } from "../core/figures.js";
+import { h } from "../core/dom.js";
+import { number, t } from "../core/language.js";
 
 const KINDS = { promoted: "good", refused: "warn", skipped: "", failed: "bad", cancelled: "" };
 

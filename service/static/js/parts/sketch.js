@@ -1,7 +1,7 @@
 /** A sheet to draw on, by mouse, touch, pen or the arrow keys, or to lay a picture on. */
 
-import { soon } from "./frame.js";
-import { onTheme, paint } from "./theme.js";
+import { soon } from "../core/frame.js";
+import { onTheme, paint } from "../core/theme.js";
 
 const WIDTH = 0.075; // of a stroke, as a share of the sheet
 const SENT = 140; // pixels a side of what is sent: more than a digit of 28 needs

@@ -1,13 +1,13 @@
 /** One job: how far it is, what moves while it learns, and what became of it. */
 
-import { get, post } from "./api.js";
-import { h, icon, speak } from "./dom.js";
-import { follow } from "./events.js";
-import { duration, moment, number, onLanguage, t, translated } from "./language.js";
-import { Learning } from "./learning.js";
-import { inThePlane, refresh, versionsOf } from "./models.js";
-import { complain, guarded } from "./notices.js";
-import { once } from "./once.js";
+import { get, post } from "../core/api.js";
+import { h, icon, speak } from "../core/dom.js";
+import { follow } from "../core/events.js";
+import { duration, moment, number, onLanguage, t, translated } from "../core/language.js";
+import { Learning } from "./training_figures.js";
+import { inThePlane, refresh, versionsOf } from "../core/models.js";
+import { complain, guarded } from "../core/notices.js";
+import { once } from "../core/once.js";
 import { behind, beside, promote, wayTo } from "./promotion.js";
 import { isOver, showBadge } from "./status.js";
 import { sentence, verdictCard } from "./verdict.js";

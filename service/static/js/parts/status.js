@@ -1,6 +1,6 @@
 /** The status of a job and what the gate said of it, as badges. */
 
-import { translated } from "./language.js";
+import { translated } from "../core/language.js";
 
 const KINDS = {
   queued: "",

@@ -1,9 +1,9 @@
 /** Which version serves, and having another one serve. */
 
-import { put } from "./api.js";
-import { t } from "./language.js";
-import { refresh } from "./models.js";
-import { tell } from "./notices.js";
+import { put } from "../core/api.js";
+import { t } from "../core/language.js";
+import { refresh } from "../core/models.js";
+import { tell } from "../core/notices.js";
 
 /** The version behind an alias; undefined where none is. */
 export const behind = (versions, alias) =>

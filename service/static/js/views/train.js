@@ -1,16 +1,16 @@
 /** Retrain: what to train, how, and what it takes for the result to serve. */
 
-import { Problem, get, post } from "./api.js";
-import { h, offer } from "./dom.js";
-import { ChoiceField, NumberField } from "./fields.js";
-import { metricName } from "./figures.js";
-import { JobPanel } from "./job.js";
-import { number, onLanguage, t, translated } from "./language.js";
-import { all, named, onModels, versionsOf } from "./models.js";
-import { changed, settingFields } from "./network.js";
-import { complain, guarded } from "./notices.js";
-import { isOver } from "./status.js";
-import { once } from "./once.js";
+import { Problem, get, post } from "../core/api.js";
+import { h, offer } from "../core/dom.js";
+import { ChoiceField, NumberField } from "../parts/form_fields.js";
+import { metricName } from "../core/figures.js";
+import { JobPanel } from "../parts/job_panel.js";
+import { number, onLanguage, t, translated } from "../core/language.js";
+import { all, named, onModels, versionsOf } from "../core/models.js";
+import { changed, settingFields } from "../parts/setting_fields.js";
+import { complain, guarded } from "../core/notices.js";
+import { isOver } from "../parts/status.js";
+import { once } from "../core/once.js";
 
 const MODEL = "perceptd.trained"; // the one that was looked at last
 const QUICK = "fast";

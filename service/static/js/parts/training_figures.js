@@ -1,9 +1,9 @@
 /** What moves while a network learns: its curves and, in the plane, its boundary. */
 
 import { accuracyChart, lossChart } from "./chart.js";
-import { h } from "./dom.js";
-import { Film } from "./film.js";
-import { named } from "./models.js";
+import { h } from "../core/dom.js";
+import { Film } from "../core/film.js";
+import { named } from "../core/models.js";
 import { Plane } from "./plane.js";
 import { isOver } from "./status.js";
 
