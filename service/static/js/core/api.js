@@ -1,80 +1,83 @@
-/** The service, asked: one way for every request of the page. */
+/** Requests to the service. */
 
 import { askForToken, authorization } from "./token.js";
 
-const listeners = new Map(); // listener -> whether it is told of the quiet ones, too
+const listeners = new Map(); // listener -> whether it also gets quiet requests
 
-/** An answer that is an error: what the service said of it. */
+/** An error response of the service. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail ?? `${status}`);
     this.status = status;
     this.code = body.code;
-    this.faults = body.errors ?? []; // [{ loc, expected, got }]
+    this.errors = body.errors ?? []; // [{ loc, expected, got }]
   }
 }
 
-/** The reader did not want to give a token. */
-export class Refused extends Error {}
+/** The user closed the token dialog without a token. */
+export class TokenDeclined extends Error {}
 
 /**
- * Called with every request that was answered, with the `quiet` ones that the page makes for itself
- * only where that is wanted: `{ method, path, body, type, headers, secured, status, ms }`.
+ * Call a listener after each response, with `{ method, path, body, type, headers, secured, status,
+ * ms }`. Requests that the page makes on its own are `quiet`; a listener gets them if it asks.
  */
 export function onRequest(listener, { quiet = false } = {}) {
   listeners.set(listener, quiet);
 }
 
-export const get = (path, options) => send({ method: "GET", path, ...options });
-export const post = (path, body, options) => send({ method: "POST", path, body, ...options });
-export const put = (path, body, options) => send({ method: "PUT", path, body, ...options });
+export const get = (path, options) => json({ method: "GET", path, ...options });
+export const post = (path, body, options) => json({ method: "POST", path, body, ...options });
+export const put = (path, body, options) => json({ method: "PUT", path, body, ...options });
 
-/** The answer's JSON. */
-async function send(request) {
-  return (await ask(request)).json();
+async function json(options) {
+  return (await request(options)).json();
 }
 
 /**
- * The answer to a request, whatever token it takes. `admin` requests send it at once; others where
- * one was given. A body is JSON unless it has a `type` of its own.
+ * Send a request, with the token if there is one, and return the response. An `admin` request asks
+ * the user for a token first. A body is sent as JSON unless it has a `type`.
  *
- * Throws `Problem`, `Refused`, and `TypeError` where nobody answers.
+ * Throws `Problem`, `TokenDeclined`, or `TypeError` if the service cannot be reached.
  */
-export async function ask(request) {
-  const { method, path, body, signal, headers = {}, admin = false, quiet = false } = request;
-  const type = request.type ?? (body === undefined ? undefined : "application/json");
-  const sent = body === undefined || request.type ? body : JSON.stringify(body);
-  if (admin && !authorization()) await token(admin);
+export async function request(options) {
+  const { method, path, signal, headers = {}, admin = false, quiet = false } = options;
+  const type = options.type ?? (options.body === undefined ? undefined : "application/json");
+  const isRaw = options.body === undefined || options.type;
+  const body = isRaw ? options.body : JSON.stringify(options.body);
+  if (admin && !authorization()) await requireToken(admin);
   for (;;) {
-    const given = authorization();
-    const began = performance.now();
-    const answer = await fetch(path, {
+    const sent = authorization();
+    const start = performance.now();
+    const response = await fetch(path, {
       method,
-      body: sent,
+      body,
       signal,
-      headers: { ...headers, ...(type && { "Content-Type": type }), ...given },
+      headers: { ...headers, ...(type && { "Content-Type": type }), ...sent },
       cache: "no-store",
     });
-    const secured = admin || answer.status === 401 || answer.status === 403 || !!given;
-    const ms = performance.now() - began;
-    const told = { method, path, body: sent, type, headers, secured, status: answer.status, ms };
-    for (const [listener, hearsAll] of listeners) if (hearsAll || !quiet) listener(told);
-    if (answer.ok) return answer;
-    const problem = new Problem(answer.status, await said(answer));
-    if (answer.status !== 401 && answer.status !== 403) throw problem;
-    const isOld = given?.Authorization !== authorization()?.Authorization; // another has asked since
-    if (!isOld) await token(admin, problem);
+    const { status } = response;
+    const ms = performance.now() - start;
+    const isUnauthorized = status === 401 || status === 403;
+    const secured = admin || isUnauthorized || !!sent;
+    const record = { method, path, body, type, headers, secured, status, ms };
+    for (const [listener, getsQuiet] of listeners) if (getsQuiet || !quiet) listener(record);
+    if (response.ok) return response;
+    const problem = new Problem(status, await errorBody(response));
+    if (!isUnauthorized) throw problem;
+    // If the token has changed since, another request has already asked for a new one.
+    const isCurrent = sent?.Authorization === authorization()?.Authorization;
+    if (isCurrent) await requireToken(admin, problem);
   }
 }
 
-async function said(answer) {
+async function errorBody(response) {
   try {
-    return await answer.json();
+    return await response.json();
   } catch {
     return {};
   }
 }
 
-async function token(admin, problem) {
-  if (!(await askForToken({ admin, problem }))) throw new Refused();
+async function requireToken(admin, problem) {
+  if (!(await askForToken({ admin, problem }))) throw new TokenDeclined();
 }

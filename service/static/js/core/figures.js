@@ -1,13 +1,13 @@
-/** Metrics in words and figures. */
+/** Metrics and settings as texts. */
 
-import { knows, number, percent, t } from "./language.js";
+import { hasText, number, percent, t } from "./language.js";
 
 const SHARES = ["accuracy", "balanced_accuracy", "f1_macro", "recall"];
 
-/** What a metric is called; a plug-in's own by its own name. `recall:7` is one label's. */
+/** The name of a metric, such as `recall:7`. A plug-in's metric has no translation. */
 export function metricName(metric) {
   const { kind, label } = parts(metric);
-  return knows(`metric.${kind}`) ? t(`metric.${kind}`, { label }) : metric;
+  return hasText(`metric.${kind}`) ? t(`metric.${kind}`, { label }) : metric;
 }
 
 export function metricValue(metric, value) {
@@ -20,11 +20,11 @@ function parts(metric) {
   return { kind, label: label.join(":") };
 }
 
-/** Settings in a line, as the API names them: `hidden 4, activation sigmoid`. */
-export function settings(values) {
-  const said = Object.entries(values).map(([name, value]) => `${name} ${plain(value)}`);
-  return said.join(", ") || "–";
+/** Settings in one line, with their names in the API: `hidden 4, activation sigmoid`. */
+export function formatSettings(values) {
+  const settings = Object.entries(values).map(([name, value]) => `${name} ${formatValue(value)}`);
+  return settings.join(", ") || "–";
 }
 
-/** A value as a reader writes it: a list without brackets. */
-export const plain = (value) => (Array.isArray(value) ? value.join(" × ") : String(value));
+/** A value as text; a list becomes `32 × 64`. */
+export const formatValue = (value) => (Array.isArray(value) ? value.join(" × ") : String(value));

@@ -1,67 +1,67 @@
-/** The page's words, in the reader's language. All of them stand in `text/`. */
+/** Texts, numbers and times in the user's language. The texts are in `text/`. */
 
 const LANGUAGES = { en: "English", ko: "한국어" };
-const CHOSEN = "perceptd.language";
+const STORAGE_KEY = "perceptd.language";
 
 let language = "en";
 let texts = {};
-const said = new WeakMap(); // element -> { text: [key, values], label: [key, values] }
+const valuesOf = new WeakMap(); // element -> the values of its { text, label }
 const listeners = new Set();
 
-/** Load the words of the language that was chosen, or that the browser prefers. */
+/** Load the texts in the user's choice of language, or else in the browser's. */
 export async function start() {
   const preferred = navigator.languages.map((tag) => tag.slice(0, 2));
-  const known = [localStorage.getItem(CHOSEN), ...preferred].find((tag) => tag in LANGUAGES);
-  await speakIn(known ?? "en");
+  const known = [localStorage.getItem(STORAGE_KEY), ...preferred].find((tag) => tag in LANGUAGES);
+  await load(known ?? "en");
 }
 
-/** The language that is not spoken now, and its own name. */
+/** The language that the page can change to, with its own name. */
 export function other() {
   const tag = Object.keys(LANGUAGES).find((one) => one !== language);
   return { tag, name: LANGUAGES[tag] };
 }
 
 export async function choose(tag) {
-  localStorage.setItem(CHOSEN, tag);
-  await speakIn(tag);
+  localStorage.setItem(STORAGE_KEY, tag);
+  await load(tag);
 }
 
-/** Called whenever the language has changed. */
+/** Call a listener after each change of language. */
 export function onLanguage(listener) {
   listeners.add(listener);
 }
 
-async function speakIn(tag) {
+async function load(tag) {
   texts = await (await fetch(`static/text/${tag}.json`)).json();
   language = tag;
   document.documentElement.lang = tag;
-  translateAll();
+  updateTexts(document);
   for (const listener of listeners) listener();
 }
 
-/** The text of a key, `{name}` replaced by its value. */
+/** Update the texts below an element that was not in the page when the language changed. */
+export function updateTexts(root) {
+  for (const element of root.querySelectorAll("[data-t], [data-t-label]")) update(element);
+}
+
+/** The text of a key, with each `{name}` replaced by its value. */
 export function t(key, values = {}) {
   if (!(key in texts)) throw new Error(`no text for ${key}`);
   return texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** Whether there is a text of a key: a plug-in brings names that the page has no words for. */
-export const knows = (key) => key in texts;
+/** Whether a key has a text. Names that come from a plug-in have none. */
+export const hasText = (key) => key in texts;
 
-/** Give an element a text or an accessible name that follows the language. */
-export function translated(element, what, key, values = {}) {
-  const mark = what === "label" ? "data-t-label" : "data-t";
-  element.setAttribute(mark, key);
-  said.set(element, { ...said.get(element), [what]: values });
-  translate(element);
+/** Set the "text" or the "label" (accessible name) of an element; it follows the language. */
+export function translate(element, what, key, values = {}) {
+  element.setAttribute(what === "label" ? "data-t-label" : "data-t", key);
+  valuesOf.set(element, { ...valuesOf.get(element), [what]: values });
+  update(element);
 }
 
-function translateAll() {
-  for (const element of document.querySelectorAll("[data-t], [data-t-label]")) translate(element);
-}
-
-function translate(element) {
-  const values = said.get(element) ?? {};
+function update(element) {
+  const values = valuesOf.get(element) ?? {};
   const { t: text, tLabel: label } = element.dataset;
   if (text) element.textContent = t(text, values.text);
   if (label) {
@@ -80,12 +80,12 @@ export function percent(value, digits = 1) {
   return `${number(100 * value, digits)} %`;
 }
 
-export function moment(iso) {
+export function dateTime(iso) {
   const format = { dateStyle: "medium", timeStyle: "short" };
   return new Intl.DateTimeFormat(language, format).format(new Date(iso));
 }
 
-/** Seconds in words: `8.1 s`, `3 min 20 s`, `2 h 5 min`. */
+/** Seconds as a text: `8.1 s`, `3 min 20 s`, `2 h 5 min`. */
 export function duration(seconds) {
   if (seconds < 10) return t("time.seconds", { s: number(seconds, 1) });
   const s = Math.round(seconds);

@@ -1,32 +1,32 @@
-/** What went well or wrong, told in a corner. */
+/** Notices in a corner of the page. */
 
-import { Problem, Refused, onRequest } from "./api.js";
+import { Problem, TokenDeclined, onRequest } from "./api.js";
 import { h, icon } from "./dom.js";
 import { t } from "./language.js";
 
-const STAYS_MS = 6000;
+const NOTICE_MS = 6000;
 const CROSS = "M6 6l12 12M18 6L6 18";
 
-/** Nobody answering is over with the next answer. */
+/** Remove the notice of an unreachable service after the next response. */
 export function start() {
   onRequest(() => document.querySelector(".notice.unreachable")?.remove(), { quiet: true });
 }
 
-/** What was done, or `isWrong`, what cannot be done. */
-export function tell(text, { isWrong = false } = {}) {
+/** Show a notice for some seconds. */
+export function notify(text, { isError = false } = {}) {
   const notice = show(text, []);
-  notice.classList.toggle("bad", isWrong);
-  setTimeout(() => notice.remove(), STAYS_MS);
+  notice.classList.toggle("bad", isError);
+  setTimeout(() => notice.remove(), NOTICE_MS);
 }
 
-/** An error, with each field that was wrong. It stays until it is closed. */
-export function complain(error) {
-  if (error instanceof Refused || error.name === "AbortError") return;
+/** Show an error with its invalid fields until the user closes it. Throws what is a bug. */
+export function showError(error) {
+  if (error instanceof TokenDeclined || error.name === "AbortError") return;
   if (error instanceof Problem) {
-    const faults = error.faults.map(
+    const lines = error.errors.map(
       ({ loc, expected, got }) => `${loc.join(".")}: ${t("error.expected", { expected, got })}`,
     );
-    show(error.message, faults).classList.add("bad");
+    show(error.message, lines).classList.add("bad");
   } else if (error instanceof TypeError) {
     show(t("error.unreachable"), []).classList.add("bad", "unreachable");
   } else {
@@ -34,7 +34,7 @@ export function complain(error) {
   }
 }
 
-/** A notice; the same one that is still there is replaced. */
+/** Show a notice, in place of one with the same text. */
 function show(text, lines) {
   const notices = document.getElementById("notices");
   for (const old of notices.children) if (old.firstChild.textContent === text) old.remove();
@@ -59,13 +59,13 @@ function show(text, lines) {
   return notice;
 }
 
-/** A listener that tells its errors. */
+/** Wrap a listener so that its errors are shown. */
 export function guarded(action) {
-  return async (...given) => {
+  return async (...values) => {
     try {
-      await action(...given);
+      await action(...values);
     } catch (error) {
-      complain(error);
+      showError(error);
     }
   };
 }

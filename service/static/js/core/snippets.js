@@ -1,8 +1,8 @@
-/** A request of the page, as somebody would write it in a shell or in Python. */
+/** A request of the page as code: curl or Python. */
 
 const TOKEN = "perceptd token";
 
-/** The same request by curl; a token is asked of `perceptd token`, never shown. */
+/** A curl command. It runs `perceptd token`, so the token is not in the code. */
 export async function curl(request) {
   const { method, path, type, headers, secured } = request;
   const lines = [`curl -s${method === "GET" ? "" : ` -X ${method}`} ${quoted(absolute(path))}`];
@@ -18,11 +18,11 @@ export async function curl(request) {
   return lines.join(" \\\n  ");
 }
 
-/** The same request by httpx. */
+/** A Python script with httpx. */
 export async function python(request) {
   const { method, path, type, headers, secured } = request;
   const before = ["import httpx"];
-  const sent = Object.entries(headers).map(
+  const headerItems = Object.entries(headers).map(
     ([name, value]) => `${literal(name)}: ${literal(value)}`,
   );
   if (secured) {
@@ -31,26 +31,26 @@ export async function python(request) {
       "",
       `token = subprocess.check_output(${literal(TOKEN.split(" "))}, text=True).strip()`,
     );
-    sent.push('"Authorization": f"Bearer {token}"');
+    headerItems.push('"Authorization": f"Bearer {token}"');
   }
-  const given = [literal(method), literal(absolute(path))];
+  const parameters = [literal(method), literal(absolute(path))];
   if (request.body instanceof Blob) {
     before.unshift("import base64");
     before.push("", `picture = base64.b64decode("""\n${await base64(request.body)}\n""")`);
-    given.push("content=picture");
-    sent.push(`"Content-Type": ${literal(type)}`);
+    parameters.push("content=picture");
+    headerItems.push(`"Content-Type": ${literal(type)}`);
   } else if (request.body !== undefined) {
-    given.push(`json=${literal(JSON.parse(request.body))}`);
+    parameters.push(`json=${literal(JSON.parse(request.body))}`);
   }
-  if (sent.length) given.push(`headers={${sent.join(", ")}}`);
-  const call = `answer = httpx.request(\n    ${given.join(",\n    ")},\n)`;
-  return `${before.join("\n")}\n\n${call}\nprint(answer.text)`;
+  if (headerItems.length) parameters.push(`headers={${headerItems.join(", ")}}`);
+  const call = `response = httpx.request(\n    ${parameters.join(",\n    ")},\n)`;
+  return `${before.join("\n")}\n\n${call}\nprint(response.text)`;
 }
 
 const absolute = (path) => new URL(path, document.baseURI).href.replace(/#.*/, "");
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** A JSON value as Python writes it. */
+/** A JSON value as a Python literal. */
 function literal(value) {
   if (value === null) return "None";
   if (value === true) return "True";

@@ -1,46 +1,46 @@
-/** Light or dark: as the system says, or as was chosen. */
+/** Light or dark colours: those of the system, or the user's choice. */
 
 import { h } from "./dom.js";
 
-const CHOSEN = "perceptd.theme";
+const STORAGE_KEY = "perceptd.theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set();
 const probe = h("i", { hidden: true });
 
 export function start() {
   document.body.append(probe);
-  const chosen = localStorage.getItem(CHOSEN);
-  if (chosen) document.documentElement.dataset.theme = chosen;
-  system.addEventListener("change", tell);
+  const theme = localStorage.getItem(STORAGE_KEY);
+  if (theme) document.documentElement.dataset.theme = theme;
+  system.addEventListener("change", notifyListeners);
 }
 
 export function isDark() {
   return (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
 }
 
-/** The other one, kept; what the system says anyway is not. */
+/** Change the theme. It is stored only where it differs from that of the system. */
 export function toggle() {
   const wanted = isDark() ? "light" : "dark";
   if ((wanted === "dark") === system.matches) {
-    localStorage.removeItem(CHOSEN);
+    localStorage.removeItem(STORAGE_KEY);
     delete document.documentElement.dataset.theme;
   } else {
-    localStorage.setItem(CHOSEN, wanted);
+    localStorage.setItem(STORAGE_KEY, wanted);
     document.documentElement.dataset.theme = wanted;
   }
-  tell();
+  notifyListeners();
 }
 
-/** Called whenever the colours have changed: what is painted has to be painted again. */
+/** Call a listener after each change of colours, to repaint its canvas. */
 export function onTheme(listener) {
   listeners.add(listener);
 }
 
-function tell() {
+function notifyListeners() {
   for (const listener of listeners) listener();
 }
 
-/** What a colour of `theme.css` is now, as `[red, green, blue]`. */
+/** The current value of a colour of `base.css`, as `[red, green, blue]`. */
 export function color(name) {
   probe.style.color = `var(--${name})`;
   return getComputedStyle(probe)
@@ -49,7 +49,7 @@ export function color(name) {
     .map(Number);
 }
 
-/** The same for a canvas. */
-export function paint(name, alpha = 1) {
+/** The same as a CSS colour, for a canvas. */
+export function cssColor(name, alpha = 1) {
   return `rgb(${color(name).join(" ")} / ${alpha})`;
 }

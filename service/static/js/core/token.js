@@ -1,30 +1,30 @@
-/** The token that some requests need, kept for this tab only and never shown again. */
+/** The token for the service, stored for this tab only. */
 
 import { h, icon } from "./dom.js";
-import { translated } from "./language.js";
+import { translate } from "./language.js";
 
-const KEPT = "perceptd.token";
+const STORAGE_KEY = "perceptd.token";
 const LOCK = "M6 11h12v9H6zM8 11V8a4 4 0 0 1 8 0v3";
 const OPEN = "M6 11h12v9H6zM8 11V8a4 4 0 0 1 7.5-2";
 
-let asking = null; // one question at a time, however many requests wait for it
+let pending = null; // one dialog serves all requests that wait for a token
 
-/** The header that carries it; undefined without one. */
+/** The header with the token; undefined if there is no token. */
 export function authorization() {
-  const token = sessionStorage.getItem(KEPT);
+  const token = sessionStorage.getItem(STORAGE_KEY);
   return token ? { Authorization: `Bearer ${token}` } : undefined;
 }
 
-/** Ask for a token; whether one was given. `problem` is what the service said of the last. */
+/** Ask the user for a token; resolves to whether there is one. `problem` rejected the last. */
 export function askForToken({ admin, problem }) {
-  asking ??= question(admin, problem).finally(() => {
-    asking = null;
+  pending ??= openDialog(admin, problem).finally(() => {
+    pending = null;
   });
-  return asking;
+  return pending;
 }
 
-function question(admin, problem) {
-  const wrong = problem && authorization();
+function openDialog(admin, problem) {
+  const isRejected = problem && authorization();
   const input = h("input", {
     type: "password",
     name: "token",
@@ -39,14 +39,14 @@ function question(admin, problem) {
     h(
       "form",
       { method: "dialog", class: "stack" },
-      h("h2", { id: "token-title", t: admin ? "token.admin" : "token.reading" }),
+      h("h2", { id: "token-title", t: admin ? "token.admin" : "token.required" }),
       h("p", { class: "muted", id: "token-where", t: "token.where" }),
-      wrong ? h("p", { class: "badge bad", role: "alert", t: "token.wrong" }) : null,
+      isRejected ? h("p", { class: "badge bad", role: "alert", t: "token.rejected" }) : null,
       h("label", { class: "field" }, h("span", { t: "token.token" }), input),
       h(
         "div",
         { class: "row" },
-        h("button", { class: "button main", value: "given", t: "token.use" }),
+        h("button", { class: "button main", value: "token", t: "token.use" }),
         h("button", {
           class: "button",
           type: "button",
@@ -60,26 +60,26 @@ function question(admin, problem) {
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
-      const given = dialog.returnValue === "given" ? input.value.trim() : "";
-      if (given) keep(given);
+      const token = dialog.returnValue === "token" ? input.value.trim() : "";
+      if (token) store(token);
       dialog.remove();
-      resolve(!!given);
+      resolve(!!token);
     });
   });
 }
 
-function keep(token) {
-  if (token) sessionStorage.setItem(KEPT, token);
-  else sessionStorage.removeItem(KEPT);
+function store(token) {
+  if (token) sessionStorage.setItem(STORAGE_KEY, token);
+  else sessionStorage.removeItem(STORAGE_KEY);
   show();
 }
 
 const button = () => document.getElementById("token");
 
-/** The button that gives a token ahead of time, or forgets it. */
+/** The button in the header enters a token, or removes it. */
 export function start() {
   button().addEventListener("click", () => {
-    if (authorization()) keep("");
+    if (authorization()) store("");
     else askForToken({ admin: true });
   });
   show();
@@ -88,5 +88,5 @@ export function start() {
 function show() {
   const has = !!authorization();
   button().replaceChildren(icon(has ? OPEN : LOCK));
-  translated(button(), "label", has ? "token.forget" : "token.give");
+  translate(button(), "label", has ? "token.remove" : "token.enter");
 }

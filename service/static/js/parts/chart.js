@@ -1,14 +1,13 @@
-/** Lines over the epochs of a training. */
+/** Curves over the epochs of a training. */
 
-import { metricName, metricValue } from "../core/figures.js";
 import { h, svg } from "../core/dom.js";
+import { metricName, metricValue } from "../core/figures.js";
 import { number, percent, t } from "../core/language.js";
 
 const HEIGHT = 190;
 const MARGIN = { left: 52, right: 20, top: 10, bottom: 26 };
-const LEAST_WIDTH = 160;
+const MIN_WIDTH = 160;
 
-/** The loss while training and on held-out rows. */
 export const lossChart = () =>
   new Chart("loss", [
     { of: "loss", key: "chart.training", kind: "training" },
@@ -18,25 +17,25 @@ export const lossChart = () =>
 export const accuracyChart = () =>
   new Chart("accuracy", [{ of: "test_accuracy", key: "chart.heldOut", kind: "held-out" }]);
 
-/** What the vertical axis shows, from the least and the greatest figure so far. */
-const SPANS = {
-  loss: (_, greatest) => [0, Math.max(greatest, 1e-6)],
-  accuracy: (least) => [Math.min(least, 0.99), 1],
+/** The range of the vertical axis for the smallest and the largest value so far. */
+const RANGES = {
+  loss: (_, max) => [0, Math.max(max, 1e-6)],
+  accuracy: (min) => [Math.min(min, 0.99), 1],
 };
 
 class Chart {
   #points = [];
   #epochs = 1;
-  #least = Infinity;
-  #greatest = -Infinity;
+  #min = Infinity;
+  #max = -Infinity;
   #width = 320;
-  #looked = null; // the epoch under the pointer
+  #hovered = null; // the epoch under the pointer
 
   constructor(metric, lines) {
     this.metric = metric;
     this.lines = lines.map((line) => ({
       ...line,
-      ...drawn(line.kind),
+      ...shapes(line.kind),
       figure: h("b", { class: "figure" }),
     }));
     this.axes = svg("g", { class: "axes" });
@@ -46,7 +45,7 @@ class Chart {
       { class: "chart-drawing", role: "img", height: HEIGHT },
       this.axes,
       this.guide,
-      this.lines.map(({ path, dot }) => [path, dot]).flat(),
+      this.lines.flatMap(({ path, dot }) => [path, dot]),
     );
     this.element = h(
       "figure",
@@ -54,32 +53,32 @@ class Chart {
       h("figcaption", {}, h("h3", { t: `chart.${metric}` }), this.#legend()),
       this.drawing,
     );
-    this.drawing.addEventListener("pointermove", (event) => this.#look(event));
-    this.drawing.addEventListener("pointerleave", () => this.#look(null));
+    this.drawing.addEventListener("pointermove", (event) => this.#hover(event));
+    this.drawing.addEventListener("pointerleave", () => this.#hover(null));
     new ResizeObserver(([{ contentRect }]) => this.#resize(contentRect.width)).observe(
       this.drawing,
     );
   }
 
-  /** Axes for so many epochs; where the points are known they fit from the start. */
+  /** Set up the axes for a number of epochs; if the points are known, the axes fit them. */
   begin(epochs, points = []) {
     this.#epochs = epochs;
     this.#points = [];
-    this.#least = Infinity;
-    this.#greatest = -Infinity;
-    this.#widen(points);
+    this.#min = Infinity;
+    this.#max = -Infinity;
+    this.#grow(points);
     this.show();
   }
 
-  /** Every point so far. The axes only ever widen, so that nothing jumps. */
+  /** Draw all points so far. The axes only grow, so that the curves do not jump. */
   draw(points) {
     this.#points = points;
     this.#epochs = Math.max(this.#epochs, points.at(-1)?.epoch ?? 1);
-    this.#widen(points);
+    this.#grow(points);
     this.show();
   }
 
-  /** Again, as after a change of language. */
+  /** Draw the chart again, as after a change of language. */
   show() {
     const scale = this.#scale();
     this.#showAxes(scale);
@@ -97,25 +96,25 @@ class Chart {
     );
   }
 
-  #widen(points) {
+  #grow(points) {
     for (const point of points) {
       for (const { of } of this.lines) {
-        this.#least = Math.min(this.#least, point[of]);
-        this.#greatest = Math.max(this.#greatest, point[of]);
+        this.#min = Math.min(this.#min, point[of]);
+        this.#max = Math.max(this.#max, point[of]);
       }
     }
   }
 
   #resize(width) {
-    this.#width = Math.max(width, LEAST_WIDTH);
+    this.#width = Math.max(width, MIN_WIDTH);
     this.drawing.setAttribute("viewBox", `0 0 ${this.#width} ${HEIGHT}`);
     this.show();
   }
 
   #scale() {
-    const known = this.#least <= this.#greatest;
-    const span = known ? SPANS[this.metric](this.#least, this.#greatest) : [0, 1];
-    const rows = ticks(...span, 4);
+    const known = this.#min <= this.#max;
+    const range = known ? RANGES[this.metric](this.#min, this.#max) : [0, 1];
+    const rows = ticks(...range, 4);
     const low = rows[0];
     const high = rows.at(-1);
     const [first, last] = this.#epochs > 1 ? [1, this.#epochs] : [0, 2];
@@ -163,57 +162,61 @@ class Chart {
     dot.setAttribute("cy", y(point[of]));
   }
 
-  /** The point that the figures speak of: the one under the pointer, or the latest. */
+  /** The point whose values are shown: the one under the pointer, or the latest. */
   #shown() {
-    if (this.#looked === null) return this.#points.at(-1);
-    const distance = (point) => Math.abs(point.epoch - this.#looked);
+    if (this.#hovered === null) return this.#points.at(-1);
+    const distance = (point) => Math.abs(point.epoch - this.#hovered);
     return this.#points.reduce((a, b) => (distance(b) < distance(a) ? b : a), this.#points[0]);
   }
 
   #showFigures({ x, bottom }) {
     const point = this.#shown();
-    const looks = point && this.#looked !== null;
-    this.guide.setAttribute("visibility", looks ? "visible" : "hidden");
-    if (looks) {
+    const isHovered = point && this.#hovered !== null;
+    this.guide.setAttribute("visibility", isHovered ? "visible" : "hidden");
+    if (isHovered) {
       const at = { x1: x(point.epoch), x2: x(point.epoch), y1: MARGIN.top, y2: bottom };
       for (const [name, value] of Object.entries(at)) this.guide.setAttribute(name, value);
     }
     for (const { of, figure } of this.lines) {
       figure.textContent = point ? metricValue(this.metric, point[of]) : "";
     }
-    this.drawing.setAttribute("aria-label", this.#words());
+    this.drawing.setAttribute("aria-label", this.#description());
   }
 
-  #words() {
+  #description() {
     const latest = this.#points.at(-1);
     const name = metricName(this.metric);
     if (!latest) return t("chart.empty", { name });
     const figures = this.lines.map(
       ({ of, key }) => `${t(key)} ${metricValue(this.metric, latest[of])}`,
     );
-    return t("chart.words", { name, epoch: number(latest.epoch), figures: figures.join(", ") });
+    return t("chart.description", {
+      name,
+      epoch: number(latest.epoch),
+      figures: figures.join(", "),
+    });
   }
 
-  #look(event) {
+  #hover(event) {
     if (!event) {
-      this.#looked = null;
+      this.#hovered = null;
     } else {
       const { left, width } = this.drawing.getBoundingClientRect();
       const along = ((event.clientX - left) / width) * this.#width;
       const share = (along - MARGIN.left) / (this.#width - MARGIN.right - MARGIN.left);
-      this.#looked = 1 + share * (this.#epochs - 1);
+      this.#hovered = 1 + share * (this.#epochs - 1);
     }
     this.show();
   }
 }
 
-const drawn = (kind) => ({
+const shapes = (kind) => ({
   path: svg("path", { class: `curve ${kind}` }),
   dot: svg("circle", { class: `dot ${kind}`, r: 3.5 }),
 });
 
-/** Round figures from just below `low` to just above `high`, about `count` steps apart. */
-export function ticks(low, high, count) {
+/** Round values in about `count` steps, from just below `low` to just above `high`. */
+function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((one) => one * power >= rough * 0.999) * power;
@@ -224,7 +227,7 @@ export function ticks(low, high, count) {
 
 const decimals = (step) => Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
 
-/** The first epoch, the last, and round ones between that stay clear of both. */
+/** The first and the last epoch, and round ones between that keep a distance to both. */
 function epochTicks(epochs) {
   if (epochs === 1) return [1];
   const between = ticks(0, epochs, 4).filter((epoch) => Number.isInteger(epoch));

@@ -1,65 +1,64 @@
-/** Fields of a form that read their own value and say what is wrong with it. */
+/** Form fields that read and check their value. */
 
-import { choice, h } from "../core/dom.js";
+import { h, select } from "../core/dom.js";
 import { number, t } from "../core/language.js";
 
-let made = 0;
+let count = 0;
 
 class Field {
-  /** `words` are the properties of the label; `hint` is an element below the control. */
-  constructor(control, words, hint = null) {
-    const id = `field-${++made}`;
+  /** `label` has the properties of the label; `hint` is an element below the control. */
+  constructor(control, label, hint = null) {
+    const id = `field-${++count}`;
     this.control = control;
     control.id = id;
-    this.fault = h("small", { class: "fault", id: `${id}-fault`, hidden: true });
+    this.error = h("small", { class: "error", id: `${id}-error`, hidden: true });
     if (hint) hint.id = `${id}-hint`;
-    control.setAttribute("aria-describedby", `${hint ? `${id}-hint ` : ""}${id}-fault`);
-    control.addEventListener("input", () => this.accept());
+    control.setAttribute("aria-describedby", `${hint ? `${id}-hint ` : ""}${id}-error`);
+    control.addEventListener("input", () => this.clearError());
     this.element = h(
       "div",
       { class: "field" },
-      h("label", { for: id, ...words }),
+      h("label", { for: id, ...label }),
       control,
       hint,
-      this.fault,
+      this.error,
     );
   }
 
-  refuse(text) {
-    this.fault.textContent = text;
-    this.fault.hidden = false;
+  showError(text) {
+    this.error.textContent = text;
+    this.error.hidden = false;
     this.control.setAttribute("aria-invalid", "true");
   }
 
-  accept() {
-    this.fault.hidden = true;
-    this.fault.textContent = "";
+  clearError() {
+    this.error.hidden = true;
+    this.error.textContent = "";
     this.control.removeAttribute("aria-invalid");
   }
 
-  /** Whether it can be sent; says so where not. */
+  /** Whether the value is valid; shows the error if it is not. */
   check() {
-    const wrong = this.wrong();
-    if (wrong) this.refuse(wrong);
-    else this.accept();
-    return !wrong;
+    const error = this.findError();
+    if (error) this.showError(error);
+    else this.clearError();
+    return !error;
   }
 
-  wrong() {
+  findError() {
     return null;
   }
 
-  /** Forget what was entered. */
   clear() {
     this.control.value = "";
-    this.accept();
+    this.clearError();
   }
 }
 
-/** A list to choose from. */
+/** A select box. */
 export class ChoiceField extends Field {
-  constructor(words, options, { chosen, hint, listener = () => {} } = {}) {
-    super(choice(options, chosen, listener), words, hint);
+  constructor(label, options, { selected, hint, listener = () => {} } = {}) {
+    super(select(options, selected, listener), label, hint);
   }
 
   get value() {
@@ -67,39 +66,37 @@ export class ChoiceField extends Field {
   }
 }
 
-/** A number within bounds, both of them allowed; blank is undefined. */
+/** A number from `min` to `max`; blank is undefined. */
 export class NumberField extends Field {
-  constructor(words, { whole = false, least, most, step, hint } = {}) {
+  constructor(label, { whole = false, min, max, hint } = {}) {
     const control = h("input", {
       type: "number",
       inputmode: whole ? "numeric" : "decimal",
-      min: least,
-      max: most,
-      step: step ?? (whole ? 1 : "any"),
+      min,
+      max,
+      step: whole ? 1 : "any",
     });
-    super(control, words, hint);
-    Object.assign(this, { whole, least, most });
+    super(control, label, hint);
+    Object.assign(this, { whole, min, max });
   }
 
   get value() {
     return this.control.value === "" ? undefined : Number(this.control.value);
   }
 
-  wrong() {
+  findError() {
     const { value } = this;
     if (value === undefined && !this.control.validity.badInput) return null;
-    const fits = value >= (this.least ?? -Infinity) && value <= (this.most ?? Infinity);
-    return fits && (!this.whole || Number.isSafeInteger(value))
-      ? null
-      : expected("field.number", this);
+    const fits = value >= (this.min ?? -Infinity) && value <= (this.max ?? Infinity);
+    return fits && (!this.whole || Number.isSafeInteger(value)) ? null : outOfBounds(this);
   }
 }
 
-/** Whole numbers, one after the other: `32, 64`; blank is undefined. */
+/** A list of whole numbers, such as `32, 64`; blank is undefined. */
 export class NumbersField extends Field {
-  constructor(words, { least, most, fewest = 0, mostOf = Infinity, hint } = {}) {
-    super(h("input", { type: "text", inputmode: "numeric", autocomplete: "off" }), words, hint);
-    Object.assign(this, { whole: true, least, most, fewest, mostOf });
+  constructor(label, { min, max, minCount = 0, maxCount = Infinity, hint } = {}) {
+    super(h("input", { type: "text", inputmode: "numeric", autocomplete: "off" }), label, hint);
+    Object.assign(this, { whole: true, min, max, minCount, maxCount });
   }
 
   get value() {
@@ -107,34 +104,33 @@ export class NumbersField extends Field {
     return parts.length ? parts.map(Number) : undefined;
   }
 
-  wrong() {
+  findError() {
     const { value } = this;
     if (value === undefined) return null;
     const fits = (one) =>
-      Number.isSafeInteger(one) &&
-      one >= (this.least ?? -Infinity) &&
-      one <= (this.most ?? Infinity);
-    if (value.length < this.fewest || value.length > this.mostOf) {
+      Number.isSafeInteger(one) && one >= (this.min ?? -Infinity) && one <= (this.max ?? Infinity);
+    if (value.length < this.minCount || value.length > this.maxCount) {
       return t("field.count", {
-        count: this.fewest === this.mostOf ? this.fewest : `${this.fewest}–${this.mostOf}`,
+        count:
+          this.minCount === this.maxCount ? this.minCount : `${this.minCount}–${this.maxCount}`,
       });
     }
-    return value.every(fits) ? null : expected("field.number", this);
+    return value.every(fits) ? null : outOfBounds(this);
   }
 }
 
-/** `a whole number from 1 to 4,096`, as far as there are bounds. */
-function expected(key, { whole, least, most }) {
-  const kind = whole ? "Whole" : "";
-  const bounds = { least: bound(least), most: bound(most) };
-  if (least !== undefined && most !== undefined) return t(`${key}${kind}Between`, bounds);
-  if (least !== undefined) return t(`${key}${kind}From`, bounds);
-  return t(`${key}${kind}`);
+/** The error for a number outside its bounds. */
+function outOfBounds({ whole, min, max }) {
+  const key = whole ? "field.numberWhole" : "field.number";
+  const bounds = { min: bound(min), max: bound(max) };
+  if (min !== undefined && max !== undefined) return t(`${key}Between`, bounds);
+  if (min !== undefined) return t(`${key}From`, bounds);
+  return t(key);
 }
 
 const bound = (value) => value !== undefined && number(value, decimals(value));
 
-/** Digits after the point, so that a bound of 0.000001 is not shown as 0. */
+/** The number of decimals of a bound: 0.000001 is not shown as 0. */
 const decimals = (value) => {
   const [, digits = "", exponent = "0"] = String(value).match(/^-?\d*\.?(\d*)(?:e-(\d+))?/);
   return digits.length + Number(exponent);

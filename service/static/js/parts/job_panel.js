@@ -1,44 +1,49 @@
-/** One job: how far it is, what moves while it learns, and what became of it. */
+/** One job: its progress, its figures while it trains, and its outcome. */
 
 import { get, post } from "../core/api.js";
-import { h, icon, speak } from "../core/dom.js";
-import { follow } from "../core/events.js";
-import { duration, moment, number, onLanguage, t, translated } from "../core/language.js";
-import { Learning } from "./training_figures.js";
-import { inThePlane, refresh, versionsOf } from "../core/models.js";
-import { complain, guarded } from "../core/notices.js";
-import { once } from "../core/once.js";
-import { behind, beside, promote, wayTo } from "./promotion.js";
-import { isOver, showBadge } from "./status.js";
-import { sentence, verdictCard } from "./verdict.js";
+import { announce, h, icon } from "../core/dom.js";
+import { jobEvents } from "../core/job_events.js";
+import { dateTime, onLanguage, t, translate } from "../core/language.js";
+import { refresh } from "../core/models.js";
+import { guarded, showError } from "../core/notices.js";
+import { oneAtATime } from "../core/timing.js";
+import { JobActions } from "./job_actions.js";
+import { JobProgress } from "./job_progress.js";
+import { hasEnded, showBadge } from "./status.js";
+import { TrainingFigures } from "./training_figures.js";
+import { verdict, verdictCard } from "./verdict.js";
 
-const UNTAKEN_AFTER_MS = 3000;
-const LOG_LINES = 200;
+const NO_WORKER_AFTER_MS = 3000;
+const MAX_LOG_LINES = 200;
 const CROSS = "M6 6l12 12M18 6L6 18";
-const AGAIN = "M4 12a8 8 0 1 0 2.5-5.8M4 4v4h4";
-const MOVING = ["epoch", "plane", "boundary"];
+const REPLAY = "M4 12a8 8 0 1 0 2.5-5.8M4 4v4h4";
+const FIGURE_EVENTS = ["epoch", "plane", "boundary"];
 
-let made = 0;
+let count = 0;
 
 export class JobPanel {
   #job = null;
-  #round = 0; // of what was opened, the newest counts
+  #opened = 0; // counts calls of open() and close(), to ignore late responses
   #log = [];
-  #last = 0; // the number of the newest event
-  #stream = null; // what ends the stream of events
-  #waiting = 0;
-  #isUntaken = false;
+  #lastEvent = 0;
+  #stream = null; // the AbortController of the stream of events
+  #timer = 0;
+  #hasNoWorker = false;
   #isLost = false;
-  #versions = []; // of its model, once it is over
-  #learning = new Learning((event) => this.#happen(event));
+  #figures = new TrainingFigures((event) => this.#handle(event));
+  #progress = new JobProgress();
+  #actions = new JobActions(() => {
+    (this.#actions.element.querySelector("button") ?? this.title).focus();
+    this.changed();
+  });
 
   /**
-   * `changed` is called when a job has ended that was not over when it was opened, and after a
-   * promotion; `shut` is the address at which the panel is closed, where there is one.
+   * `changed` is called after the job ends and after a promotion. A panel that can be closed has
+   * the address `closeAddress` to go to.
    */
-  constructor(changed, shut = null) {
+  constructor(changed, closeAddress = null) {
     this.changed = changed;
-    this.#build(shut);
+    this.#build(closeAddress);
     onLanguage(() => this.#job && this.#showAll());
   }
 
@@ -46,54 +51,53 @@ export class JobPanel {
     return this.#job?.id;
   }
 
-  /** Show a job, and follow it until it has ended. */
+  /** Show a job, and follow it until it ends. */
   async open(id, { quiet = false } = {}) {
     this.close();
-    const round = ++this.#round;
+    const opened = ++this.#opened;
     const job = await get(`jobs/${id}`, { quiet });
-    if (round !== this.#round) return;
+    if (opened !== this.#opened) return;
     this.#job = job;
     this.#log = job.log;
-    this.#learning.begin(job);
+    this.#figures.begin(job);
     this.element.hidden = false;
     this.#showAll();
-    if (isOver(job)) await this.#lookForVersions();
+    if (hasEnded(job)) await this.#actions.show(job);
     this.resume();
   }
 
-  /** Stop listening, as while the panel is not shown. */
+  /** Stop following the job, as while the panel is not shown. */
   pause() {
     this.#stream?.abort();
     this.#stream = null;
-    clearTimeout(this.#waiting);
+    clearTimeout(this.#timer);
   }
 
-  /** Listen again, from where it was left. */
+  /** Follow the job again, from the last event. */
   resume() {
     if (!this.#job || this.#stream) return;
     this.#waitForWorker();
     this.#follow(this.#job.id, new AbortController());
   }
 
-  /** Forget the job. */
   close() {
     this.pause();
-    this.#round++;
-    this.#learning.stop();
+    this.#opened++;
+    this.#figures.stop();
+    this.#actions.show(null);
     this.element.hidden = true;
     this.#job = null;
     this.#log = [];
-    this.#last = 0;
-    this.#isUntaken = this.#isLost = false;
-    this.#versions = [];
+    this.#lastEvent = 0;
+    this.#hasNoWorker = this.#isLost = false;
   }
 
   focus() {
     this.title.focus();
   }
 
-  #build(shut) {
-    const id = `job-${++made}`;
+  #build(closeAddress) {
+    const id = `job-${++count}`;
     this.title = h("h2", { id, tabindex: -1 });
     this.badge = h("span", { class: "badge" });
     this.facts = h("p", { class: "muted small" });
@@ -101,30 +105,16 @@ export class JobPanel {
       class: "button danger slim",
       type: "button",
       t: "job.cancel",
-      on: { click: guarded(() => once(this.cancel, () => this.#cancel())) },
+      on: { click: guarded(() => oneAtATime(this.cancel, () => this.#cancel())) },
     });
-    this.again = h(
+    this.replay = h(
       "button",
-      { class: "button slim", type: "button", on: { click: () => this.#learning.replay() } },
-      icon(AGAIN),
-      h("span", { t: "job.again" }),
+      { class: "button slim", type: "button", on: { click: () => this.#figures.replay() } },
+      icon(REPLAY),
+      h("span", { t: "job.replay" }),
     );
-    this.fill = h("i");
-    this.bar = h(
-      "div",
-      {
-        class: "track progress",
-        role: "progressbar",
-        label: "job.progress",
-        "aria-valuemin": 0,
-        "aria-valuemax": 100,
-      },
-      this.fill,
-    );
-    this.stage = h("p", { class: "small figure" });
     this.notice = h("p", { class: "callout small", hidden: true });
     this.verdict = h("div");
-    this.actions = h("div", { class: "row" });
     this.log = h("pre", {
       class: "log",
       tabindex: 0,
@@ -139,13 +129,20 @@ export class JobPanel {
         "div",
         { class: "job-head" },
         h("div", { class: "row" }, this.title, this.badge),
-        h("div", { class: "row" }, this.again, this.cancel, shut && closing(shut)),
+        h(
+          "div",
+          { class: "row" },
+          this.replay,
+          this.cancel,
+          closeAddress &&
+            h("a", { class: "tool", href: closeAddress, label: "jobs.close" }, icon(CROSS)),
+        ),
       ),
       this.facts,
-      h("div", { class: "stack tight" }, this.bar, this.stage),
+      this.#progress.element,
       this.notice,
       this.verdict,
-      this.#learning.element,
+      this.#figures.element,
       this.log,
     );
   }
@@ -153,209 +150,127 @@ export class JobPanel {
   async #follow(id, stream) {
     this.#stream = stream;
     try {
-      for await (const event of follow(id, { after: this.#last, signal: stream.signal })) {
+      for await (const event of jobEvents(id, { after: this.#lastEvent, signal: stream.signal })) {
         if (stream !== this.#stream) return;
-        this.#hear(event);
+        this.#receive(event);
       }
-      if (stream === this.#stream && !isOver(this.#job)) this.#learning.hear({ kind: "end" });
+      if (stream === this.#stream && !hasEnded(this.#job)) this.#figures.add({ kind: "end" });
     } catch (error) {
-      complain(error);
+      showError(error);
     }
   }
 
-  #hear(event) {
-    this.#lose(event.kind === "lost");
+  #receive(event) {
+    this.#setLost(event.kind === "lost");
     if (event.kind === "lost") return;
-    this.#last = event.id;
-    if (MOVING.includes(event.kind) || !isOver(this.#job)) this.#learning.hear(event);
+    this.#lastEvent = event.id;
+    if (FIGURE_EVENTS.includes(event.kind) || !hasEnded(this.#job)) this.#figures.add(event);
   }
 
-  #lose(isLost) {
+  #setLost(isLost) {
     if (isLost === this.#isLost) return;
     this.#isLost = isLost;
     this.#showNotice();
   }
 
-  #happen({ kind, data }) {
-    if (kind === "status") this.#become(data);
+  #handle({ kind, data }) {
+    if (kind === "status") this.#setStatus(data);
     else if (kind === "epoch") this.#showProgress();
-    else if (kind === "log") this.#write(data.line);
+    else if (kind === "log") this.#addLine(data.line);
     else if (kind === "end") guarded(() => this.#end())();
   }
 
-  /** The end itself is told by `#end`, which knows all of the job. */
-  #become({ status }) {
-    if (isOver({ status })) return;
-    const began = this.#job.status === "queued" && status === "running";
+  /** A status before the end; `#end` loads the whole job. */
+  #setStatus({ status }) {
+    if (hasEnded({ status })) return;
+    const hasStarted = this.#job.status === "queued" && status === "running";
     this.#job.status = status;
     this.#waitForWorker();
     this.#showAll();
-    if (began && !this.#learning.latest) speak(t("job.started", { job: this.#job.id }));
+    if (hasStarted && !this.#figures.latest) announce(t("job.started", { job: this.#job.id }));
   }
 
-  #write(line) {
-    this.#log = [...this.#log, line].slice(-LOG_LINES);
+  #addLine(line) {
+    this.#log = [...this.#log, line].slice(-MAX_LOG_LINES);
     this.#showLog();
   }
 
   async #end() {
     const { id } = this.#job;
     const job = await get(`jobs/${id}`, { quiet: true });
-    if (id !== this.#job?.id) return; // another one was opened
+    if (id !== this.#job?.id) return;
     this.#job = job;
     if (job.log.length) this.#log = job.log;
-    this.#isUntaken = false;
+    this.#hasNoWorker = false;
     this.#showAll();
-    speak(`${t("job.ended", { job: id })} ${sentence(job)}`);
+    announce(`${t("job.ended", { job: id })} ${verdict(job)}`);
     if (job.promotion === "promoted") await refresh();
-    await this.#lookForVersions();
+    await this.#actions.show(job);
     this.changed();
   }
 
-  /** Who serves now decides what can be done with what the job made. */
-  async #lookForVersions() {
-    const { id, model, version } = this.#job;
-    if (!version) return;
-    const versions = await versionsOf(model);
-    if (id !== this.#job?.id) return;
-    this.#versions = versions;
-    this.#showActions();
-  }
-
-  /** A queued job that nobody takes says so after a while. */
+  /** After a while, say that no worker has started the queued job. */
   #waitForWorker() {
-    clearTimeout(this.#waiting);
+    clearTimeout(this.#timer);
     if (this.#job.status !== "queued") {
-      this.#isUntaken = false;
+      this.#hasNoWorker = false;
       return;
     }
-    this.#waiting = setTimeout(() => {
-      this.#isUntaken = true;
+    this.#timer = setTimeout(() => {
+      this.#hasNoWorker = true;
       this.#showNotice();
-    }, UNTAKEN_AFTER_MS);
+    }, NO_WORKER_AFTER_MS);
   }
 
   async #cancel() {
     const { status } = await post(`jobs/${this.#job.id}/cancel`, undefined, { admin: true });
-    if (!isOver(this.#job) && !isOver({ status })) this.#job.status = status;
+    if (!hasEnded(this.#job) && !hasEnded({ status })) this.#job.status = status;
     this.#showAll();
-    this.focus(); // the button has nothing left to do
+    this.focus(); // the button is hidden now
   }
 
   #showAll() {
     const { id, model, status, curve } = this.#job;
-    translated(this.title, "text", "job.title", { job: id, model });
+    const isOver = hasEnded(this.#job);
+    translate(this.title, "text", "job.title", { job: id, model });
     showBadge(this.badge, status);
     this.facts.textContent = facts(this.#job);
-    this.cancel.hidden = status === "cancelling" || isOver(this.#job);
-    this.again.hidden = !isOver(this.#job) || !curve.length;
-    this.#learning.redraw();
+    this.cancel.hidden = status === "cancelling" || isOver;
+    this.replay.hidden = !isOver || !curve.length;
+    this.#figures.redraw();
     this.#showProgress();
     this.#showNotice();
     this.#showLog();
-    this.verdict.hidden = !isOver(this.#job);
-    if (isOver(this.#job)) this.verdict.replaceChildren(verdictCard(this.#job, this.actions));
-    this.#showActions();
+    this.verdict.hidden = !isOver;
+    if (isOver) this.verdict.replaceChildren(verdictCard(this.#job, this.#actions.element));
   }
 
   #showProgress() {
-    const { status, runtime_s } = this.#job;
-    const over = isOver(this.#job);
-    const { latest, epochs } = this.#learning;
-    const share = latest ? latest.epoch / epochs : 0;
-    const isBusy = status === "running" && (share === 0 || share === 1); // with what counts no epochs
-    this.bar.hidden = over || status === "queued";
-    this.bar.classList.toggle("busy", isBusy);
-    if (isBusy) this.bar.removeAttribute("aria-valuenow");
-    else this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
-    this.fill.style.transform = `scaleX(${isBusy ? 1 : share})`;
-    this.stage.hidden = over && runtime_s < 0.05; // it never ran
-    this.stage.textContent = over
-      ? t("job.took", { time: duration(runtime_s) })
-      : this.#stageWords(latest, isBusy);
-    this.bar.setAttribute("aria-valuetext", this.stage.textContent);
-  }
-
-  #stageWords(latest, isBusy) {
-    if (this.#job.status === "queued") return t("job.queued");
-    if (this.#job.status === "cancelling") return t("job.stopping");
-    if (isBusy) return t(latest ? "job.finishing" : "job.starting");
-    const { epoch, seconds_left: left } = latest;
-    return t("job.epoch", {
-      epoch: number(epoch),
-      epochs: number(this.#learning.epochs),
-      time: duration(left),
-    });
+    this.#progress.show(this.#job, this.#figures.latest, this.#figures.epochs);
   }
 
   #showNotice() {
-    const key = this.#isLost ? "job.lost" : this.#isUntaken ? "job.untaken" : null;
+    const key = this.#isLost ? "job.lost" : this.#hasNoWorker ? "job.noWorker" : null;
     this.notice.hidden = !key;
-    if (key) translated(this.notice, "text", key);
+    if (key) translate(this.notice, "text", key);
   }
 
   #showLog() {
     this.log.hidden = !this.#log.length || this.#job.status === "succeeded";
     this.log.textContent = this.#log.join("\n");
   }
-
-  #showActions() {
-    const { model, version } = this.#job;
-    const production = behind(this.#versions, "production");
-    const previous = behind(this.#versions, "previous");
-    const made = this.#versions.some((one) => one.version === version);
-    const buttons = [];
-    if (made && version !== production)
-      buttons.push(this.#button(wayTo(version, production), version));
-    else if (made && previous) buttons.push(this.#button(wayTo(previous, production), previous));
-    if (made && version !== production && inThePlane().some(({ name }) => name === model)) {
-      buttons.push(
-        h("a", { class: "button", href: beside(model, production, version), t: "versions.beside" }),
-      );
-    }
-    if (made)
-      buttons.push(
-        h("a", {
-          class: "button",
-          href: `#/versions/${encodeURIComponent(model)}`,
-          t: "versions.all",
-        }),
-      );
-    this.actions.replaceChildren(...buttons);
-    this.actions.hidden = !buttons.length;
-  }
-
-  #button(what, version) {
-    const button = h("button", {
-      class: `button ${this.#job.promotion === "skipped" ? "main" : ""}`,
-      type: "button",
-      t: [`promotion.${what}`, { version }],
-    });
-    button.addEventListener(
-      "click",
-      guarded(async () => {
-        await once(button, () => promote(this.#job.model, version));
-        await this.#lookForVersions();
-        (this.actions.querySelector("button") ?? this.title).focus();
-        this.changed();
-      }),
-    );
-    return button;
-  }
 }
 
-const closing = (href) => h("a", { class: "tool", href, label: "jobs.shut" }, icon(CROSS));
-
-/** What was asked for, in a line. */
+/** What was requested, in one line. */
 function facts({ kind, plan, request, created_at: created }) {
-  const said = [t(`job.kind.${kind}`)];
-  if (plan.recipe) said.push(t("job.recipe", { recipe: plan.recipe }));
+  const texts = [t(`job.kind.${kind}`)];
+  if (plan.recipe) texts.push(t("job.recipe", { recipe: plan.recipe }));
   const dataset = plan.dataset ?? request.dataset;
-  if (dataset) said.push(dataset);
+  if (dataset) texts.push(dataset);
   if (kind === "train")
-    said.push(plan.start_from ? t("job.from", { version: plan.start_from }) : t("job.scratch"));
-  for (const [name, value] of Object.entries(request.config ?? {})) said.push(`${name} ${value}`);
-  if (request.include_feedback) said.push(t("job.feedback"));
-  said.push(moment(created));
-  return said.join(" · ");
+    texts.push(plan.start_from ? t("job.from", { version: plan.start_from }) : t("job.scratch"));
+  for (const [name, value] of Object.entries(request.config ?? {})) texts.push(`${name} ${value}`);
+  if (request.include_feedback) texts.push(t("job.feedback"));
+  texts.push(dateTime(created));
+  return texts.join(" · ");
 }

@@ -1,78 +1,78 @@
-/** A plane: training points, the probability as a field, the boundary; and a pointer, if wanted. */
+/** A plot of a plane: training points, probabilities as colours, the decision boundary. */
 
 import { h, svg } from "../core/dom.js";
-import { Field } from "./probability_grid.js";
-import { soon } from "../core/frame.js";
 import { number } from "../core/language.js";
-import { color, onTheme, paint } from "../core/theme.js";
+import { color, cssColor, onTheme } from "../core/theme.js";
+import { oncePerFrame } from "../core/timing.js";
+import { ProbabilityGrid } from "./probability_grid.js";
 
-const FINE = 200; // pixels a side at which the field is painted, before it is stretched
-const STEP = 0.02; // of the plane, by one press of an arrow key
+const RESOLUTION = 200; // pixels a side of the image of probabilities, which is scaled up
+const STEP = 0.02; // share of the plane that an arrow key moves the pointer
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const TICKS = 5;
 
 export class Plane {
   #frame = { x: [-2, 2], y: [-2, 2], points: [], targets: [] };
-  #field = null;
-  #cross = null; // where the pointer is
+  #grid = null;
+  #cross = null; // the point under the pointer
   #marks = []; // [{ point, index }]
-  #painted = null; // the field as a picture, until it or the colours change
-  #paintSoon = soon(() => this.#paint());
+  #image = null; // the probabilities as an image, until they or the colours change
+  #paintSoon = oncePerFrame(() => this.#paint());
 
   /**
-   * With a `probe` the plane can be pointed at: `probe.move(point)` is told where the pointer is,
-   * null when it leaves, `probe.pick(point)` where it was clicked.
+   * A `probe` makes the plane interactive: `probe.move(point)` is called when the pointer moves,
+   * with null when it leaves, and `probe.pick(point)` on a click.
    */
   constructor({ labels, probe = null }) {
-    const usable = probe && { class: "plane-canvas usable", tabindex: 0 };
+    const interactive = probe && { class: "plane-canvas interactive", tabindex: 0 };
     this.canvas = h("canvas", {
       class: "plane-canvas",
       role: "img",
       label: "plane.plane",
-      ...usable,
+      ...interactive,
     });
     this.element = h("figure", { class: "plane" }, this.canvas, legend(labels));
     if (probe) this.#listen(probe);
     new ResizeObserver(() => this.#paintSoon()).observe(this.canvas);
     onTheme(() => {
-      this.#painted = null;
+      this.#image = null;
       this.#paintSoon();
     });
   }
 
-  /** What is shown: the extent, and points with the indices of their labels. */
-  frame({ x, y, points = [], targets = [] }) {
+  /** Set the ranges of x and y, and the points with the indices of their labels. */
+  setPoints({ x, y, points = [], targets = [] }) {
     this.#frame = { x, y, points, targets };
     this.canvas.style.aspectRatio = (x[1] - x[0]) / (y[1] - y[0]);
     this.#paintSoon();
   }
 
-  /** The probability of the second label over the extent; see `Field`. Null for none. */
-  field(values) {
+  /** Set the probabilities of the second label, as `{ size, values }` of a grid, or null. */
+  setProbabilities(values) {
     const { x, y } = this.#frame;
-    this.#field = values && new Field({ x, y, ...values });
-    this.#painted = null;
+    this.#grid = values && new ProbabilityGrid({ x, y, ...values });
+    this.#image = null;
     this.#paintSoon();
   }
 
-  /** What the field says of a point; undefined where there is none. */
-  at(point) {
-    return this.#field?.at(point);
+  /** The probability at a point; undefined if none are set. */
+  probabilityAt(point) {
+    return this.#grid?.at(point);
   }
 
-  cross(point) {
+  setCross(point) {
     this.#cross = point;
     this.#paintSoon();
   }
 
-  mark(marks) {
+  setMarks(marks) {
     this.#marks = marks;
     this.#paintSoon();
   }
 
   #listen({ move, pick }) {
     const { canvas } = this;
-    let at = null; // where the arrow keys have the pointer
+    let at = null; // the point that the arrow keys have moved to
     canvas.addEventListener("pointermove", (event) => move(this.#pointOf(event)));
     canvas.addEventListener("pointerleave", () => move(null));
     canvas.addEventListener("click", (event) => pick(this.#pointOf(event)));
@@ -117,34 +117,36 @@ export class Plane {
     ];
     const unit = devicePixelRatio;
     context.clearRect(0, 0, width, height);
-    if (this.#field) {
-      this.#painted ??= this.#fieldPicture();
-      context.drawImage(this.#painted, 0, 0, width, height);
+    if (this.#grid) {
+      this.#image ??= this.#probabilityImage();
+      context.drawImage(this.#image, 0, 0, width, height);
     }
     this.#paintTicks(context, place, unit, height);
     this.#paintPoints(context, place, unit);
-    if (this.#field) this.#paintBoundary(context, place, unit);
-    for (const { point, index } of this.#marks) pin(context, place(point), index, unit);
+    if (this.#grid) this.#paintBoundary(context, place, unit);
+    for (const { point, index } of this.#marks) paintMark(context, place(point), index, unit);
     if (this.#cross) this.#paintCross(context, place(this.#cross), unit);
   }
 
-  #fieldPicture() {
-    const picture = new OffscreenCanvas(FINE, FINE);
-    const context = picture.getContext("2d");
+  #probabilityImage() {
+    const canvas = new OffscreenCanvas(RESOLUTION, RESOLUTION);
+    const context = canvas.getContext("2d");
     const [zero, even, one] = ["field-zero", "field-even", "field-one"].map(color);
-    const paintOne = (p) => {
+    const blend = (p) => {
       const end = p < 0.5 ? zero : one;
       const share = Math.abs(2 * p - 1);
       return even.map((part, at) => part + share * (end[at] - part));
     };
-    context.putImageData(this.#field.image(context.createImageData(FINE, FINE), paintOne), 0, 0);
-    return picture;
+    const image = context.createImageData(RESOLUTION, RESOLUTION);
+    this.#grid.fill(image, blend);
+    context.putImageData(image, 0, 0);
+    return canvas;
   }
 
   #paintTicks(context, place, unit, height) {
     const { x, y } = this.#frame;
-    context.fillStyle = paint("ink", 0.75);
-    context.strokeStyle = paint("ink", 0.12);
+    context.fillStyle = cssColor("ink", 0.75);
+    context.strokeStyle = cssColor("ink", 0.12);
     context.lineWidth = unit;
     context.font = `${11 * unit}px system-ui, sans-serif`;
     for (const value of ticks(x)) {
@@ -164,9 +166,9 @@ export class Plane {
   #paintPoints(context, place, unit) {
     const { points, targets } = this.#frame;
     context.lineWidth = unit;
-    context.strokeStyle = paint("surface");
+    context.strokeStyle = cssColor("surface");
     points.forEach((point, at) => {
-      context.fillStyle = paint(targets[at] ? "one" : "zero", 0.9);
+      context.fillStyle = cssColor(targets[at] ? "one" : "zero", 0.9);
       context.beginPath();
       shape(context, place(point), targets[at], 3.6 * unit);
       context.fill();
@@ -175,11 +177,11 @@ export class Plane {
   }
 
   #paintBoundary(context, place, unit) {
-    context.strokeStyle = paint("ink");
+    context.strokeStyle = cssColor("ink");
     context.lineWidth = 2 * unit;
     context.lineCap = "round";
     context.beginPath();
-    for (const [from, to] of this.#field.boundary()) {
+    for (const [from, to] of this.#grid.boundary()) {
       context.moveTo(...place(from));
       context.lineTo(...place(to));
     }
@@ -188,7 +190,7 @@ export class Plane {
 
   #paintCross(context, [left, top], unit) {
     const { width, height } = context.canvas;
-    context.strokeStyle = paint("ink", 0.6);
+    context.strokeStyle = cssColor("ink", 0.6);
     context.lineWidth = unit;
     line(context, [left, 0], [left, height]);
     line(context, [0, top], [width, top]);
@@ -202,7 +204,7 @@ function line(context, from, to) {
   context.stroke();
 }
 
-/** A disc for the first label, a diamond for the second: they differ without their colours, too. */
+/** A disc for the first label, a diamond for the second: the colour alone is not enough. */
 function shape(context, [left, top], index, radius) {
   if (!index) {
     context.arc(left, top, radius, 0, 2 * Math.PI);
@@ -216,11 +218,10 @@ function shape(context, [left, top], index, radius) {
   context.closePath();
 }
 
-/** A prediction that was asked for. */
-function pin(context, at, index, unit) {
+function paintMark(context, at, index, unit) {
   context.lineWidth = 2.5 * unit;
-  context.strokeStyle = paint("ink");
-  context.fillStyle = paint(index ? "one" : "zero");
+  context.strokeStyle = cssColor("ink");
+  context.fillStyle = cssColor(index ? "one" : "zero");
   context.beginPath();
   shape(context, at, index, 7.5 * unit);
   context.fill();
@@ -228,7 +229,7 @@ function pin(context, at, index, unit) {
 }
 
 function legend(labels) {
-  const sign = (index) =>
+  const symbol = (index) =>
     svg(
       "svg",
       { viewBox: "0 0 16 16", class: index ? "one" : "zero", "aria-hidden": "true" },
@@ -237,7 +238,7 @@ function legend(labels) {
   return h(
     "figcaption",
     { class: "legend small muted" },
-    labels.map((label, index) => h("span", {}, sign(index), label)),
+    labels.map((label, index) => h("span", {}, symbol(index), label)),
     h(
       "span",
       {},
@@ -251,7 +252,7 @@ function legend(labels) {
   );
 }
 
-/** A few round numbers inside a range, not too near its ends. */
+/** A few round values inside a range, at a distance from its ends. */
 function ticks([low, high]) {
   const rough = (high - low) / TICKS;
   const power = 10 ** Math.floor(Math.log10(rough));

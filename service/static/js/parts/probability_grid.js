@@ -1,31 +1,29 @@
 /**
- * The probability of the second label over a plane, known on a grid and read anywhere.
+ * The probability of the second label over a plane, interpolated between the points of a grid.
  *
- * Between the points of the grid the log-odds are taken as linear: that is what they are in a
- * network of ReLUs, where the probability itself bends.
+ * The log-odds are interpolated, not the probability: in a ReLU network they are piecewise linear.
  */
 
-const SURE = 1e-6; // how far from 0 and 1 a probability is kept, so that its log-odds are finite
+const EPSILON = 1e-6; // clips probabilities, so that their log-odds are finite
 
-export class Field {
-  /** `values` are size * size probabilities, rows from low y to high y, corners included. */
+export class ProbabilityGrid {
+  /** `values` are size * size probabilities, in rows from low y to high y, with the corners. */
   constructor({ x, y, size, values }) {
     Object.assign(this, { x, y, size });
     this.odds = Float32Array.from(values, (value) => {
-      const p = Math.min(Math.max(value, SURE), 1 - SURE);
+      const p = Math.min(Math.max(value, EPSILON), 1 - EPSILON);
       return Math.log(p / (1 - p));
     });
   }
 
-  /** The probability at a point. */
   at([x, y]) {
     const last = this.size - 1;
-    const column = last * within(x, this.x);
-    const row = last * within(y, this.y);
+    const column = last * fraction(x, this.x);
+    const row = last * fraction(y, this.y);
     return probability(this.#odds(column, row));
   }
 
-  /** Where the probability is a half: segments `[[x, y], [x, y]]`. */
+  /** Where the probability is 0.5, as segments `[[x, y], [x, y]]`. */
   boundary() {
     const segments = [];
     for (let row = 0; row + 1 < this.size; row++) {
@@ -37,19 +35,18 @@ export class Field {
     return segments;
   }
 
-  /** Paint a picture, `paint(probability)` giving each pixel its `[red, green, blue]`. */
-  image(image, paint) {
+  /** Fill an ImageData; `color(probability)` is the `[red, green, blue]` of a pixel. */
+  fill(image, color) {
     const { width, height, data } = image;
     const last = this.size - 1;
     for (let line = 0, at = 0; line < height; line++) {
-      const row = last * (1 - (line + 0.5) / height); // the picture begins at high y
+      const row = last * (1 - (line + 0.5) / height); // an image starts at its top: high y
       for (let pixel = 0; pixel < width; pixel++, at += 4) {
         const column = (last * (pixel + 0.5)) / width;
-        data.set(paint(probability(this.#odds(column, row))), at);
+        data.set(color(probability(this.#odds(column, row))), at);
         data[at + 3] = 255;
       }
     }
-    return image;
   }
 
   #odds(column, row) {
@@ -63,7 +60,7 @@ export class Field {
     return below * (1 - up) + above * up;
   }
 
-  /** Where the boundary enters and leaves one cell of the grid: no points, two or four. */
+  /** Where the boundary crosses the edges of a cell: zero, two or four points. */
   #crossings(column, row) {
     const corners = [
       [0, 0],
@@ -85,21 +82,21 @@ export class Field {
 
   #point(column, row) {
     const last = this.size - 1;
-    return [between(this.x, column / last), between(this.y, row / last)];
+    return [interpolate(this.x, column / last), interpolate(this.y, row / last)];
   }
 }
 
-/** The points of such a grid, as rows of a request. */
-export function grid({ x, y }, size) {
+/** The points of such a grid, in the order of `values`. */
+export function gridPoints({ x, y }, size) {
   const rows = [];
   for (let row = 0; row < size; row++) {
     for (let column = 0; column < size; column++) {
-      rows.push([between(x, column / (size - 1)), between(y, row / (size - 1))]);
+      rows.push([interpolate(x, column / (size - 1)), interpolate(y, row / (size - 1))]);
     }
   }
   return rows;
 }
 
-const between = ([low, high], share) => low + share * (high - low);
-const within = (value, [low, high]) => Math.min(Math.max((value - low) / (high - low), 0), 1);
+const interpolate = ([low, high], share) => low + share * (high - low);
+const fraction = (value, [low, high]) => Math.min(Math.max((value - low) / (high - low), 0), 1);
 const probability = (odds) => 1 / (1 + Math.exp(-odds));

@@ -1,23 +1,24 @@
-/** Which version serves, and having another one serve. */
+/** Promote a version, or roll back to an older one. */
 
+import { address } from "../core/address.js";
 import { put } from "../core/api.js";
 import { t } from "../core/language.js";
 import { refresh } from "../core/models.js";
-import { tell } from "../core/notices.js";
+import { notify } from "../core/notices.js";
 
-/** The version behind an alias; undefined where none is. */
-export const behind = (versions, alias) =>
+/** The version with an alias; undefined if there is none. */
+export const versionOf = (versions, alias) =>
   versions.find(({ aliases }) => aliases.includes(alias))?.version;
 
-/** Where a version of the plane lies beside the one in production, where there is one. */
-export const beside = (model, production, version) =>
-  `#/plane/${[model, production, version].filter(Boolean).map(encodeURIComponent).join("/")}`;
+/** The address that shows a version in the plane beside the one in production. */
+export const compareAddress = (model, production, version) =>
+  address(...["plane", model, production, version].filter(Boolean));
 
-/** What it is to have a version serve in place of another: to promote it, or to go back. */
-export const wayTo = (version, production) => (version < production ? "back" : "promote");
+/** Whether serving a version means to promote it or to roll back: a part of a text's key. */
+export const promotionKind = (version, production) => (version < production ? "back" : "promote");
 
 export async function promote(model, version) {
   await put(`models/${model}/aliases/production`, { version }, { admin: true });
-  tell(t("promotion.done", { model, version }));
+  notify(t("promotion.done", { model, version }));
   await refresh();
 }

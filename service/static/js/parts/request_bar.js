@@ -1,27 +1,27 @@
-/** What the page asked the service, to be copied: the last request in a bar, the rest behind it. */
+/** The bar with the requests of the page, which can be copied as code. */
 
 import { onRequest } from "../core/api.js";
-import { copy } from "../core/clipboard.js";
-import { h } from "../core/dom.js";
+import { copyText, h } from "../core/dom.js";
 import { number, onLanguage, t } from "../core/language.js";
+import { notify } from "../core/notices.js";
 import { curl, python } from "../core/snippets.js";
 
-const KEPT = 30;
-const REPEATED = 4; // of the newest, which may be asked in turn
-const SHOWN = 4000; // characters; all of them are copied
+const MAX_REQUESTS = 30;
+const MERGED = 4; // a request that is like one of the newest replaces it
+const MAX_CHARACTERS = 4000; // shown of the code; all of it is copied
 
 export function start() {
   const bar = new RequestBar();
   document.getElementById("requests").append(bar.head, bar.body);
-  onRequest((request) => bar.note(request));
+  onRequest((request) => bar.add(request));
   onLanguage(() => bar.show());
 }
 
 class RequestBar {
-  #asked = []; // { request, item }, newest first
-  #chosen = null; // one of them; null follows the newest
+  #entries = []; // { request, item }, newest first
+  #selected = null; // an entry; null follows the newest
   #snippet = curl;
-  #copies = []; // the buttons that copy
+  #copyButtons = [];
 
   constructor() {
     this.last = h("span", { class: "last" });
@@ -33,7 +33,7 @@ class RequestBar {
       type: "button",
       t: "requests.show",
       "aria-expanded": "false",
-      on: { click: () => this.#open(this.body.hidden) },
+      on: { click: () => this.#setOpen(this.body.hidden) },
     });
     this.head = h(
       "div",
@@ -62,68 +62,69 @@ class RequestBar {
     this.show();
   }
 
-  /** Keep a request; one that is repeated, as while something is drawn, takes its own place. */
-  note(request) {
-    const again = this.#asked
-      .slice(0, REPEATED)
+  /** Add a request. While the user draws, each replaces the one before. */
+  add(request) {
+    const same = this.#entries
+      .slice(0, MERGED)
       .find((one) => one.request.method === request.method && one.request.path === request.path);
-    if (again) {
-      again.request = request;
+    if (same) {
+      same.request = request;
     } else {
-      this.#asked.unshift(this.#entry(request));
-      this.list.prepend(this.#asked[0].item);
-      if (this.#asked.length > KEPT) this.#forget(this.#asked.pop());
+      this.#entries.unshift(this.#createEntry(request));
+      this.list.prepend(this.#entries[0].item);
+      if (this.#entries.length > MAX_REQUESTS) this.#remove(this.#entries.pop());
     }
     this.show();
   }
 
   show() {
     const current = this.#current();
-    for (const button of this.#copies) button.disabled = !current;
+    for (const button of this.#copyButtons) button.disabled = !current;
     this.last.textContent = current ? line(current.request) : t("requests.none");
     if (this.body.hidden) return;
-    for (const noted of this.#asked) {
-      noted.item.firstChild.textContent = line(noted.request);
-      noted.item.firstChild.setAttribute("aria-pressed", String(noted === current));
+    for (const entry of this.#entries) {
+      entry.item.firstChild.textContent = line(entry.request);
+      entry.item.firstChild.setAttribute("aria-pressed", String(entry === current));
     }
     this.#showCode();
   }
 
   #current() {
-    return this.#chosen ?? this.#asked[0];
+    return this.#selected ?? this.#entries[0];
   }
 
   async #showCode() {
     const current = this.#current();
     if (!current) return;
     const text = await this.#snippet(current.request);
-    this.code.textContent = text.length > SHOWN ? `${text.slice(0, SHOWN)} …` : text;
+    this.code.textContent =
+      text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)} …` : text;
   }
 
-  #open(wanted) {
-    this.body.hidden = !wanted;
-    this.toggle.setAttribute("aria-expanded", String(wanted));
-    if (!wanted) this.#chosen = null;
+  #setOpen(isOpen) {
+    this.body.hidden = !isOpen;
+    this.toggle.setAttribute("aria-expanded", String(isOpen));
+    if (!isOpen) this.#selected = null;
     this.show();
   }
 
-  #entry(request) {
-    const noted = { request };
-    const pick = () => {
-      this.#chosen = noted;
+  #createEntry(request) {
+    const entry = { request };
+    const choose = () => {
+      this.#selected = entry;
       this.show();
     };
-    noted.item = h("li", {}, h("button", { type: "button", on: { click: pick } }));
-    return noted;
+    entry.item = h("li", {}, h("button", { type: "button", on: { click: choose } }));
+    return entry;
   }
 
-  #forget(noted) {
-    noted.item.remove();
-    if (this.#chosen === noted) this.#chosen = null;
+  #remove(entry) {
+    entry.item.remove();
+    if (this.#selected === entry) this.#selected = null;
   }
 
   #kindButton(name, snippet) {
-    const pick = () => {
+    const choose = () => {
       this.#snippet = snippet;
       for (const one of this.kinds) one.setAttribute("aria-pressed", String(one === button));
       this.#showCode();
@@ -134,7 +135,7 @@ class RequestBar {
         class: "button slim",
         type: "button",
         "aria-pressed": String(snippet === this.#snippet),
-        on: { click: pick },
+        on: { click: choose },
       },
       name,
     );
@@ -142,18 +143,20 @@ class RequestBar {
   }
 
   #copyButton(key, snippet) {
-    const copyIt = async () => {
+    const click = async () => {
       const current = this.#current();
-      if (current) await copy(await snippet()(current.request));
+      if (!current) return;
+      await copyText(await snippet()(current.request));
+      notify(t("requests.copied"));
     };
     const button = h("button", {
       class: "button slim",
       type: "button",
-      disabled: true, // until something was asked
+      disabled: true, // until the first request
       t: key,
-      on: { click: copyIt },
+      on: { click },
     });
-    this.#copies.push(button);
+    this.#copyButtons.push(button);
     return button;
   }
 }

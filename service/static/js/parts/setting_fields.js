@@ -1,11 +1,11 @@
-/** The settings of a network, as fields made from the JSON Schema of its config. */
+/** Form fields for the settings of a network, from the JSON Schema of its config. */
 
 import { h } from "../core/dom.js";
+import { formatValue } from "../core/figures.js";
+import { hasText } from "../core/language.js";
 import { ChoiceField, NumberField, NumbersField } from "./form_fields.js";
-import { plain } from "../core/figures.js";
-import { knows } from "../core/language.js";
 
-/** Fields by the name of the setting; one that the page has no field for is left out. */
+/** A map from each setting to its field. Settings of an unsupported type have none. */
 export function settingFields(schema, current) {
   const fields = new Map();
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
@@ -15,66 +15,64 @@ export function settingFields(schema, current) {
   return fields;
 }
 
-/** The settings that differ from those there are. */
-export function changed(fields, current) {
-  const values = [...fields].map(([name, field]) => [name, parsed(field.value)]);
+/** The settings that differ from the current ones. */
+export function changedSettings(fields, current) {
+  const values = [...fields].map(([name, field]) => [name, parse(field.value)]);
   const differs = ([name, value]) =>
     value !== undefined && JSON.stringify(value) !== JSON.stringify(current[name]);
   return Object.fromEntries(values.filter(differs));
 }
 
 function fieldOf(name, property, current) {
-  const known = knows(`setting.${name}`);
-  const words = known ? { t: `setting.${name}` } : {};
-  const one = property.anyOf?.find((each) => each.type !== "null") ?? property;
-  const field = made(one, words, current);
+  const isTranslated = hasText(`setting.${name}`);
+  const label = isTranslated ? { t: `setting.${name}` } : {};
+  const type = property.anyOf?.find((one) => one.type !== "null") ?? property;
+  const field = build(type, label, current);
   if (!field) return null;
-  if (!known) field.element.firstChild.textContent = property.title ?? name;
+  if (!isTranslated) field.element.firstChild.textContent = property.title ?? name;
   if (current !== undefined && current !== null)
-    field.control.placeholder = plain(current).replaceAll(" × ", ", ");
+    field.control.placeholder = formatValue(current).replaceAll(" × ", ", ");
   return field;
 }
 
-function made(property, words, current) {
+function build(property, label, current) {
   const { type, minimum, maximum, exclusiveMinimum } = property;
-  if (property.enum) return listOf(words, property.enum, current);
-  if (type === "boolean") return listOf(words, [true, false], current);
+  if (property.enum) return listField(label, property.enum, current);
+  if (type === "boolean") return listField(label, [true, false], current);
   if (type === "integer") {
-    return new NumberField(words, {
+    return new NumberField(label, {
       whole: true,
-      least: minimum ?? after(exclusiveMinimum),
-      most: maximum,
+      min: minimum ?? after(exclusiveMinimum),
+      max: maximum,
     });
   }
   if (type === "number")
-    return new NumberField(words, { least: minimum ?? exclusiveMinimum, most: maximum });
-  if (type === "array") return numbers(words, property);
+    return new NumberField(label, { min: minimum ?? exclusiveMinimum, max: maximum });
+  if (type === "array") return numbersField(label, property);
   return null;
 }
 
 const after = (bound) => (bound === undefined ? undefined : bound + 1);
 
-function listOf(words, values, current) {
+function listField(label, values, current) {
   return new ChoiceField(
-    words,
+    label,
     values.map((value) => [JSON.stringify(value), String(value)]),
-    {
-      chosen: JSON.stringify(current),
-    },
+    { selected: JSON.stringify(current) },
   );
 }
 
-function numbers(words, { items, prefixItems, minItems, maxItems }) {
+function numbersField(label, { items, prefixItems, minItems, maxItems }) {
   const item = items || prefixItems?.[0];
   if (item?.type !== "integer") return null;
-  return new NumbersField(words, {
-    least: item.minimum,
-    most: item.maximum,
-    fewest: minItems,
-    mostOf: maxItems,
+  return new NumbersField(label, {
+    min: item.minimum,
+    max: item.maximum,
+    minCount: minItems,
+    maxCount: maxItems,
     hint: h("small", { t: "setting.numbers" }),
   });
 }
 
-/** What a list holds is JSON; numbers are themselves. */
-const parsed = (value) => (typeof value === "string" ? JSON.parse(value) : value);
+/** The values of a select box are JSON. */
+const parse = (value) => (typeof value === "string" ? JSON.parse(value) : value);

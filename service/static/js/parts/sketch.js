@@ -1,24 +1,24 @@
-/** A sheet to draw on, by mouse, touch, pen or the arrow keys, or to lay a picture on. */
+/** A canvas to draw on, by mouse, touch, pen or arrow keys; it can also hold an image. */
 
-import { soon } from "../core/frame.js";
-import { onTheme, paint } from "../core/theme.js";
+import { cssColor, onTheme } from "../core/theme.js";
+import { oncePerFrame } from "../core/timing.js";
 
-const WIDTH = 0.075; // of a stroke, as a share of the sheet
-const SENT = 140; // pixels a side of what is sent: more than a digit of 28 needs
-const SENT_PICTURE = 560; // where a picture lies under the strokes
-const AS_IT_IS = ["image/png", "image/jpeg"]; // pictures that the service takes
-const STEP = 0.03; // of the pen by one press of an arrow key
+const WIDTH = 0.075; // of a stroke, as a share of the canvas
+const DRAWING_SIZE = 140; // pixels a side of a drawing that is sent: 5 times those of the model
+const IMAGE_SIZE = 560; // the same of an image with strokes
+const ACCEPTED_TYPES = ["image/png", "image/jpeg"]; // of the service
+const STEP = 0.03; // share of the canvas that an arrow key moves the pen
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Sketch {
   #strokes = []; // each a list of [x, y] in 0..1
-  #picture = null; // { bitmap, file }
-  #cleared = null; // { strokes, picture } of the sheet that was cleared last
-  #pen = null; // { x, y, down }: where the arrow keys have it
+  #image = null; // { bitmap, file }
+  #cleared = null; // { strokes, image } before the last clear()
+  #pen = null; // { x, y, down }, moved by the arrow keys
   #pointer = null; // { id, stroke } of the pointer that draws
-  #paintSoon = soon(() => this.#paint());
+  #paintSoon = oncePerFrame(() => this.#paint());
 
-  /** `changed` is called after whatever changes what is on the sheet. */
+  /** `changed` is called after each change. */
   constructor(canvas, changed) {
     this.canvas = canvas;
     this.changed = changed;
@@ -34,68 +34,68 @@ export class Sketch {
     onTheme(() => this.#paintSoon());
   }
 
-  /** Whether there is nothing on the sheet yet that could be read: a dot is no digit. */
+  /** Whether there is nothing to recognise. A dot does not count. */
   get isEmpty() {
-    return !this.#picture && !this.#strokes.some(isMore);
+    return !this.#image && !this.#strokes.some(isLine);
   }
 
-  /** Take back the last stroke, the picture, or the clearing of the sheet. */
+  /** Undo the last stroke, the image, or the last clear(). */
   undo() {
     if (this.#strokes.length) this.#strokes.pop();
-    else if (this.#picture) this.#picture = null;
+    else if (this.#image) this.#image = null;
     else if (this.#cleared) this.#restore();
-    this.#happened();
+    this.#update();
   }
 
   clear() {
-    if (this.#strokes.length || this.#picture) {
-      this.#cleared = { strokes: this.#strokes, picture: this.#picture };
+    if (this.#strokes.length || this.#image) {
+      this.#cleared = { strokes: this.#strokes, image: this.#image };
     }
     this.#strokes = [];
-    this.#picture = null;
-    this.#happened();
+    this.#image = null;
+    this.#update();
   }
 
-  /** Lay a picture on the sheet, in place of what is there. Throws where it is none. */
-  async lay(file) {
+  /** Replace the drawing with an image. Throws if the browser cannot read the file. */
+  async load(file) {
     const bitmap = await createImageBitmap(file);
     this.#strokes = [];
-    this.#picture = { bitmap, file };
-    this.#happened();
+    this.#image = { bitmap, file };
+    this.#update();
   }
 
-  /** Draw these strokes as a hand would, one point after the other. */
-  async trace(strokes) {
+  /** Draw strokes point by point. */
+  async animate(strokes) {
     this.clear();
     for (const stroke of strokes) {
       const line = [];
       this.#strokes.push(line);
       for (const point of stroke) {
-        if (!this.#strokes.includes(line)) return; // somebody has cleared the sheet
+        if (!this.#strokes.includes(line)) return; // cleared meanwhile
         line.push(point);
-        this.#happened();
+        this.#update();
         await new Promise(requestAnimationFrame);
       }
     }
   }
 
-  /** What is on the sheet, as a file that the service reads. */
+  /** The drawing as an image file. */
   async file() {
-    if (this.#picture && !this.#strokes.length && AS_IT_IS.includes(this.#picture.file.type)) {
-      return this.#picture.file;
+    if (this.#image && !this.#strokes.length && ACCEPTED_TYPES.includes(this.#image.file.type)) {
+      return this.#image.file;
     }
-    const side = this.#picture ? SENT_PICTURE : SENT;
-    const sent = new OffscreenCanvas(side, side);
-    const context = sent.getContext("2d");
+    const side = this.#image ? IMAGE_SIZE : DRAWING_SIZE;
+    const canvas = new OffscreenCanvas(side, side);
+    const context = canvas.getContext("2d");
     context.fillStyle = "#fff";
     context.fillRect(0, 0, side, side);
     this.#render(context, side, "#000");
-    return sent.convertToBlob({ type: "image/png" });
+    return canvas.convertToBlob({ type: "image/png" });
   }
 
   #restore() {
     this.#strokes = this.#cleared.strokes;
-    this.#picture = this.#cleared.picture;
+    this.#image = this.#cleared.image;
     this.#cleared = null;
   }
 
@@ -105,14 +105,14 @@ export class Sketch {
     this.#pointer = { id: event.pointerId, stroke: [this.#at(event)] };
     this.#showPen(false);
     this.#strokes.push(this.#pointer.stroke);
-    this.#happened();
+    this.#update();
   }
 
   #draw(event) {
     if (event.pointerId !== this.#pointer?.id) return;
-    const passed = event.getCoalescedEvents?.() ?? [];
-    this.#pointer.stroke.push(...(passed.length ? passed : [event]).map((one) => this.#at(one)));
-    this.#happened();
+    const events = event.getCoalescedEvents?.() ?? [];
+    this.#pointer.stroke.push(...(events.length ? events : [event]).map((one) => this.#at(one)));
+    this.#update();
   }
 
   #end(event) {
@@ -124,7 +124,7 @@ export class Sketch {
     return [(event.clientX - left) / width, (event.clientY - top) / height];
   }
 
-  /** Arrows move the pen, with the shift key in small steps; space and enter set it down. */
+  /** Arrow keys move the pen, with Shift in small steps; Space and Enter lower and lift it. */
   #press(event) {
     if ((event.ctrlKey || event.metaKey) && event.key === "z") {
       this.undo();
@@ -132,7 +132,7 @@ export class Sketch {
       this.#showPen(true);
       this.#pen.down = !this.#pen.down;
       if (this.#pen.down) this.#strokes.push([[this.#pen.x, this.#pen.y]]);
-      this.#happened();
+      this.#update();
     } else if (event.key in ARROWS) {
       this.#showPen(true);
       this.#movePen(...ARROWS[event.key], event.shiftKey ? STEP / 3 : STEP);
@@ -148,18 +148,18 @@ export class Sketch {
     pen.y = Math.min(Math.max(pen.y + down * step, 0), 1);
     if (pen.down) {
       this.#strokes.at(-1)?.push([pen.x, pen.y]);
-      this.#happened();
+      this.#update();
     }
     this.#paintSoon();
   }
 
-  #showPen(shown) {
-    if (shown) this.#pen ??= { x: 0.5, y: 0.3, down: false };
+  #showPen(isShown) {
+    if (isShown) this.#pen ??= { x: 0.5, y: 0.3, down: false };
     else this.#pen = null;
     this.#paintSoon();
   }
 
-  #happened() {
+  #update() {
     this.#paintSoon();
     this.changed();
   }
@@ -170,29 +170,29 @@ export class Sketch {
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, side, side);
-    this.#render(context, side, paint("ink"));
-    if (this.#pen) this.#markPen(context, side);
+    this.#render(context, side, cssColor("ink"));
+    if (this.#pen) this.#paintPen(context, side);
   }
 
-  #markPen(context, side) {
+  #paintPen(context, side) {
     const { x, y, down } = this.#pen;
     context.beginPath();
     context.arc(x * side, y * side, (WIDTH * side) / 2, 0, 2 * Math.PI);
     context.lineWidth = side / 140;
-    context.strokeStyle = paint("accent");
-    context.fillStyle = paint("accent", down ? 0.9 : 0.15);
+    context.strokeStyle = cssColor("accent");
+    context.fillStyle = cssColor("accent", down ? 0.9 : 0.15);
     context.fill();
     context.stroke();
   }
 
   #render(context, side, ink) {
-    if (this.#picture) lay(context, side, this.#picture.bitmap);
+    if (this.#image) drawImage(context, side, this.#image.bitmap);
     context.strokeStyle = context.fillStyle = ink;
     context.lineWidth = WIDTH * side;
     context.lineCap = context.lineJoin = "round";
     for (const stroke of this.#strokes) {
       context.beginPath();
-      follow(
+      addCurve(
         context,
         stroke.map(([x, y]) => [x * side, y * side]),
       );
@@ -201,22 +201,22 @@ export class Sketch {
   }
 }
 
-/** Whether a stroke is more than the pen set down. */
-function isMore(stroke) {
+/** Whether a stroke is longer than a dot. */
+function isLine(stroke) {
   const [[x, y]] = stroke;
   return stroke.some(([toX, toY]) => Math.hypot(toX - x, toY - y) > WIDTH);
 }
 
-/** A picture, whole, in the middle. */
-function lay(context, side, bitmap) {
+/** The whole image, centred. */
+function drawImage(context, side, bitmap) {
   const scale = side / Math.max(bitmap.width, bitmap.height);
   const width = bitmap.width * scale;
   const height = bitmap.height * scale;
   context.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
 }
 
-/** A smooth path along points: curves from middle to middle, bent by what lies between. */
-function follow(context, points) {
+/** A smooth curve: from midpoint to midpoint, with the points between as control points. */
+function addCurve(context, points) {
   const [first] = points;
   context.moveTo(...first);
   for (let at = 1; at < points.length - 1; at++) {

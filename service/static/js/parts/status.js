@@ -1,8 +1,8 @@
-/** The status of a job and what the gate said of it, as badges. */
+/** The status of a job and the outcome of its gate, as badges. */
 
-import { translated } from "../core/language.js";
+import { translate } from "../core/language.js";
 
-const KINDS = {
+const CLASSES = {
   queued: "",
   running: "live",
   cancelling: "warn",
@@ -14,11 +14,11 @@ const KINDS = {
   skipped: "",
 };
 
-/** Show a word of these in a badge; nothing hides it. */
-export function showBadge(badge, word) {
-  badge.hidden = !word;
-  badge.className = `badge ${KINDS[word] ?? ""}`;
-  if (word) translated(badge, "text", `status.${word}`);
+/** Show a status in a badge; without one the badge is hidden. */
+export function showBadge(badge, status) {
+  badge.hidden = !status;
+  badge.className = `badge ${CLASSES[status] ?? ""}`;
+  if (status) translate(badge, "text", `status.${status}`);
 }
 
-export const isOver = ({ status }) => ["succeeded", "failed", "cancelled"].includes(status);
+export const hasEnded = ({ status }) => ["succeeded", "failed", "cancelled"].includes(status);

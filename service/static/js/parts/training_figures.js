@@ -1,27 +1,27 @@
-/** What moves while a network learns: its curves and, in the plane, its boundary. */
+/** The figures of a training: its curves and, for a model of the plane, its boundary. */
 
-import { accuracyChart, lossChart } from "./chart.js";
 import { h } from "../core/dom.js";
-import { Film } from "../core/film.js";
-import { named } from "../core/models.js";
+import { findModel } from "../core/models.js";
+import { Playback } from "../core/timing.js";
+import { accuracyChart, lossChart } from "./chart.js";
 import { Plane } from "./plane.js";
-import { isOver } from "./status.js";
+import { hasEnded } from "./status.js";
 
-const FILMED = ["epoch", "plane", "boundary"];
+const FIGURE_EVENTS = ["epoch", "plane", "boundary"];
 
-export class Learning {
-  #filmed = []; // every event that moves something, to be played again
+export class TrainingFigures {
+  #events = []; // those that change a figure, for a replay
   #points = [];
-  #known = []; // of a job that is over, so that the axes fit from the start
+  #finalCurve = []; // of a job that has ended: the axes fit it from the start
   #epochs = 1;
   #model = null;
   #plane = null;
-  #planes = new Map(); // by their labels: one is used again and again
-  #film = new Film((event) => this.#show(event));
+  #planes = new Map(); // by their labels, to be used again
+  #playback = new Playback((event) => this.#show(event));
 
-  /** `told` is called with each event when its turn has come, whether it moves something or not. */
-  constructor(told) {
-    this.told = told;
+  /** `shown` is called with each event after it is shown, also with those that change no figure. */
+  constructor(shown) {
+    this.shown = shown;
     this.loss = lossChart();
     this.accuracy = accuracyChart();
     this.place = h("div", { class: "job-plane" });
@@ -38,35 +38,35 @@ export class Learning {
     return this.#epochs;
   }
 
-  /** Begin anew, with another job. */
+  /** Start with another job. */
   begin({ model, plan, curve, ...job }) {
-    this.#film.stop();
-    this.#filmed = [];
+    this.#playback.stop();
+    this.#events = [];
     this.#model = model;
     this.#epochs = plan.epochs ?? job.progress?.epochs ?? 1;
-    this.#known = isOver(job) ? curve : [];
+    this.#finalCurve = hasEnded(job) ? curve : [];
     this.#plane = null;
     this.place.replaceChildren();
-    this.element.hidden = !this.#known.length;
+    this.element.hidden = !this.#finalCurve.length;
     this.#rewind();
   }
 
   stop() {
-    this.#film.stop();
+    this.#playback.stop();
   }
 
-  hear(event) {
-    if (FILMED.includes(event.kind)) this.#filmed.push(event);
-    this.#film.add(event);
+  add(event) {
+    if (FIGURE_EVENTS.includes(event.kind)) this.#events.push(event);
+    this.#playback.add(event);
   }
 
   replay() {
-    this.#film.stop();
+    this.#playback.stop();
     this.#rewind();
-    for (const event of this.#filmed) this.#film.add(event);
+    for (const event of this.#events) this.#playback.add(event);
   }
 
-  /** Again, as after a change of language. */
+  /** Draw the charts again, as after a change of language. */
   redraw() {
     this.loss.show();
     this.accuracy.show();
@@ -74,39 +74,39 @@ export class Learning {
 
   #rewind() {
     this.#points = [];
-    this.loss.begin(this.#epochs, this.#known);
-    this.accuracy.begin(this.#epochs, this.#known);
+    this.loss.begin(this.#epochs, this.#finalCurve);
+    this.accuracy.begin(this.#epochs, this.#finalCurve);
   }
 
   #show(event) {
     const { kind, data } = event;
-    if (kind === "epoch") this.#learn(data);
-    else if (kind === "plane") this.#frame(data);
-    else if (kind === "boundary") this.#moveBoundary(data);
-    this.told(event);
+    if (kind === "epoch") this.#addPoint(data);
+    else if (kind === "plane") this.#showPlane(data);
+    else if (kind === "boundary") this.#showBoundary(data);
+    this.shown(event);
   }
 
-  #learn(point) {
-    const before = this.#points.filter(({ epoch }) => epoch < point.epoch); // some come twice after a lost worker
-    this.#points = [...before, point];
+  #addPoint(point) {
+    // A worker that takes over a job repeats some epochs.
+    this.#points = [...this.#points.filter(({ epoch }) => epoch < point.epoch), point];
     if (point.epochs) this.#epochs = point.epochs;
     this.element.hidden = false;
     this.loss.draw(this.#points);
     this.accuracy.draw(this.#points);
   }
 
-  #frame(data) {
-    const labels = named(this.#model)?.labels ?? ["0", "1"];
+  #showPlane(data) {
+    const labels = findModel(this.#model)?.labels ?? ["0", "1"];
     const key = labels.join("\n");
     if (!this.#planes.has(key)) this.#planes.set(key, new Plane({ labels }));
     this.#plane = this.#planes.get(key);
     this.place.replaceChildren(this.#plane.element);
     this.element.hidden = false;
-    this.#plane.frame(data);
-    this.#plane.field(null);
+    this.#plane.setPoints(data);
+    this.#plane.setProbabilities(null);
   }
 
-  #moveBoundary({ size, probabilities }) {
-    this.#plane?.field({ size, values: probabilities.map((one) => one / 255) });
+  #showBoundary({ size, probabilities }) {
+    this.#plane?.setProbabilities({ size, values: probabilities.map((one) => one / 255) });
   }
 }

@@ -1,36 +1,36 @@
-/** What became of a job: the gate's verdict with its figures, or why there is none. */
+/** The outcome of a job: the gate's verdict with its metrics, or why there is none. */
 
-import { metricName, metricValue } from "../core/figures.js";
 import { h } from "../core/dom.js";
+import { metricName, metricValue } from "../core/figures.js";
 import { number, t } from "../core/language.js";
 
-const KINDS = { promoted: "good", refused: "warn", skipped: "", failed: "bad", cancelled: "" };
+const CLASSES = { promoted: "good", refused: "warn", skipped: "", failed: "bad", cancelled: "" };
 
-/** In one sentence: to be read, and to be heard. */
-export function sentence(job) {
+/** The outcome in one sentence. */
+export function verdict(job) {
   return t(`verdict.${outcome(job)}`, { version: job.version, job: job.id });
 }
 
-/** A card, with what can be done about it; built anew when the language changes. */
+/** A card with the outcome; `actions` is an element with buttons. */
 export function verdictCard(job, actions) {
   return h(
     "section",
-    { class: `verdict ${KINDS[outcome(job)] ?? ""}`, "aria-label": t("verdict.title") },
+    { class: `verdict ${CLASSES[outcome(job)] ?? ""}`, "aria-label": t("verdict.title") },
     h(
       "div",
       { class: "stack" },
-      h("h3", {}, sentence(job)),
+      h("h3", {}, verdict(job)),
       job.gate ? figures(job.version, job.gate) : null,
-      job.reason && !isPlain(job) ? h("p", { class: "small", lang: "en" }, job.reason) : null,
+      job.reason && needsReason(job) ? h("p", { class: "small", lang: "en" }, job.reason) : null,
     ),
     actions,
   );
 }
 
-/** Whether the card says all without the service's own reason, which is in English. */
-function isPlain({ gate, plan, promotion }) {
-  if (gate) return !plan.gate.min_absolute_change && plan.gate.threshold === null;
-  return (
+/** Whether the service's reason, which is in English, says more than the card does. */
+function needsReason({ gate, plan, promotion }) {
+  if (gate) return plan.gate.min_absolute_change || plan.gate.threshold !== null;
+  return !(
     (plan.gate === "always" && promotion === "promoted") ||
     (plan.gate === "never" && promotion === "skipped")
   );
@@ -62,6 +62,6 @@ const figure = (name, value) =>
 
 function outcome({ status, promotion, version, reproduction }) {
   if (status === "failed" || status === "cancelled") return status;
-  if (reproduction) return reproduction.same ? "same" : "other";
+  if (reproduction) return reproduction.same ? "same" : "different";
   return promotion ?? (version ? "skipped" : "done");
 }

@@ -1,20 +1,19 @@
-/** Draw a digit: what each network sees in it, while it is drawn. */
+/** The view to draw a digit: each model reads it while it is drawn. */
 
 import { Problem, post } from "../core/api.js";
-import { h, icon, speak } from "../core/dom.js";
-import { EXAMPLES } from "./examples.js";
-import { number, onLanguage, percent, t } from "../core/language.js";
-import { Latest } from "../core/latest.js";
-import { onModels, readingPictures } from "../core/models.js";
-import { complain, guarded, tell } from "../core/notices.js";
+import { announce, h, icon } from "../core/dom.js";
+import { number, onLanguage, t } from "../core/language.js";
+import { imageModels, onModels } from "../core/models.js";
+import { guarded, notify, showError } from "../core/notices.js";
+import { color, onTheme } from "../core/theme.js";
 import { Sketch } from "../parts/sketch.js";
-import { onTheme, color } from "../core/theme.js";
+import { Reading } from "./reading.js";
 
 const UNDO = "M9 14L4 9l5-5M4 9h10a6 6 0 0 1 0 12h-3";
 const CLEAR = "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13";
 const UPLOAD = "M12 16V4M7 9l5-5 5 5M4 20h16";
-const SPARK = "M4 20L15 9M14 4v3M20 10h-3M18.5 5.5L17 7";
-const SPOKEN_AFTER_MS = 700;
+const WAND = "M4 20L15 9M14 4v3M20 10h-3M18.5 5.5L17 7";
+const ANNOUNCE_AFTER_MS = 700;
 
 export function build() {
   const view = new DrawView();
@@ -23,47 +22,47 @@ export function build() {
 }
 
 class DrawView {
-  #cards = []; // one for each model that reads pictures
-  #seen = null; // what the networks see, as numbers in 0..255
-  #speaking = 0;
+  #readings = []; // one per model
+  #pixels = null; // the input of the models, 0..255
+  #timer = 0;
   #example = 3;
 
   constructor() {
     this.sheet = h("canvas", { class: "sheet", tabindex: 0, role: "img", label: "draw.sheet" });
     this.hint = h("p", { class: "sheet-hint", t: "draw.hint", "aria-hidden": "true" });
-    this.glimpse = h("canvas", {
-      class: "glimpse",
+    this.preview = h("canvas", {
+      class: "preview",
       width: 28,
       height: 28,
       role: "img",
-      label: "draw.seen",
+      label: "draw.input",
     });
-    this.said = h("p", { class: "muted small said" });
-    this.right = h("div", { class: "digits", role: "group", label: "draw.correct" });
-    this.kept = h("p", { class: "muted small", hidden: true });
-    this.cards = h("div", { class: "readings" });
-    this.element = this.#laidOut();
+    this.message = h("p", { class: "muted small message" });
+    this.labels = h("div", { class: "digits", role: "group", label: "draw.correct" });
+    this.saved = h("p", { class: "muted small", hidden: true });
+    this.readings = h("div", { class: "readings" });
+    this.element = this.#layOut();
     this.sketch = new Sketch(this.sheet, () => this.#changed());
-    onModels(() => this.#offerModels());
-    onTheme(() => this.#showSeen());
-    onLanguage(() => this.#cards.forEach((card) => card.show()));
-    this.#offerModels();
+    onModels(() => this.#showModels());
+    onTheme(() => this.#showPixels());
+    onLanguage(() => this.#readings.forEach((reading) => reading.show()));
+    this.#showModels();
   }
 
   show() {}
 
   hide() {}
 
-  #laidOut() {
+  #layOut() {
     const file = h("input", {
       type: "file",
       accept: "image/*",
-      class: "unseen",
+      class: "visually-hidden",
       tabindex: -1,
       "aria-hidden": "true",
     });
     file.addEventListener("change", () => {
-      if (file.files.length) this.#lay(file.files[0]);
+      if (file.files.length) this.#load(file.files[0]);
       file.value = "";
     });
     const tools = h(
@@ -72,7 +71,11 @@ class DrawView {
       tool("draw.undo", UNDO, () => this.sketch.undo()),
       tool("draw.clear", CLEAR, () => this.sketch.clear()),
       tool("draw.upload", UPLOAD, () => file.click()),
-      tool("draw.example", SPARK, () => this.#trace()),
+      tool(
+        "draw.example",
+        WAND,
+        guarded(() => this.#drawExample()),
+      ),
       file,
     );
     const sheet = h("div", { class: "sheet-frame" }, this.sheet, this.hint);
@@ -95,99 +98,102 @@ class DrawView {
         h("section", { class: "panel stack", label: "draw.sheet" }, sheet, tools),
         h(
           "section",
-          { class: "panel stack", label: "draw.seen" },
-          h("h2", { t: "draw.seen" }),
-          this.glimpse,
-          this.said,
+          { class: "panel stack", label: "draw.input" },
+          h("h2", { t: "draw.input" }),
+          this.preview,
+          this.message,
           h("h2", { t: "draw.correct" }),
           h("p", { class: "muted small", t: "draw.correctHint" }),
-          this.right,
-          this.kept,
+          this.labels,
+          this.saved,
         ),
-        this.cards,
+        this.readings,
       ),
     );
   }
 
-  #offerModels() {
-    const models = readingPictures();
-    const same = this.#cards.map((card) => `${card.model.name} ${card.model.version}`).join();
-    if (same === models.map((model) => `${model.name} ${model.version}`).join()) return;
-    this.#cards = models.map((model) => new Reading(model));
-    this.cards.replaceChildren(...this.#cards.map((card) => card.element));
+  #showModels() {
+    const models = imageModels();
+    const key = ({ name, version }) => `${name} ${version}`;
+    const shown = this.#readings.map(({ model }) => key(model)).join();
+    if (shown === models.map(key).join()) return;
+    this.#readings = models.map((model) => new Reading(model));
+    this.readings.replaceChildren(...this.#readings.map((reading) => reading.element));
     const labels = models[0]?.labels ?? [];
-    this.right.replaceChildren(...labels.map((label) => this.#rightOne(label)));
+    this.labels.replaceChildren(...labels.map((label) => this.#labelButton(label)));
     if (!this.sketch?.isEmpty) this.#changed();
   }
 
-  #rightOne(label) {
+  #labelButton(label) {
     return h(
       "button",
       {
         class: "button",
         type: "button",
-        label: ["draw.itIs", { label }],
+        label: ["draw.correctTo", { label }],
         on: { click: guarded(() => this.#correct(label)) },
       },
       label,
     );
   }
 
-  /** Ask every model of what is on the sheet now; whoever still answers is asked again after. */
+  /** Have each model read the drawing, now or after its current request. */
   #changed() {
-    this.kept.hidden = true;
-    this.#allowCorrection(true);
+    this.saved.hidden = true;
+    this.#setCorrectable(true);
     this.hint.hidden = !this.sketch.isEmpty;
-    if (this.sketch.isEmpty) this.#forget();
-    this.#cards.forEach((card, at) => card.latest.run(() => this.#read(card, at === 0)));
-    clearTimeout(this.#speaking);
-    this.#speaking = setTimeout(() => this.#speak(), SPOKEN_AFTER_MS);
+    if (this.sketch.isEmpty) this.#clearReadings();
+    this.#readings.forEach((reading, at) =>
+      reading.latest.run(() => this.#read(reading, at === 0)),
+    );
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#announce(), ANNOUNCE_AFTER_MS);
   }
 
-  #forget() {
-    this.#seen = null;
-    this.said.textContent = "";
-    this.#showSeen();
-    for (const card of this.#cards) card.forget();
+  #clearReadings() {
+    this.#pixels = null;
+    this.message.textContent = "";
+    this.#showPixels();
+    for (const reading of this.#readings) reading.set(null);
   }
 
-  async #read(card, showsPixels) {
+  async #read(reading, showsPixels) {
     if (this.sketch.isEmpty) return;
     const query = new URLSearchParams({
-      model: card.model.name,
+      model: reading.model.name,
       ...(showsPixels && { pixels: true }),
     });
     try {
       const body = await this.sketch.file();
-      const answer = await post(`predict/image?${query}`, body, { type: body.type });
+      const response = await post(`predict/image?${query}`, body, { type: body.type });
       if (this.sketch.isEmpty) return;
-      card.read(answer.predictions[0]);
+      reading.set(response.predictions[0]);
       if (!showsPixels) return;
-      this.#seen = answer.pixels;
-      this.said.textContent = "";
-      this.#showSeen();
+      this.#pixels = response.pixels;
+      this.message.textContent = "";
+      this.#showPixels();
     } catch (error) {
-      if (error instanceof Problem && error.status === 422) this.#cannotRead(error);
-      else complain(error);
+      if (error instanceof Problem && error.status === 422) this.#showUnreadable(error);
+      else showError(error);
     }
   }
 
-  /** No digit yet: a dot, or a picture with nothing on it. */
-  #cannotRead(problem) {
-    const fault = problem.faults[0];
-    this.#forget();
-    this.said.textContent = fault ? t("error.expected", fault) : problem.message;
+  /** The drawing has no digit yet: it is a dot, or an empty image. */
+  #showUnreadable(problem) {
+    const [error] = problem.errors;
+    this.#clearReadings();
+    this.message.textContent = error ? t("error.expected", error) : problem.message;
   }
 
-  #showSeen() {
-    const context = this.glimpse.getContext("2d");
-    const side = Math.round(Math.sqrt(this.#seen?.length ?? 784));
-    this.glimpse.width = this.glimpse.height = side;
+  #showPixels() {
+    const context = this.preview.getContext("2d");
+    const side = Math.round(Math.sqrt(this.#pixels?.length ?? 784));
+    this.preview.width = this.preview.height = side;
     const image = context.createImageData(side, side);
     const paper = color("sunken");
     const ink = color("ink");
     for (let at = 0; at < side * side; at++) {
-      const share = (this.#seen?.[at] ?? 0) / 255;
+      const share = (this.#pixels?.[at] ?? 0) / 255;
       for (let part = 0; part < 3; part++) {
         image.data[4 * at + part] = paper[part] + share * (ink[part] - paper[part]);
       }
@@ -196,50 +202,51 @@ class DrawView {
     context.putImageData(image, 0, 0);
   }
 
-  #speak() {
-    const read = this.#cards.filter((card) => card.prediction);
-    if (read.length) speak(read.map((card) => card.words()).join(" "));
+  #announce() {
+    const readings = this.#readings.filter((reading) => reading.prediction);
+    if (readings.length) announce(readings.map((reading) => reading.describe()).join(" "));
   }
 
   async #correct(label) {
-    if (!this.#seen) {
-      tell(t("draw.nothingToCorrect"), { isWrong: true });
+    if (!this.#pixels) {
+      notify(t("draw.nothingDrawn"), { isError: true });
       return;
     }
-    const inputs = [this.#seen];
-    for (const { model } of this.#cards) {
+    const inputs = [this.#pixels];
+    for (const { model } of this.#readings) {
       const body = { model: model.name, dtype: "uint8", inputs, labels: [label] };
       const { total } = await post("feedback", body, { admin: true });
-      this.kept.textContent = t("draw.kept", { label, total: number(total) });
+      this.saved.textContent = t("draw.saved", { label, total: number(total) });
     }
-    this.kept.hidden = false;
-    this.#allowCorrection(false); // the same once more would count twice
-    speak(this.kept.textContent);
+    this.saved.hidden = false;
+    this.#setCorrectable(false); // a second click would save it twice
+    announce(this.saved.textContent);
   }
 
-  #allowCorrection(isAllowed) {
-    for (const button of this.right.children) button.disabled = !isAllowed;
+  #setCorrectable(isEnabled) {
+    for (const button of this.labels.children) button.disabled = !isEnabled;
   }
 
-  #trace() {
-    this.sketch.trace(EXAMPLES[this.#example]);
+  async #drawExample() {
+    const { EXAMPLES } = await import("./examples.js"); // the first view does without it
+    this.sketch.animate(EXAMPLES[this.#example]);
     this.#example = (this.#example + 4) % EXAMPLES.length;
   }
 
   paste(event) {
     const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-    if (file && this.element.isConnected) this.#lay(file);
+    if (file && this.element.isConnected) this.#load(file);
   }
 
   #drop(event) {
-    if (event.dataTransfer.files.length) this.#lay(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files.length) this.#load(event.dataTransfer.files[0]);
   }
 
-  async #lay(file) {
+  async #load(file) {
     try {
-      await this.sketch.lay(file);
+      await this.sketch.load(file);
     } catch {
-      tell(t("draw.noPicture", { name: file.name }), { isWrong: true });
+      notify(t("draw.noImage", { name: file.name }), { isError: true });
     }
   }
 }
@@ -251,76 +258,4 @@ function tool(key, path, listener) {
     icon(path),
     h("span", { t: key }),
   );
-}
-
-/** What one model reads: the label, and a bar for the probability of each. */
-class Reading {
-  latest = new Latest();
-  prediction = null;
-
-  constructor(model) {
-    this.model = model;
-    this.label = h("strong", { class: "reading-label" });
-    this.sure = h("span", { class: "muted figure" });
-    this.bars = new Map(model.labels.map((label) => [label, bar(label)]));
-    this.element = h(
-      "section",
-      { class: "panel stack reading", "aria-label": model.name },
-      h(
-        "div",
-        { class: "reading-head" },
-        h(
-          "h2",
-          {},
-          model.name,
-          " ",
-          h("span", { class: "badge", t: ["version", { version: model.version }] }),
-        ),
-        h("p", { class: "muted small", lang: "en" }, model.description),
-        h("p", { class: "reading-answer" }, this.label, " ", this.sure),
-      ),
-      h(
-        "ol",
-        { class: "bars" },
-        [...this.bars.values()].map((one) => one.item),
-      ),
-    );
-    this.show();
-  }
-
-  read(prediction) {
-    this.prediction = prediction;
-    this.show();
-  }
-
-  forget() {
-    this.read(null);
-  }
-
-  show() {
-    const { label, probabilities } = this.prediction ?? {};
-    this.label.textContent = label ?? "–";
-    this.sure.textContent = label ? percent(probabilities[label]) : "";
-    for (const [one, { item, fill, share }] of this.bars) {
-      const probability = probabilities?.[one] ?? 0;
-      fill.style.transform = `scaleX(${probability})`;
-      share.textContent = this.prediction ? percent(probability) : "";
-      item.classList.toggle("won", one === label);
-    }
-  }
-
-  words() {
-    const { label, probabilities } = this.prediction;
-    return t("draw.words", { model: this.model.name, label, share: percent(probabilities[label]) });
-  }
-}
-
-function bar(label) {
-  const fill = h("i");
-  const share = h("span", { class: "figure" });
-  return {
-    fill,
-    share,
-    item: h("li", {}, h("b", {}, label), h("span", { class: "track" }, fill), share),
-  };
 }

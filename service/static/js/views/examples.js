@@ -1,6 +1,6 @@
-/** A digit of each kind, as a hand writes it: strokes of points in 0..1. */
+/** The digits 0 to 9 as strokes of points in 0..1. */
 
-/** Points along an arc; angles in turns, from the right, clockwise. */
+/** Points along an arc. `from` and `to` are in turns: 0 is to the right, 0.25 is down. */
 function arc(x, y, width, height, from, to, count = 14) {
   return Array.from({ length: count + 1 }, (_, at) => {
     const angle = 2 * Math.PI * (from + ((to - from) * at) / count);

@@ -1,23 +1,23 @@
-/** The jobs: what runs, what waits, and what became of the rest. */
+/** The view of all jobs. */
 
+import { go } from "../core/address.js";
 import { get } from "../core/api.js";
-import { choice, field, h, offer } from "../core/dom.js";
+import { field, h, select, setOptions } from "../core/dom.js";
 import { metricValue } from "../core/figures.js";
+import { dateTime, duration, onLanguage, percent, t } from "../core/language.js";
+import { allModels, onModels } from "../core/models.js";
+import { guarded, showError } from "../core/notices.js";
+import { oneAtATime } from "../core/timing.js";
 import { JobPanel } from "../parts/job_panel.js";
-import { duration, moment, onLanguage, percent, t } from "../core/language.js";
-import { all, onModels } from "../core/models.js";
-import { complain, guarded } from "../core/notices.js";
-import { once } from "../core/once.js";
-import { go } from "../router.js";
-import { isOver, showBadge } from "../parts/status.js";
+import { hasEnded, showBadge } from "../parts/status.js";
 
-const PAGE = 20;
-const MOST = 200; // of one request
-const EVERY_MS = 2000;
+const PAGE_SIZE = 20;
+const MAX_PAGE_SIZE = 200;
+const REFRESH_MS = 2000;
 const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
 const COLUMNS = ["job", "kind", "model", "status", "accuracy", "runtime", "created"];
 const NUMBERS = ["accuracy", "runtime"];
-const LESSER = ["kind", "runtime", "created"]; // which a phone leaves to the job's own panel
+const WIDE_ONLY = ["kind", "runtime", "created"]; // columns without room on a phone
 
 export function build() {
   return new JobsView();
@@ -25,19 +25,19 @@ export function build() {
 
 class JobsView {
   #jobs = [];
-  #rows = new Map(); // id -> a row, which stays while its job goes on: a link in it may have the focus
-  #after = null; // asks for older ones
+  #rows = new Map(); // id -> Row; kept at a refresh, so that its link keeps the focus
+  #after = null; // where the next page starts
   #isShown = false;
   #timer = 0;
-  #round = 0; // of what was asked for, the newest counts
+  #loads = 0; // counts calls of #load(), to ignore late responses
 
   constructor() {
-    this.model = choice(
+    this.model = select(
       [],
       "",
       guarded(() => this.#load()),
     );
-    this.status = choice(
+    this.status = select(
       [],
       "",
       guarded(() => this.#load()),
@@ -54,7 +54,7 @@ class JobsView {
       type: "button",
       t: "jobs.older",
       hidden: true,
-      on: { click: guarded(() => once(this.older, () => this.#loadOlder())) },
+      on: { click: guarded(() => oneAtATime(this.older, () => this.#loadOlder())) },
     });
     this.list = h(
       "section",
@@ -70,22 +70,22 @@ class JobsView {
       this.panel.element,
       h(
         "div",
-        { class: "row chosen" },
+        { class: "row filters" },
         field("jobs.model", this.model),
         field("jobs.status", this.status),
       ),
       this.list,
     );
-    this.#offer();
-    onModels(() => this.#offer());
+    this.#showOptions();
+    onModels(() => this.#showOptions());
     onLanguage(() => {
-      this.#offer();
+      this.#showOptions();
       this.#show();
     });
     document.addEventListener("visibilitychange", () => this.#refreshLater(0));
   }
 
-  /** Show the list, and a job above it where one is named. */
+  /** Show the list, and above it the job that the address names. */
   async show(job) {
     const before = this.panel.job;
     this.#isShown = true;
@@ -109,7 +109,7 @@ class JobsView {
       this.panel.focus();
       this.panel.element.scrollIntoView({ block: "nearest" });
     } catch (error) {
-      complain(error);
+      showError(error);
     }
   }
 
@@ -123,31 +123,34 @@ class JobsView {
       h(
         "table",
         { class: "listed" },
-        h("caption", { class: "unseen", t: "jobs.title" }),
+        h("caption", { class: "visually-hidden", t: "jobs.title" }),
         h("thead", {}, h("tr", {}, heads)),
         this.body,
       ),
     );
   }
 
-  #offer() {
-    offer(this.model, [["", t("jobs.anyModel")], ...all().map(({ name }) => [name, name])]);
-    offer(this.status, [
+  #showOptions() {
+    setOptions(this.model, [
+      ["", t("jobs.anyModel")],
+      ...allModels().map(({ name }) => [name, name]),
+    ]);
+    setOptions(this.status, [
       ["", t("jobs.anyStatus")],
       ...STATUSES.map((status) => [status, t(`status.${status}`)]),
     ]);
   }
 
-  #ask(more, options) {
-    const given = { model: this.model.value, status: this.status.value, ...more };
-    const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
+  #fetch(page, options) {
+    const parameters = { model: this.model.value, status: this.status.value, ...page };
+    const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
     return get(`jobs?${query}`, options);
   }
 
   async #load() {
-    const round = ++this.#round;
-    const { jobs, after } = await this.#ask({ limit: PAGE });
-    if (round !== this.#round) return;
+    const load = ++this.#loads;
+    const { jobs, after } = await this.#fetch({ limit: PAGE_SIZE });
+    if (load !== this.#loads) return;
     this.#jobs = jobs;
     this.#after = after;
     this.#show();
@@ -155,9 +158,9 @@ class JobsView {
   }
 
   async #loadOlder() {
-    const round = this.#round;
-    const { jobs, after } = await this.#ask({ limit: PAGE, after: this.#after });
-    if (round !== this.#round) return;
+    const load = this.#loads;
+    const { jobs, after } = await this.#fetch({ limit: PAGE_SIZE, after: this.#after });
+    if (load !== this.#loads) return;
     const first = jobs[0]?.id;
     this.#jobs = [...this.#jobs, ...jobs];
     this.#after = after;
@@ -165,23 +168,23 @@ class JobsView {
     this.#rows.get(first)?.row.querySelector("a").focus();
   }
 
-  #refreshLater(ms = EVERY_MS) {
+  #refreshLater(ms = REFRESH_MS) {
     clearTimeout(this.#timer);
-    if (!this.#isShown || document.hidden || this.#jobs.every(isOver)) return;
+    if (!this.#isShown || document.hidden || this.#jobs.every(hasEnded)) return;
     this.#timer = setTimeout(() => this.#refresh().catch(() => this.#refreshLater()), ms);
   }
 
-  /** Ask again for as many as reach down to the oldest that goes on. */
+  /** Load again the jobs down to the oldest unfinished one. */
   async #refresh() {
-    const round = this.#round;
-    const goesOn = this.#jobs.findLastIndex((job) => !isOver(job)) + 1;
-    const { jobs, after } = await this.#ask(
-      { limit: Math.min(Math.max(PAGE, goesOn), MOST) },
+    const load = this.#loads;
+    const unfinished = this.#jobs.findLastIndex((job) => !hasEnded(job)) + 1;
+    const { jobs, after } = await this.#fetch(
+      { limit: Math.min(Math.max(PAGE_SIZE, unfinished), MAX_PAGE_SIZE) },
       { quiet: true },
     );
-    if (round !== this.#round) return;
+    if (load !== this.#loads) return;
     const oldest = jobs.at(-1)?.id ?? 0;
-    const isGap = oldest > (this.#jobs[0]?.id ?? 0); // so many new ones that those here do not follow
+    const isGap = oldest > (this.#jobs[0]?.id ?? 0); // too many new jobs to be adjacent
     const older = after === null || isGap ? [] : this.#jobs.filter(({ id }) => id < oldest);
     if (!older.length) this.#after = after;
     this.#jobs = [...jobs, ...older];
@@ -190,16 +193,16 @@ class JobsView {
   }
 
   #show() {
-    const gone = new Set(this.#rows.keys());
+    const removed = new Set(this.#rows.keys());
     this.#jobs.forEach((job, at) => {
-      gone.delete(job.id);
+      removed.delete(job.id);
       if (!this.#rows.has(job.id)) this.#rows.set(job.id, new Row(job));
       const one = this.#rows.get(job.id);
       one.show(job, job.id === this.panel.job);
       if (this.body.children[at] !== one.row)
         this.body.insertBefore(one.row, this.body.children[at] ?? null);
     });
-    for (const id of gone) {
+    for (const id of removed) {
       this.#rows.get(id).row.remove();
       this.#rows.delete(id);
     }
@@ -209,7 +212,7 @@ class JobsView {
     const isFiltered = this.model.value || this.status.value;
     this.empty.replaceChildren(
       ...(isFiltered
-        ? [t("jobs.noneSuch")]
+        ? [t("jobs.noMatch")]
         : [t("jobs.none"), " ", h("a", { href: "#/train" }, t("shell.train"))]),
     );
   }
@@ -220,15 +223,15 @@ class Row {
     this.link = h("a", { href: `#/jobs/${id}` }, `#${id}`);
     this.status = h("span", { class: "badge" });
     this.promotion = h("span", { class: "badge" });
-    this.share = h("span", { class: "muted small figure" }); // of the epochs, while it runs
+    this.progress = h("span", { class: "muted small figure" });
     this.cells = new Map(COLUMNS.slice(1).map((name) => [name, h("td", { class: classes(name) })]));
     this.cells
       .get("status")
-      .append(h("div", { class: "badges" }, this.status, this.promotion, this.share));
+      .append(h("div", { class: "badges" }, this.status, this.promotion, this.progress));
     this.row = h("tr", {}, h("th", { scope: "row", class: "figure" }, this.link), [
       ...this.cells.values(),
     ]);
-    // A row is a large target for what its link does.
+    // A click anywhere in the row does what its link does.
     this.row.addEventListener("click", (event) => {
       if (!event.target.closest("a") && !getSelection().toString()) go("jobs", id);
     });
@@ -241,20 +244,20 @@ class Row {
     else this.link.removeAttribute("aria-current");
     showBadge(this.status, job.status);
     showBadge(this.promotion, job.promotion);
-    this.share.textContent =
-      progress && !isOver(job) ? percent(progress.epoch / progress.epochs, 0) : "";
+    this.progress.textContent =
+      progress && !hasEnded(job) ? percent(progress.epoch / progress.epochs, 0) : "";
     const texts = {
       kind: t(`job.kind.${job.kind}`),
       model: job.model,
       accuracy: metricValue("accuracy", progress?.test_accuracy),
       runtime: job.runtime_s ? duration(job.runtime_s) : "–",
-      created: moment(job.created_at),
+      created: dateTime(job.created_at),
     };
     for (const [name, text] of Object.entries(texts)) this.cells.get(name).textContent = text;
   }
 }
 
 const classes = (name) =>
-  [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"]
+  [NUMBERS.includes(name) && "number", WIDE_ONLY.includes(name) && "wide-only"]
     .filter(Boolean)
     .join(" ") || null;

@@ -1,21 +1,21 @@
-/** Where a version comes from: pictures, curves and everything needed to make it again. */
+/** A dialog with the details of a version: plots, curves and lineage. */
 
-import { ask, get } from "../core/api.js";
-import { accuracyChart, lossChart } from "../parts/chart.js";
+import { address } from "../core/address.js";
+import { get, request } from "../core/api.js";
 import { h, icon } from "../core/dom.js";
-import { metricName, metricValue, plain, settings } from "../core/figures.js";
-import { knows, moment, number, t } from "../core/language.js";
-import { complain } from "../core/notices.js";
+import { formatSettings, metricName, metricValue } from "../core/figures.js";
+import { dateTime, hasText, number, t } from "../core/language.js";
+import { showError } from "../core/notices.js";
+import { accuracyChart, lossChart } from "../parts/chart.js";
 
 const CROSS = "M6 6l12 12M18 6L6 18";
-const PICTURE = /\/(\w+)\.svg$/;
+const PLOT = /\/(\w+)\.svg$/;
 
-/** A dialog; it is gone when it is closed, and the pictures with it. */
 export async function showDetails(model, version) {
   const path = `models/${encodeURIComponent(model)}/versions/${version}`;
   const details = await get(path);
-  const leaving = new AbortController();
-  const pictures = h("div", { class: "pictures" });
+  const closed = new AbortController();
+  const plots = h("div", { class: "plots" });
   const dialog = h(
     "dialog",
     { class: "wide", "aria-labelledby": "details-title" },
@@ -38,21 +38,21 @@ export async function showDetails(model, version) {
           icon(CROSS),
         ),
       ),
-      h("div", { class: "details" }, pictures, curves(details)),
+      h("div", { class: "details" }, plots, curves(details)),
       lineage(details),
     ),
   );
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // beside it
+    if (event.target === dialog) dialog.close(); // the backdrop
     if (event.target.closest("a")) dialog.close();
   });
   dialog.addEventListener("close", () => {
-    leaving.abort();
+    closed.abort();
     dialog.remove();
   });
   document.body.append(dialog);
   dialog.showModal();
-  for (const [name, path] of named(details)) hang(pictures, name, path, details, leaving.signal);
+  for (const [name, file] of plotsOf(details)) showPlot(plots, name, file, details, closed.signal);
 }
 
 export const aliasBadges = ({ aliases }) =>
@@ -60,32 +60,32 @@ export const aliasBadges = ({ aliases }) =>
     h("span", { class: `badge ${alias === "production" ? "live" : ""}` }, alias),
   );
 
-/** The pictures to show: the curve is drawn here, in the page's own colours. */
-function named({ plots, curve }) {
+/** The plots as `[name, path]`. The curve is left out: it is drawn by `curves`. */
+function plotsOf({ plots, curve }) {
   const found = plots.flatMap((path) =>
-    PICTURE.test(path) ? [[path.match(PICTURE)[1], path.replace(/^\//, "")]] : [],
+    PLOT.test(path) ? [[path.match(PLOT)[1], path.replace(/^\//, "")]] : [],
   );
   return found.filter(([name]) => name !== "loss" || !curve.length);
 }
 
-/** Fetched with the token, which an `<img>` cannot send. */
-async function hang(pictures, name, path, details, signal) {
+/** Fetch and show a plot; an `<img>` would not send the token. */
+async function showPlot(plots, name, path, details, signal) {
   const { model, version } = details;
-  const alt = t(`details.picture.${name}`, { model, version });
+  const alt = t(`details.plot.${name}`, { model, version });
   const frame = h(
     "figure",
-    { class: "picture" },
+    { class: "plot" },
     h("figcaption", { class: "muted small" }, t(`details.${name}`)),
   );
-  pictures.append(frame);
+  plots.append(frame);
   try {
-    const answer = await ask({ method: "GET", path, signal, quiet: true });
-    const address = URL.createObjectURL(await answer.blob());
-    signal.addEventListener("abort", () => URL.revokeObjectURL(address));
-    frame.prepend(h("img", { src: address, alt }));
+    const response = await request({ method: "GET", path, signal, quiet: true });
+    const url = URL.createObjectURL(await response.blob());
+    signal.addEventListener("abort", () => URL.revokeObjectURL(url));
+    frame.prepend(h("img", { src: url, alt }));
   } catch (error) {
     frame.remove();
-    complain(error);
+    showError(error);
   }
 }
 
@@ -106,28 +106,28 @@ function curves({ curve }) {
 function lineage(details) {
   const { recipe, dataset, parent, job } = details;
   const entries = [
-    ["created", moment(details.created_at)],
+    ["created", dateTime(details.created_at)],
     ["architecture", code(details.architecture)],
-    ["config", code(settings(details.config))],
+    ["config", code(formatSettings(details.config))],
     ...Object.entries(details.metrics)
-      .filter(([split]) => recipe || split !== "train") // what it learned from is not known
+      .filter(([split]) => recipe || split !== "train") // unknown for an imported version
       .map(([split, values]) => [`metrics.${split}`, figures(values)]),
-    ["recipe", recipe ? code(settings(known(recipe))) : t("details.noRecipe")],
+    ["recipe", recipe ? code(formatSettings(withoutDefaults(recipe))) : t("details.noRecipe")],
     [
       recipe ? "dataset" : "measuredOn",
       dataset ? `${dataset.name}: ${rows(dataset, recipe)}` : "–",
     ],
     ["datasetHash", dataset && code(dataset.sha256)],
     ["sha256", code(details.sha256)],
-    ["parent", parent === null ? orphan(recipe) : t("version", { version: parent })],
+    ["parent", parent === null ? noParent(recipe) : t("version", { version: parent })],
     ["parentHash", details.parent_sha256 && code(details.parent_sha256)],
-    ["libraries", code(settings(details.libraries))],
+    ["libraries", code(formatSettings(details.libraries))],
     ["commit", details.git_commit ? code(details.git_commit) : "–"],
     [
       "job",
       job === null
         ? t("details.noJob")
-        : h("a", { href: `#/jobs/${job}` }, t("details.jobLink", { job })),
+        : h("a", { href: address("jobs", job) }, t("details.jobLink", { job })),
     ],
   ];
   return h(
@@ -144,17 +144,17 @@ const figures = (values) =>
   Object.entries(values)
     .map(([name, value]) => `${metricName(name)} ${metricValue(name, value)}`)
     .join(", ");
-const orphan = (recipe) => t(recipe ? "details.noParent" : "details.unknownParent");
+const noParent = (recipe) => t(recipe ? "details.noParent" : "details.unknownParent");
 const rows = ({ rows: counts }, recipe) =>
   Object.entries(counts)
     .filter(([split]) => recipe || split !== "train")
     .map(([split, count]) => `${splitName(split)} ${number(count)}`)
     .join(", ");
 
-const splitName = (split) => (knows(`details.rows.${split}`) ? t(`details.rows.${split}`) : split);
+const splitName = (split) =>
+  hasText(`details.rows.${split}`) ? t(`details.rows.${split}`) : split;
 
-/** A recipe without what it leaves as it is. */
-const known = (recipe) =>
+const withoutDefaults = (recipe) =>
   Object.fromEntries(
     Object.entries(recipe).filter(([, value]) => value !== null && value !== false),
   );

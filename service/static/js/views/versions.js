@@ -1,20 +1,19 @@
-/** The versions of a model: how good each is, where it comes from, and which one serves. */
+/** The view of the versions of a model. */
 
-import { copy } from "../core/clipboard.js";
-import { choice, field, h, icon, offer } from "../core/dom.js";
+import { address, go } from "../core/address.js";
+import { copyText, field, h, icon, select, setOptions } from "../core/dom.js";
 import { metricValue } from "../core/figures.js";
-import { moment, onLanguage, t } from "../core/language.js";
-import { all, inThePlane, named, onModels, versionsOf } from "../core/models.js";
-import { guarded } from "../core/notices.js";
-import { once } from "../core/once.js";
-import { behind, beside, promote, wayTo } from "../parts/promotion.js";
-import { go } from "../router.js";
+import { dateTime, onLanguage, t } from "../core/language.js";
+import { allModels, findModel, onModels, planeModels, versionsOf } from "../core/models.js";
+import { guarded, notify } from "../core/notices.js";
+import { oneAtATime } from "../core/timing.js";
+import { compareAddress, promote, promotionKind, versionOf } from "../parts/promotion.js";
 import { aliasBadges, showDetails } from "./version_details.js";
 
 const COPY = "M9 9h11v11H9zM5 15H4V4h11v1";
 const COLUMNS = ["version", "aliases", "accuracy", "loss", "created", "parent", "job", "sha256"];
 const NUMBERS = ["accuracy", "loss"];
-const LESSER = ["loss", "created", "parent", "job", "sha256"]; // which a phone leaves to the details
+const WIDE_ONLY = ["loss", "created", "parent", "job", "sha256"]; // columns without room on a phone
 
 export function build() {
   return new VersionsView();
@@ -25,10 +24,10 @@ class VersionsView {
   #versions = [];
 
   constructor() {
-    this.models = choice([], "", (name) => go("versions", name));
+    this.models = select([], "", (name) => go("versions", name));
     this.rows = h("tbody");
-    this.caption = h("caption", { class: "unseen" });
-    this.alone = h("p", { class: "muted", hidden: true });
+    this.caption = h("caption", { class: "visually-hidden" });
+    this.onlyVersion = h("p", { class: "muted", hidden: true });
     this.empty = h("p", { class: "panel", t: "versions.none", hidden: true });
     const heads = COLUMNS.map((name) =>
       h("th", { scope: "col", class: classes(name), t: `versions.${name}` }),
@@ -36,12 +35,12 @@ class VersionsView {
     const actions = h(
       "th",
       { scope: "col" },
-      h("span", { class: "unseen", t: "versions.actions" }),
+      h("span", { class: "visually-hidden", t: "versions.actions" }),
     );
     this.content = h(
       "div",
       { class: "stack" },
-      h("div", { class: "row chosen" }, field("versions.model", this.models)),
+      h("div", { class: "row filters" }, field("versions.model", this.models)),
       h(
         "section",
         { class: "panel stack", label: "versions.title" },
@@ -56,7 +55,7 @@ class VersionsView {
             this.rows,
           ),
         ),
-        this.alone,
+        this.onlyVersion,
       ),
     );
     this.element = h(
@@ -71,14 +70,14 @@ class VersionsView {
   }
 
   async show(name) {
-    const models = all();
-    const model = named(name ?? this.#model) ?? models[0];
+    const models = allModels();
+    const model = findModel(name ?? this.#model) ?? models[0];
     this.empty.hidden = !!model;
     this.content.hidden = !model;
     if (!model) return;
-    if (model.name !== this.#model) this.rows.replaceChildren(); // they are of another model
+    if (model.name !== this.#model) this.rows.replaceChildren(); // rows of another model
     this.#model = model.name;
-    offer(
+    setOptions(
       this.models,
       models.map((one) => [one.name, one.name]),
       model.name,
@@ -91,19 +90,19 @@ class VersionsView {
 
   hide() {}
 
-  /** The rows are built anew: where one of them has the focus, its successor gets it. */
+  /** Build the rows again; the focus stays in the row that has it. */
   #show() {
-    const held =
+    const focused =
       this.rows.contains(document.activeElement) &&
       document.activeElement.closest("tr").dataset.version;
     this.caption.textContent = t("versions.of", { model: this.#model });
     this.rows.replaceChildren(...this.#versions.map((version) => this.#row(version)));
-    if (held) this.rows.querySelector(`[data-version="${held}"] .actions button`)?.focus();
-    this.alone.hidden = this.#versions.length > 1;
-    this.alone.replaceChildren(
-      t("versions.alone"),
+    if (focused) this.rows.querySelector(`[data-version="${focused}"] .actions button`)?.focus();
+    this.onlyVersion.hidden = this.#versions.length > 1;
+    this.onlyVersion.replaceChildren(
+      t("versions.onlyVersion"),
       " ",
-      h("a", { href: `#/train/${encodeURIComponent(this.#model)}` }, t("shell.train")),
+      h("a", { href: address("train", this.#model) }, t("shell.train")),
     );
   }
 
@@ -113,9 +112,9 @@ class VersionsView {
       aliases: h("div", { class: "badges" }, aliasBadges(one)),
       accuracy: metricValue("accuracy", test.accuracy),
       loss: metricValue("loss", test.loss),
-      created: moment(one.created_at),
+      created: dateTime(one.created_at),
       parent: one.parent ?? "–",
-      job: one.job === null ? "–" : h("a", { href: `#/jobs/${one.job}` }, `#${one.job}`),
+      job: one.job === null ? "–" : h("a", { href: address("jobs", one.job) }, `#${one.job}`),
       sha256: hash(one.sha256),
     };
     return h(
@@ -129,7 +128,7 @@ class VersionsView {
 
   #actions(one) {
     const { version } = one;
-    const production = behind(this.#versions, "production");
+    const production = versionOf(this.#versions, "production");
     const details = h(
       "button",
       { class: "button slim", type: "button", "aria-label": t("versions.detailsOf", { version }) },
@@ -139,9 +138,9 @@ class VersionsView {
       "click",
       guarded(() => showDetails(one.model, version)),
     );
-    const shown = [details];
+    const actions = [details];
     if (version !== production) {
-      const key = wayTo(version, production);
+      const key = promotionKind(version, production);
       const button = h(
         "button",
         { class: "button slim", type: "button", "aria-label": t(`promotion.${key}`, { version }) },
@@ -149,33 +148,37 @@ class VersionsView {
       );
       button.addEventListener(
         "click",
-        guarded(() => once(button, () => promote(one.model, version))),
+        guarded(() => oneAtATime(button, () => promote(one.model, version))),
       );
-      shown.push(button);
-      if (inThePlane().some(({ name }) => name === one.model)) {
-        shown.push(
+      actions.push(button);
+      if (planeModels().some(({ name }) => name === one.model)) {
+        actions.push(
           h("a", {
-            class: "button slim lesser",
-            href: beside(one.model, production, version),
-            t: "versions.beside",
+            class: "button slim wide-only",
+            href: compareAddress(one.model, production, version),
+            t: "versions.compare",
           }),
         );
       }
     }
-    return h("div", { class: "row" }, shown);
+    return h("div", { class: "row" }, actions);
   }
 }
 
 const classes = (name) =>
-  [NUMBERS.includes(name) && "number", LESSER.includes(name) && "lesser"]
+  [NUMBERS.includes(name) && "number", WIDE_ONLY.includes(name) && "wide-only"]
     .filter(Boolean)
     .join(" ") || null;
 
-/** The beginning of a hash; the whole of it in the title, and to be copied. */
+/** A button with the start of a hash; it copies the whole hash. */
 function hash(sha256) {
+  const click = async () => {
+    await copyText(sha256);
+    notify(t("requests.copied"));
+  };
   const button = h(
     "button",
-    { class: "button slim plain", type: "button", on: { click: () => copy(sha256) } },
+    { class: "button slim plain", type: "button", on: { click } },
     h("span", { class: "mono" }, sha256.slice(0, 8)),
     icon(COPY),
   );

@@ -1,4 +1,4 @@
-"""What draws besides a mouse: events of Chromium's own input, not of a script in the page."""
+"""A finger and a pen that draw, by Chromium's own input events and not by a script."""
 
 from playwright.sync_api import Page
 
@@ -33,13 +33,13 @@ class Pen:
     def __init__(self, page: Page) -> None:
         self._input = page.context.new_cdp_session(page)
         self._at = (0.0, 0.0)
-        self._pressed = False
+        self._is_pressed = False
 
     def reach(self, x: float, y: float) -> None:
         self.move(x, y)
 
     def down(self) -> None:
-        self._pressed = True
+        self._is_pressed = True
         self._send("mousePressed")
 
     def move(self, x: float, y: float) -> None:
@@ -47,12 +47,12 @@ class Pen:
         self._send("mouseMoved")
 
     def up(self) -> None:
-        self._pressed = False
+        self._is_pressed = False
         self._send("mouseReleased")
 
     def _send(self, kind: str) -> None:
         x, y = self._at
-        pressed = {"button": "left", "buttons": 1} if self._pressed else {}
+        pressed = {"button": "left", "buttons": 1} if self._is_pressed else {}
         released = {"button": "left"} if kind == "mouseReleased" else {}
         event = {"type": kind, "x": x, "y": y, "clickCount": 1, "pointerType": "pen", "force": 0.5}
         self._input.send("Input.dispatchMouseEvent", {**event, **pressed, **released})

@@ -1,4 +1,4 @@
-"""What a page says, and in which language."""
+"""The texts of the page, and which of them it shows in English."""
 
 import json
 import re
@@ -10,40 +10,39 @@ from perceptd.service.api.page import FOLDER
 ENGLISH: dict[str, str] = json.loads((FOLDER / "text" / "en.json").read_text())
 KOREAN: dict[str, str] = json.loads((FOLDER / "text" / "ko.json").read_text())
 
-# Every text to be seen or heard, in elements and in their accessible names; but for those that are
-# marked as English for everybody, as the service's own sentences are.
-SAID = """() => {
-  const said = [];
+# Visible texts and accessible names, without elements that are in English for everybody.
+SHOWN = """() => {
+  const texts = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ALL);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const isText = node.nodeType === Node.TEXT_NODE;
     const element = isText ? node.parentElement : node;
     if (!element.checkVisibility?.() || element.closest("body [lang=en]")) continue;
-    if (isText) said.push(node.textContent);
+    if (isText) texts.push(node.textContent);
     else {
       for (const name of ["aria-label", "title", "placeholder", "aria-valuetext"]) {
-        if (node.hasAttribute(name)) said.push(node.getAttribute(name));
+        if (node.hasAttribute(name)) texts.push(node.getAttribute(name));
       }
     }
   }
-  return said.map((text) => text.trim()).filter(Boolean);
+  return texts.map((text) => text.trim()).filter(Boolean);
 }"""
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """A text of the page, whatever its values are."""
+    """Matches a text with any values in it."""
     return re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(text)))
 
 
-# Texts that are alike in both languages tell nothing, nor do those that are a value alone.
-TELLING = [
+# English texts that differ from the Korean ones and are more than a value.
+PATTERNS = [
     pattern(text)
     for key, text in ENGLISH.items()
     if text != KOREAN[key] and re.search(r"[A-Za-z]{2}", re.sub(r"\{\w+\}", "", text))
 ]
 
 
-def english(page: Page) -> list[str]:
-    """What is said in English on a page."""
-    said: list[str] = page.evaluate(SAID)
-    return [text for text in said if any(one.fullmatch(text) for one in TELLING)]
+def english_texts(page: Page) -> list[str]:
+    """The texts that a page shows in English."""
+    shown: list[str] = page.evaluate(SHOWN)
+    return [text for text in shown if any(one.fullmatch(text) for one in PATTERNS)]

@@ -1,54 +1,51 @@
-/**
- * What happens to a job, as the service tells it. By fetch and not by EventSource: that one cannot
- * send the token in a header, and an address is no place for it.
- */
+/** The server-sent events of a job. `EventSource` cannot send a token in a header; fetch can. */
 
-import { Problem, ask } from "./api.js";
+import { Problem, request } from "./api.js";
 
-const NOTHING_MORE = 204;
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 15000;
+const NO_MORE_EVENTS = 204;
+const MIN_WAIT_MS = 500;
+const MAX_WAIT_MS = 15000;
 
 /**
- * The events of a job after a number, each `{ id, kind, data }`, until nothing more will come. A
- * lost connection is `{ kind: "lost" }`; what was missed follows when it is there again.
+ * Yield the events of a job after the event `after`, each as `{ id, kind, data }`, until the last.
+ * After a lost connection it yields `{ kind: "lost" }`, reconnects, and goes on where it stopped.
  *
- * Throws what `ask` throws, but where nobody answers and where the service has trouble of its own.
+ * Throws what `request` throws, except for an unreachable service and its 5xx responses.
  */
-export async function* follow(job, { after = 0, signal }) {
+export async function* jobEvents(job, { after = 0, signal }) {
   const path = `jobs/${job}/events`;
   let last = after;
   let wait = 0;
   for (;;) {
-    await pause(wait, signal);
-    let isHeard = false;
+    await sleep(wait, signal);
+    let hasEvents = false;
     try {
       const headers = { "Last-Event-ID": String(last) };
-      const answer = await ask({ method: "GET", path, headers, signal, quiet: true });
-      if (answer.status === NOTHING_MORE) return;
-      for await (const event of read(answer.body)) {
+      const response = await request({ method: "GET", path, headers, signal, quiet: true });
+      if (response.status === NO_MORE_EVENTS) return;
+      for await (const event of read(response.body)) {
         last = event.id;
-        isHeard = true;
+        hasEvents = true;
         yield event;
       }
     } catch (error) {
-      const passes =
+      const isTemporary =
         error instanceof TypeError || (error instanceof Problem && error.status >= 500);
-      if (!passes) throw error;
+      if (!isTemporary) throw error;
       yield { kind: "lost" };
     }
-    wait = isHeard ? 0 : Math.min(Math.max(2 * wait, FIRST_WAIT_MS), LONGEST_WAIT_MS);
+    wait = hasEvents ? 0 : Math.min(Math.max(2 * wait, MIN_WAIT_MS), MAX_WAIT_MS);
   }
 }
 
-/** The events in a stream of text: blocks of `name: value` lines, an empty line after each. */
+/** The events in a stream: blocks of `name: value` lines, with an empty line after each. */
 async function* read(stream) {
   let rest = "";
   for await (const text of chunks(stream)) {
     const blocks = (rest + text).split(/\r?\n\r?\n/);
     rest = blocks.pop();
     for (const block of blocks) {
-      const event = parsed(block);
+      const event = parse(block);
       if (event) yield event;
     }
   }
@@ -59,12 +56,12 @@ async function* chunks(stream) {
   try {
     for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
   } finally {
-    reader.cancel().catch(() => {}); // of a stream that broke, nobody needs to know
+    reader.cancel().catch(() => {}); // the connection may be broken already
   }
 }
 
-/** One event; null for a block of comments, which only keep the connection open. */
-function parsed(block) {
+/** An event; null for a comment, which keeps the connection open. */
+function parse(block) {
   const fields = { data: [] };
   for (const line of block.split(/\r?\n/)) {
     const [, name, value] = line.match(/^(\w+): ?(.*)$/) ?? [];
@@ -75,7 +72,7 @@ function parsed(block) {
   return { id: Number(fields.id), kind: fields.event, data: JSON.parse(fields.data.join("\n")) };
 }
 
-function pause(ms, signal) {
+function sleep(ms, signal) {
   return new Promise((resolve, reject) => {
     const stop = () => reject(signal.reason);
     if (signal.aborted) stop();

@@ -1,5 +1,6 @@
-"""The sheet to draw on, used as a hand does, and what the page says of the drawing."""
+"""The canvas to draw on, and what the page reads in the drawing."""
 
+import re
 from collections.abc import Callable, Sequence
 from math import cos, pi, sin
 
@@ -7,12 +8,12 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.waiting import eventually
 
-NOTHING = "\N{EN DASH}"
+NO_LABEL = "\N{EN DASH}"
 MODELS = ("mnist-cnn", "mnist-mlp")
-Point = tuple[float, float]
+Point = tuple[float, float]  # in 0..1
 Stroke = Sequence[Point]
 
-# A canvas is read from a copy: the page's own stays where the browser draws it fastest.
+# Pixels are read from a copy: reading makes Chromium move a canvas to slower memory.
 PIXELS = """canvas => {
   const { width, height } = canvas;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -26,73 +27,71 @@ AREA = "canvas => canvas.width * canvas.height"
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> list[Point]:
-    """Angles in turns, from the right, clockwise."""
+    """Points of an arc; `start` and `end` are in turns: 0 is to the right, 0.25 is down."""
     angles = [2 * pi * (start + (end - start) * at / 16) for at in range(17)]
     return [(x + width * cos(angle), y + height * sin(angle)) for angle in angles]
 
 
 THREE = [arc(0.47, 0.35, 0.17, 0.14, -0.45, 0.22) + arc(0.48, 0.63, 0.19, 0.15, -0.22, 0.42)]
-ONE = [[(0.55 - 0.006 * at, 0.2 + 0.04 * at) for at in range(16)]]
+UNDERLINE = [[(0.1, 0.9), (0.5, 0.95), (0.9, 0.9)]]
 
 
 class Sheet:
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.canvas = page.get_by_role("img", name="Sheet to draw on")
+        self.canvas = page.get_by_role("img", name=re.compile("^(Drawing area|그림판)"))
 
-    def place(self, point: Point) -> Point:
-        """Where a point in 0..1 is on the page."""
+    def position(self, point: Point) -> Point:
+        """A point's coordinates on the page, in pixels."""
         box = self.canvas.bounding_box()
         assert box
         return box["x"] + point[0] * box["width"], box["y"] + point[1] * box["height"]
 
     def draw(self, strokes: Sequence[Stroke] = THREE) -> None:
-        """With the mouse."""
+        """Draw with the mouse."""
         mouse = self.page.mouse
-        self.trace(strokes, mouse.move, mouse.down, mouse.move, mouse.up)
+        self.draw_with(mouse.move, mouse.down, mouse.move, mouse.up, strokes)
 
-    def trace(
+    def draw_with(
         self,
-        strokes: Sequence[Stroke],
         reach: Callable[[float, float], None],
         down: Callable[[], None],
         move: Callable[[float, float], None],
         up: Callable[[], None],
+        strokes: Sequence[Stroke] = THREE,
     ) -> None:
-        """With whatever has these four motions."""
         self.canvas.scroll_into_view_if_needed()
         for first, *rest in strokes:
-            reach(*self.place(first))
+            reach(*self.position(first))
             down()
             for point in rest:
-                move(*self.place(point))
+                move(*self.position(point))
             up()
 
     def ink(self) -> float:
-        """The share of the sheet that is inked."""
+        """The share of the canvas that is drawn on."""
         inked: int = self.canvas.evaluate(INK)
         area: int = self.canvas.evaluate(AREA)
         return inked / area
 
     def brightness(self) -> int:
-        """The brightest part of any colour on the sheet, 0..255; paper is none."""
+        """The brightest colour channel of the drawing, 0..255."""
         brightest: int = self.canvas.evaluate(BRIGHTEST)
         return brightest
 
     def expect_ink(self, share: float) -> None:
-        eventually(lambda: abs(self.ink() - share) < 1e-4)
+        eventually(lambda: abs(self.ink() - share) < 1e-4, f"{share:.1%} of the canvas is drawn on")
 
-    def expect_read(self, label: str) -> None:
-        """Every model says that it is this digit."""
+    def expect_more_ink(self, share: float) -> None:
+        eventually(lambda: self.ink() > share, f"more than {share:.1%} of the canvas is drawn on")
+
+    def expect_label(self, label: str = "3") -> None:
+        """Every model reads this digit."""
         for model in MODELS:
-            expect(self.answer(model)).to_have_text(label)
+            expect(self.reading(model).get_by_role("strong")).to_have_text(label)
 
-    def expect_unread(self) -> None:
-        for model in MODELS:
-            expect(self.answer(model)).to_have_text(NOTHING)
-
-    def answer(self, model: str) -> Locator:
-        return self.reading(model).get_by_role("strong")
+    def expect_no_label(self) -> None:
+        self.expect_label(NO_LABEL)
 
     def reading(self, model: str) -> Locator:
         return self.page.get_by_role("region", name=model)
@@ -101,7 +100,15 @@ class Sheet:
         return self.page.get_by_role("button", name=name, exact=True)
 
     def shades(self) -> int:
-        """How many shades the picture of 28 x 28 has that the networks see."""
-        glimpse = self.page.get_by_role("img", name="What the networks see")
-        count: int = glimpse.evaluate(SHADES)
+        """The number of colours in the image that the networks see."""
+        preview = self.page.get_by_role("img", name="What the networks see")
+        count: int = preview.evaluate(SHADES)
         return count
+
+
+def drawn(page: Page) -> Sheet:
+    """The sheet with a 3 that every model has read."""
+    sheet = Sheet(page)
+    sheet.draw()
+    sheet.expect_label("3")
+    return sheet
