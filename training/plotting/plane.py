@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perceptd.models.checkpoint import PLANE_POINTS
+from perceptd.models.checkpoint import MAX_PLANE_POINTS
 from perceptd.models.spec import ModelSpec
 from perceptd.training.data.splits import Split
 
@@ -46,7 +46,7 @@ class Plane:
     def facts(self) -> dict[str, Any]:
         """What somebody who draws the plane needs to know of it, as JSON has it."""
         (x_low, y_low), (x_high, y_high) = (_rounded(corner) for corner in self.extent)
-        chosen = evenly(len(self.split), PLANE_POINTS)
+        chosen = evenly(len(self.split), MAX_PLANE_POINTS)
         return {
             "x": [x_low, x_high],
             "y": [y_low, y_high],

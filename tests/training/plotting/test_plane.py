@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from perceptd.models import registry
-from perceptd.models.checkpoint import PLANE_POINTS
+from perceptd.models.checkpoint import MAX_PLANE_POINTS
 from perceptd.training.data import datasets
 from perceptd.training.data.splits import Split
 from perceptd.training.plotting.plane import (
@@ -64,12 +64,12 @@ def test_points_are_told_in_few_digits() -> None:
 
 
 def test_of_many_points_some_are_told_evenly_and_the_extent_is_that_of_all() -> None:
-    many = points(10 * PLANE_POINTS)
+    many = points(10 * MAX_PLANE_POINTS)
     many.inputs[1] = (9, -9)  # the next to the first, which is not told
 
     facts = Plane(many).facts()
 
-    assert len(facts["points"]) == len(facts["targets"]) == PLANE_POINTS
+    assert len(facts["points"]) == len(facts["targets"]) == MAX_PLANE_POINTS
     assert facts["points"][0] == pytest.approx(many.inputs[0].tolist(), abs=1e-4)
     assert facts["points"][-1] == pytest.approx(many.inputs[-1].tolist(), abs=1e-4)
     assert [9, -9] not in facts["points"]
