@@ -66,7 +66,9 @@ def load(name: str) -> Architecture:
             f"architecture {name!r} ({entry.value}): {type(error).__name__}: {error}"
         ) from error
     if not isinstance(architecture, Architecture):
-        raise BrokenArchitectureError(f"architecture {name!r}: {entry.value} is not an Architecture")
+        raise BrokenArchitectureError(
+            f"architecture {name!r}: {entry.value} is not an Architecture"
+        )
     if architecture.name != name:
         raise BrokenArchitectureError(
             f"architecture {name!r}: {entry.value} has the name {architecture.name!r}"

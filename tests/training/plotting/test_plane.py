@@ -129,10 +129,10 @@ def test_answers_that_are_no_numbers_are_no_boundary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "most", "expected"),
+    ("count", "limit", "expected"),
     [(1, 40, [0]), (2, 40, [0, 1]), (5, 5, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (6, 2, [0, 5])],
 )
 def test_evenly_takes_the_first_the_last_and_none_twice(
-    count: int, most: int, expected: list[int]
+    count: int, limit: int, expected: list[int]
 ) -> None:
-    assert evenly(count, most) == expected
+    assert evenly(count, limit) == expected
