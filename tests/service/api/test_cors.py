@@ -129,7 +129,7 @@ def test_what_is_no_exact_origin_is_refused(
     origins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PERCEPTD_CORS_ORIGINS", origins)
-    with pytest.raises(ValidationError, match="an origin is exact"):
+    with pytest.raises(ValidationError, match="expected an exact origin"):
         Settings(data_dir=tmp_path)
 
 
