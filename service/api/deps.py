@@ -18,6 +18,7 @@ from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import UnsupportedMediaTypeError
 from perceptd.service.inference.batcher import Caller
+from perceptd.service.inference.decoder import VERSION, model_of
 from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.jobs.intake import Intake
 from perceptd.service.jobs.plans import Planner
@@ -27,7 +28,6 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
 from perceptd.service.telemetry.metrics import Metrics
-from perceptd.service.wire.overload import VERSION, model_of
 
 JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON
 

@@ -4,6 +4,7 @@ It takes bodies as clients write them, and none that the published schema refuse
 take may still be right: that is for `schemas/requests.py` to read, or to refuse with reasons.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ except ImportError:  # no build for this Python or machine: pydantic reads every
 MAX_BYTES = 2**20  # the parser keeps ten times the size of the largest body that it has read
 REFUSALS = (LookupError, TypeError, ValueError, RuntimeError)  # of simdjson, or of a dict here
 FIELDS = frozenset(PredictRequest.model_fields)
+MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
+VERSION = b'"version"'
 
 Shape = tuple[int, ...]
 
@@ -91,6 +94,12 @@ class Decoder:
                 return None
             return Decoded(model, version, from_pixels(takes.spec, pixels.reshape(count, -1)))
         return Decoded(model, version, numbers.astype(np.float32).reshape(count, *takes.spec.shape))
+
+
+def model_of(body: bytes) -> str | None:
+    """The model that a body begins with, as clients write it."""
+    found = MODEL.match(body)
+    return found[1].decode() if found else None
 
 
 def _input(spec: InputSpec) -> _Input:

@@ -1,7 +1,6 @@
 """Refusals in overload, whose bytes are made once: they must cost much less than an answer."""
 
 import asyncio
-import re
 import select
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,11 +8,10 @@ from typing import NamedTuple
 from perceptd.service.api import problems
 from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.answers import Rows
+from perceptd.service.inference.decoder import VERSION, model_of
 from perceptd.service.inference.engine import Engine, LoadedVersion
 
 PRESSED_S = 1.0  # for which overload is reckoned with after it was seen
-MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
-VERSION = b'"version"'
 LOOK_BYTES = 256  # at the beginning and the end of a body, where clients write what is no row
 POLLRDHUP = getattr(select, "POLLRDHUP", None)  # Linux has it
 
@@ -83,12 +81,6 @@ def has_left(transport: asyncio.Transport) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), POLLRDHUP)
     return bool(poll.poll(0))
-
-
-def model_of(body: bytes) -> str | None:
-    """The model that a body begins with, as clients write it."""
-    found = MODEL.match(body)
-    return found[1].decode() if found else None
 
 
 @lru_cache(maxsize=256)

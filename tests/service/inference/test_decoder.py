@@ -15,7 +15,7 @@ from perceptd.models.preprocessing import from_numbers
 from perceptd.models.spec import Example, InputSpec, ModelSpec
 from perceptd.service.errors import PerceptdError
 from perceptd.service.inference import decoder
-from perceptd.service.inference.decoder import Decoder
+from perceptd.service.inference.decoder import Decoder, model_of
 from perceptd.service.schemas.requests import PredictRequest, RequestSchemas, example_of
 
 GRID = ModelSpec(
@@ -193,3 +193,17 @@ def test_a_large_body_is_left_to_pydantic() -> None:
 def test_without_simdjson_pydantic_reads_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "simdjson", None)
     assert Decoder(SPECS, MAX_ROWS).decode(b'{"model": "dnn", "inputs": [[1, 2]]}') is None
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        (b'{"model":"mnist-cnn","inputs":[]}', "mnist-cnn"),
+        (b'{ "model" : "a.b_c" }', "a.b_c"),
+        (b'{"inputs":[],"model":"dnn"}', None),
+        (b'{"model": 7}', None),
+        (b"", None),
+    ],
+)
+def test_the_model_is_read_where_clients_write_it(text: bytes, model: str | None) -> None:
+    assert model_of(text) == model

@@ -14,7 +14,7 @@ from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import Repository
-from perceptd.service.wire.overload import PRESSED_S, Overload, has_left, model_of
+from perceptd.service.wire.overload import PRESSED_S, Overload, has_left
 
 ROWS = 8
 NOW = 100.0
@@ -81,20 +81,6 @@ def test_it_is_reckoned_with_for_a_while(engine: Engine) -> None:
     overload.saw_long_queue(NOW)
     assert overload.lasts(NOW + PRESSED_S / 2)
     assert not overload.lasts(NOW + PRESSED_S)
-
-
-@pytest.mark.parametrize(
-    ("text", "model"),
-    [
-        (b'{"model":"mnist-cnn","inputs":[]}', "mnist-cnn"),
-        (b'{ "model" : "a.b_c" }', "a.b_c"),
-        (b'{"inputs":[],"model":"dnn"}', None),
-        (b'{"model": 7}', None),
-        (b"", None),
-    ],
-)
-def test_the_model_is_read_where_clients_write_it(text: bytes, model: str | None) -> None:
-    assert model_of(text) == model
 
 
 def test_who_has_left_is_noticed_before_all_was_read() -> None:
