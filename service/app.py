@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 
 from anyio import create_task_group, sleep, to_thread
@@ -27,6 +28,7 @@ from perceptd.service.api.routes import (
     models,
     predict,
 )
+from perceptd.service.api.services import Services
 from perceptd.service.auth import credentials
 from perceptd.service.auth.access import Access
 from perceptd.service.auth.tokens import Tokens
@@ -68,8 +70,25 @@ def create_app(settings: Settings) -> FastAPI:
     engine = Engine(repository, settings, figures, watched)
     issued = Tokens(database)
 
-    draining, closing = threading.Event(), threading.Event()
-    pulse = Pulse(figures.store, engine, draining)
+    queue, corrections = Jobs(database), Feedback(database)
+    planner = Planner(repository, corrections, Trainables(database), settings)
+    uploads = Uploads(settings.data_dir.resolve() / JOBS, queue)
+    services = Services(
+        settings=settings,
+        access=Access((), may_be_open=False),  # until the store's tokens are read, at the start
+        repository=repository,
+        engine=engine,
+        metrics=figures,
+        spans=spans.of_process(),
+        drift=watched,
+        jobs=queue,
+        planner=planner,
+        intake=Intake(queue, planner, uploads),
+        feedback=corrections,
+        draining=threading.Event(),
+        closing=threading.Event(),
+    )
+    pulse = Pulse(figures.store, engine, services.draining)
     for collector in (
         Build(engine),
         Processes(figures.store),
@@ -83,7 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
         await to_thread.run_sync(repository.prepare)
         fixed = await to_thread.run_sync(credentials.credentials, settings)
         may_be_open = is_loopback(settings.host) or settings.open_predictions
-        access = app.state.access = Access(fixed, may_be_open=may_be_open)
+        access = Access(fixed, may_be_open=may_be_open)
+        app.state.services = replace(services, access=access)
 
         def take_issued() -> None:
             access.update(issued.credentials())
@@ -95,8 +115,8 @@ def create_app(settings: Settings) -> FastAPI:
             tasks.start_soon(follow, lambda: engine.refresh(), "still serving what is loaded")
             tasks.start_soon(follow, take_issued, "still taking the tokens known before")
             yield
-            draining.set()
-            closing.set()
+            services.draining.set()
+            services.closing.set()
             pulse.sample()
             tasks.cancel_scope.cancel()
         database.dispose()
@@ -120,22 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
         },
         swagger_ui_parameters={"validatorUrl": None},  # it would ask a server elsewhere
     )
-    app.state.settings = settings
-    app.state.repository = repository
-    app.state.engine = engine
-    app.state.metrics = figures
-    app.state.spans = spans.of_process()
-    app.state.drift = watched
-    app.state.jobs = Jobs(database)
-    app.state.feedback = Feedback(database)
-    app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)
-    app.state.intake = Intake(
-        app.state.jobs,
-        app.state.planner,
-        Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
-    )
-    app.state.closing = closing
-    app.state.draining = draining
+    app.state.services = services
     native = (predict, models, drift, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer, metadata, repository_v2):
         app.include_router(routes.router)

@@ -16,6 +16,7 @@ from perceptd.models import tracing
 from perceptd.service import logging as logs
 from perceptd.service import sockets as listening
 from perceptd.service.api.middleware import SECURITY_HEADERS
+from perceptd.service.api.services import services_of
 from perceptd.service.app import create_app
 from perceptd.service.settings import Settings
 from perceptd.service.sockets import Listeners
@@ -48,7 +49,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._parent = parent
-        self._app = app
+        self._services = services_of(app)
         self._on_ready = on_ready
         self._ends_at: float | None = None
 
@@ -61,10 +62,11 @@ class Server(uvicorn.Server):
             if self._parent is None:
                 os._exit(128 + sig)  # whatever still runs, and whoever waits for it
             return
-        self._captured_signals.append(sig)
-        drain_s = self._app.state.settings.drain_s if self.started else 0
+        super().handle_exit(sig, frame)  # notes the signal, which is raised again at the end
+        self.should_exit = False
+        drain_s = self._services.settings.drain_s if self.started else 0
         self._ends_at = time.monotonic() + drain_s
-        self._app.state.draining.set()
+        self._services.draining.set()
         if not drain_s:
             self._end()
 
@@ -75,11 +77,11 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _end(self) -> None:
-        self._app.state.closing.set()
+        self._services.closing.set()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.guard.is_ending = True
+        self._services.closing.set()
         listening.hold_off(sockets or [])
         await asyncio.sleep(LINGER_S)
         await super().shutdown(sockets)

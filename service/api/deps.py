@@ -5,7 +5,7 @@ All are coroutines: FastAPI runs plain functions in threads, and a prediction mu
 
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request, Response, Security
 from fastapi.routing import APIRoute
@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from perceptd.service.api.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
 from perceptd.service.api.media import JSON_TYPE
 from perceptd.service.api.middleware import ANSWERED_BY
+from perceptd.service.api.services import Services, services_of
 from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import UnsupportedMediaTypeError
@@ -38,80 +39,36 @@ bearer = HTTPBearer(
 )
 
 
-async def get_settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+Part = TypeVar("Part")
 
 
-async def get_engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def _part(pick: Callable[[Services], Part]) -> Any:
+    """A dependency that is one part of the application's `Services`."""
+
+    async def part(request: Request) -> Part:
+        return pick(services_of(request.app))
+
+    return Depends(part)
 
 
-async def get_repository(request: Request) -> Repository:
-    repository: Repository = request.app.state.repository
-    return repository
-
-
-async def get_jobs(request: Request) -> Jobs:
-    jobs: Jobs = request.app.state.jobs
-    return jobs
-
-
-async def get_intake(request: Request) -> Intake:
-    intake: Intake = request.app.state.intake
-    return intake
-
-
-async def get_planner(request: Request) -> Planner:
-    planner: Planner = request.app.state.planner
-    return planner
-
-
-async def get_feedback(request: Request) -> Feedback:
-    feedback: Feedback = request.app.state.feedback
-    return feedback
-
-
-async def get_metrics(request: Request) -> Metrics:
-    metrics: Metrics = request.app.state.metrics
-    return metrics
-
-
-async def get_drift(request: Request) -> Drift:
-    drift: Drift = request.app.state.drift
-    return drift
-
-
-async def get_closing(request: Request) -> threading.Event:
-    """Set when the server has been asked to end, so that streams end first."""
-    closing: threading.Event = request.app.state.closing
-    return closing
+SettingsDep = Annotated[Settings, _part(lambda services: services.settings)]
+EngineDep = Annotated[Engine, _part(lambda services: services.engine)]
+RepositoryDep = Annotated[Repository, _part(lambda services: services.repository)]
+JobsDep = Annotated[Jobs, _part(lambda services: services.jobs)]
+PlannerDep = Annotated[Planner, _part(lambda services: services.planner)]
+IntakeDep = Annotated[Intake, _part(lambda services: services.intake)]
+FeedbackDep = Annotated[Feedback, _part(lambda services: services.feedback)]
+MetricsDep = Annotated[Metrics, _part(lambda services: services.metrics)]
+DriftDep = Annotated[Drift, _part(lambda services: services.drift)]
+DrainingDep = Annotated[threading.Event, _part(lambda services: services.draining)]
+ClosingDep = Annotated[threading.Event, _part(lambda services: services.closing)]
 
 
 def answered_by(request: Request, version: LoadedVersion) -> LoadedVersion:
-    """Have a request counted as one to this version."""
+    """Count a request as one to this version."""
     setattr(request.state, ANSWERED_BY, (version.model, version.version))
     return version
 
-
-async def get_draining(request: Request) -> threading.Event:
-    """Set from when the server has been asked to end."""
-    draining: threading.Event = request.app.state.draining
-    return draining
-
-
-SettingsDep = Annotated[Settings, Depends(get_settings)]
-EngineDep = Annotated[Engine, Depends(get_engine)]
-RepositoryDep = Annotated[Repository, Depends(get_repository)]
-JobsDep = Annotated[Jobs, Depends(get_jobs)]
-PlannerDep = Annotated[Planner, Depends(get_planner)]
-IntakeDep = Annotated[Intake, Depends(get_intake)]
-FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
-MetricsDep = Annotated[Metrics, Depends(get_metrics)]
-DrainingDep = Annotated[threading.Event, Depends(get_draining)]
-DriftDep = Annotated[Drift, Depends(get_drift)]
-ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[Access, str | None], None]
 
@@ -131,7 +88,7 @@ class RequireToken:
 
     def check(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> None:
         given = credentials.credentials if credentials else None
-        self._check(request.app.state.access, given)
+        self._check(services_of(request.app).access, given)
 
 
 require_predict_token = RequireToken(Access.check_predict)
@@ -203,8 +160,8 @@ async def get_caller(
         ),
     ] = None,
 ) -> Caller:
-    settings: Settings = request.app.state.settings
-    return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, settings.request_timeout_ms))
+    longest_ms = services_of(request.app).settings.request_timeout_ms
+    return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, longest_ms))
 
 
 PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]

@@ -7,6 +7,7 @@ second over all connections of a process finds those that take too long; no requ
 import asyncio
 import logging
 import resource
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,6 @@ from perceptd.service.errors import (
     TooManyConnectionsError,
 )
 from perceptd.service.settings import Settings
-from perceptd.service.telemetry.metrics import Metrics
 from perceptd.service.wire.upgrades import WithoutUpgrades
 
 LOOK_S = 1.0
@@ -48,11 +48,11 @@ class Closes(Protocol):
 class Guard:
     """Watches over the connections of one process."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Closes, closing: threading.Event) -> None:
         self.settings = settings
-        self.metrics: Closes = metrics
+        self.metrics = metrics
+        self.closing = closing  # once set, no request is to follow on any connection
         self.max_connections = max(min(settings.max_connections, max_open_files() - OTHER_FILES), 1)
-        self.is_ending = False  # the server: no request is to follow on any connection
         self.turned_away: set[Connection] = set()
         self._is_looking = False
         self._can_give_way: deque[Connection] = deque()
@@ -170,7 +170,7 @@ class Connection(WithoutUpgrades):
         self.head_arrived()
         if self.pipeline:
             self._ahead = before
-        if self.guard.is_ending and self.cycle is not None:
+        if self.guard.closing.is_set() and self.cycle is not None:
             self.cycle.keep_alive = False
 
     def message_arrived(self) -> None:
@@ -205,7 +205,7 @@ class Connection(WithoutUpgrades):
 
     def shutdown(self) -> None:
         """Answer what has begun to arrive, as any other request, and close then."""
-        self.guard.is_ending = True
+        self.guard.closing.set()
         if self._is_between:
             super().shutdown()
         elif self._is_answering:
@@ -262,7 +262,7 @@ class Connection(WithoutUpgrades):
         elif self.flow.read_paused:  # it is not the client who lets the other wait
             self.since = now
         else:
-            is_last = self.guard.is_ending and self._is_in_head
+            is_last = self.guard.closing.is_set() and self._is_in_head
             within = LAST_HEAD_S if is_last else settings.read_timeout_s
             if now - self.since > within:
                 what = "head" if self._is_in_head else "body"

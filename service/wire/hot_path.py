@@ -18,13 +18,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.datastructures import State
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from perceptd.service import logging as logs
 from perceptd.service.api import problems
 from perceptd.service.api.middleware import HEADER, request_id
-from perceptd.service.auth.access import Access
+from perceptd.service.api.services import services_of
 from perceptd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -33,9 +32,9 @@ from perceptd.service.errors import (
 )
 from perceptd.service.inference.batcher import Caller, Outcome, PendingRequest
 from perceptd.service.inference.decoder import MAX_BYTES
-from perceptd.service.inference.engine import Engine, LoadedVersion
-from perceptd.service.telemetry.metrics import Metrics
-from perceptd.service.telemetry.spans import GONE, Spans, ids, sampled
+from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.settings import Settings
+from perceptd.service.telemetry.spans import GONE, ids, sampled
 from perceptd.service.wire import overload as refusals
 from perceptd.service.wire.busy_poll import BusyPoll
 from perceptd.service.wire.connections import Connection, Guard
@@ -57,16 +56,17 @@ log = logging.getLogger("perceptd")
 
 def protocol(app: FastAPI) -> type["HotPath"]:
     """uvicorn's protocol for the connections to an app of `create_app`."""
-    busy_poll = BusyPoll(app.state.settings.busy_poll_us / 1e6)
-    app.state.guard = Guard(app.state.settings, app.state.metrics)
+    services = services_of(app)
+    settings = services.settings
     shared = {
-        "service": app.state,
+        "served": app,
+        "settings": settings,
         "heads": {},
         "hashed_heads": {},
-        "busy_poll": busy_poll,
-        "guard": app.state.guard,
+        "busy_poll": BusyPoll(settings.busy_poll_us / 1e6),
+        "guard": Guard(settings, services.metrics, services.closing),
         "overload": refusals.Overload(),
-        "timeout_s": app.state.settings.request_timeout_ms / 1000,
+        "timeout_s": settings.request_timeout_ms / 1000,
     }
     return type("HotPath", (HotPath,), shared)
 
@@ -100,7 +100,8 @@ class Large:
 class HotPath(Connection):
     """One connection."""
 
-    service: State
+    served: FastAPI
+    settings: Settings
     heads: dict[bytes, Head]
     hashed_heads: dict[bytes, Head]
     busy_poll: BusyPoll
@@ -109,10 +110,11 @@ class HotPath(Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._engine: Engine = self.service.engine
-        self._access: Access = self.service.access
-        self._metrics: Metrics = self.service.metrics
-        self._spans: Spans | None = self.service.spans
+        services = services_of(self.served)
+        self._engine = services.engine
+        self._access = services.access
+        self._metrics = services.metrics
+        self._spans = services.spans
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
         self._large: Large | None = None  # what arrives now
@@ -212,11 +214,11 @@ class HotPath(Connection):
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         head = plain_head(self.url, self.headers) if parser.should_keep_alive() else None
-        if head is None or head.length > min(self.service.settings.max_body_bytes, MAX_BYTES):
+        if head is None or head.length > min(self.settings.max_body_bytes, MAX_BYTES):
             return None
         if head.forwarded and logs.is_logged():  # uvicorn knows which proxies to believe
             return None
-        if head.foreign and self.service.settings.cors_origins:  # the answer says who may read it
+        if head.foreign and self.settings.cors_origins:  # the answer says who may read it
             return None
         return head
 
@@ -273,7 +275,7 @@ class HotPath(Connection):
     def _begun(self, head: Head, began: float) -> Prediction:
         span = self._spans.request(head.route.path, head.headers, began) if self._spans else None
         prediction = Prediction(head, began, span)
-        prediction.keep_alive = not self.guard.is_ending
+        prediction.keep_alive = not self.guard.closing.is_set()
         self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         return prediction
 
