@@ -151,9 +151,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Set here because only what wraps the whole stack sees every answer.
     limit = settings.max_body_bytes
     unpacked = Decompression(app.build_middleware_stack(), limit)
-    app.middleware_stack = RequestMiddleware(
-        page.shared(unpacked, settings.cors_origins), limit, figures
-    )
+    app.middleware_stack = RequestMiddleware(page.shared(unpacked, settings.cors_origins), services)
     return app
 
 

@@ -13,7 +13,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from perceptd.service.api.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
 from perceptd.service.api.media import JSON_TYPE
-from perceptd.service.api.middleware import ANSWERED_BY
 from perceptd.service.api.services import Services, services_of
 from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
@@ -66,7 +65,7 @@ ClosingDep = Annotated[threading.Event, _part(lambda services: services.closing)
 
 def answered_by(request: Request, version: LoadedVersion) -> LoadedVersion:
     """Count a request as one to this version."""
-    setattr(request.state, ANSWERED_BY, (version.model, version.version))
+    request.state.exchange.answered_by(version)
     return version
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from perceptd.service.api import problems
-from perceptd.service.api.middleware import HEADER, request_id
+from perceptd.service.api.exchange import HEADER, request_id
 from perceptd.service.errors import (
     HeadersTooLargeError,
     PerceptdError,

@@ -22,8 +22,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from perceptd.service import logging as logs
 from perceptd.service.api import problems
-from perceptd.service.api.middleware import HEADER, request_id
-from perceptd.service.api.services import services_of
+from perceptd.service.api.exchange import HEADER, Exchange
+from perceptd.service.api.services import Services, services_of
 from perceptd.service.errors import (
     CallerGoneError,
     DeadlineExceededError,
@@ -71,20 +71,31 @@ def protocol(app: FastAPI) -> type["HotPath"]:
     return type("HotPath", (HotPath,), shared)
 
 
-class Prediction:
-    """A request that is answered here; to uvicorn, what its own request cycle is."""
+class Prediction(Exchange):
+    """One that is answered here; to uvicorn, what its own request cycle is."""
 
-    message_event = asyncio.Event()  # uvicorn sets it; nobody waits for it
-    waiting: PendingRequest | None = None
+    __slots__ = ("disconnected", "head", "keep_alive", "response_complete", "waiting")
 
-    def __init__(self, head: Head, began: float, span: "Span | None") -> None:
+    message_event = asyncio.Event()  # uvicorn sets it; nothing waits for it
+
+    def __init__(
+        self,
+        services: Services,
+        head: Head,
+        client: tuple[str, int] | None,
+        began: float,
+        span: "Span | None",
+    ) -> None:
+        super().__init__(services, "POST", head.route.path, head.request_id, client, began, span)
         self.head = head
-        self.request_id = request_id(head.request_id)
-        self.began = began
-        self.span = span
+        self.waiting: PendingRequest | None = None
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
+
+    def facts(self) -> dict[str, Any]:
+        about = {"request_id": self.request_id, "model": self.model, "version": self.version}
+        return {**about, **ids(self.span)}
 
 
 @dataclass
@@ -110,11 +121,9 @@ class HotPath(Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        services = services_of(self.served)
-        self._engine = services.engine
-        self._access = services.access
-        self._metrics = services.metrics
-        self._spans = services.spans
+        self._services = services_of(self.served)
+        self._engine = self._services.engine
+        self._access = self._services.access
         self._new_head: bytes | None = None  # of what arrives now, to be remembered if it is plain
         self._arriving: tuple[Head, list[bytes]] | None = None  # a prediction's head and body
         self._large: Large | None = None  # what arrives now
@@ -237,7 +246,8 @@ class HotPath(Connection):
         if not self.overload.lasts(self.loop.time()):
             return False
         if full := self.overload.refusal(self._engine, first, last, head.length):
-            self._refuse(self._begun(head, perf_counter()), *full)
+            version, error = full
+            self._refuse(self._begun(head, version, perf_counter()), error)
             return True
         if refusals.has_left(self.transport):
             self.transport.abort()
@@ -255,7 +265,7 @@ class HotPath(Connection):
         if found is None:
             return False
         version, rows = found
-        prediction = self._begun(head, began)
+        prediction = self._begun(head, version, began)
         deliver = partial(self._deliver, prediction, version)
         caller = Caller(now + self.timeout_s, self._has_gone, sampled(prediction.span))
         try:
@@ -264,7 +274,7 @@ class HotPath(Connection):
                 self.overload.saw_long_queue(now)
         except QueueFullError as error:
             self.overload.saw_full_queue(version, rows, body, now)
-            self._refuse(prediction, version, error)
+            self._refuse(prediction, error)
         return True
 
     def _has_gone(self) -> bool:
@@ -272,9 +282,11 @@ class HotPath(Connection):
             return True
         return self.overload.lasts(self.loop.time()) and refusals.has_left(self.transport)
 
-    def _begun(self, head: Head, began: float) -> Prediction:
-        span = self._spans.request(head.route.path, head.headers, began) if self._spans else None
-        prediction = Prediction(head, began, span)
+    def _begun(self, head: Head, version: LoadedVersion, began: float) -> Prediction:
+        spans = self._services.spans
+        span = spans.request(head.route.path, head.headers, began) if spans else None
+        prediction = Prediction(self._services, head, self.client, began, span)
+        prediction.answered_by(version)
         prediction.keep_alive = not self.guard.closing.is_set()
         self.cycle = prediction  # type: ignore[assignment] # all that uvicorn asks of one
         return prediction
@@ -290,11 +302,9 @@ class HotPath(Connection):
         prediction.waiting = None  # which has the version, that another may have replaced
         route = prediction.head.route
         if self.transport.is_closing() or isinstance(outcome, CallerGoneError):
-            took = perf_counter() - prediction.began
-            self._metrics.request("POST", route.path, GONE, took, version.model, version.version)
-            if self._spans and prediction.span:
-                self._spans.answered(prediction.span, GONE)
+            prediction.answer(GONE, route.path)
             self.transport.abort()
+            prediction.finish()
             return
         try:
             if isinstance(outcome, Exception):
@@ -308,39 +318,19 @@ class HotPath(Connection):
                 problem = problems.fault(route.path, prediction.request_id, error)
             status, headers = problem.status_code, lines(problem.raw_headers)
             body = bytes(problem.body)
-        self._respond(prediction, version, status, headers, body)
+        self._respond(prediction, status, headers, body)
 
-    def _refuse(self, prediction: Prediction, version: LoadedVersion, full: QueueFullError) -> None:
+    def _refuse(self, prediction: Prediction, full: QueueFullError) -> None:
         """Tell a caller that there is no room; few bytes of that are made anew."""
         path = prediction.head.route.path
         headers, body = refusals.response(path, str(full), full.retry_after_s or 1)
-        self._respond(prediction, version, 429, headers, body)
+        self._respond(prediction, 429, headers, body)
 
-    def _respond(
-        self,
-        prediction: Prediction,
-        version: LoadedVersion,
-        status: int,
-        headers: bytes,
-        body: bytes,
-    ) -> None:
-        """Send a response, and have it counted, traced and logged."""
-        path = prediction.head.route.path
-        name = prediction.request_id
-        took = perf_counter() - prediction.began
-        self._metrics.request("POST", path, status, took, version.model, version.version)
-        self._send(prediction, status, headers + ID_HEADER % name.encode(), body)
-        if self._spans and prediction.span:
-            self._spans.answered(prediction.span, status)
-        if logs.is_logged():
-            facts = {
-                "request_id": name,
-                "model": version.model,
-                "version": version.version,
-                **ids(prediction.span),
-            }
-            client = self.client[0] if self.client else None
-            logs.request("POST", path, status, prediction.began, client=client, **facts)
+    def _respond(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
+        prediction.answer(status, prediction.path)
+        name = ID_HEADER % prediction.request_id.encode()
+        self._send(prediction, status, headers + name, body)
+        prediction.finish()
 
     def _send(self, prediction: Prediction, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response, as uvicorn's own request cycle does."""

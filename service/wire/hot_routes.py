@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from perceptd.models.preprocessing import from_bytes
 from perceptd.service.api.callers import TIMEOUT_HEADER
+from perceptd.service.api.exchange import HEADER
 from perceptd.service.api.media import JSON_TYPE, PICTURE_MODEL, RAW_TYPE
-from perceptd.service.api.middleware import HEADER
 from perceptd.service.auth.credentials import digest_of
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.encoder import with_labels, with_probabilities
