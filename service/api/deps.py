@@ -17,13 +17,14 @@ from perceptd.service.api.services import Services, services_of
 from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import UnsupportedMediaTypeError
+from perceptd.service.inference import decoder
 from perceptd.service.inference.batcher import Caller
-from perceptd.service.inference.decoder import VERSION, model_of
+from perceptd.service.inference.decoder import Decoded, production_model
 from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.jobs.intake import Intake
 from perceptd.service.jobs.plans import Planner
 from perceptd.service.jobs.queue import Jobs
-from perceptd.service.schemas.requests import FeedbackRequest, PredictRequest
+from perceptd.service.schemas.requests import FeedbackRequest
 from perceptd.service.settings import Settings
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
@@ -132,14 +133,11 @@ async def json_body(request: Request) -> bytes:
 JsonBodyDep = Annotated[bytes, Depends(json_body)]
 
 
-async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> PredictRequest:
-    """The body, validated against the schema of the model it names.
-
-    Raises `QueueFullError`, too: under overload a body is not read before it is refused.
-    """
-    if (model := model_of(body)) and VERSION not in body and (serving := engine.serving(model)):
+async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> Decoded:
+    """Raises `QueueFullError` before it reads the body: in overload reading costs too much."""
+    if (model := production_model(body, body)) and (serving := engine.serving(model)):
         serving.batcher.admit(1)
-    return engine.schemas.parse(body, PredictRequest)
+    return decoder.read(body, engine.decoder, engine.schemas)
 
 
 async def read_feedback(body: JsonBodyDep, engine: EngineDep) -> FeedbackRequest:
@@ -163,6 +161,6 @@ async def get_caller(
     return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, longest_ms))
 
 
-PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]
+PredictionDep = Annotated[Decoded, Depends(read_prediction)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
 FeedbackRequestDep = Annotated[FeedbackRequest, Depends(read_feedback)]

@@ -10,10 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceptd.models.preprocessing import from_pixels
+from perceptd.models.preprocessing import from_numbers, from_pixels
 from perceptd.models.spec import InputSpec, ModelSpec
 from perceptd.service.inference.answers import Rows
-from perceptd.service.schemas.requests import PredictRequest, dtypes_of, number_bounds
+from perceptd.service.schemas.requests import (
+    PredictRequest,
+    RequestSchemas,
+    dtypes_of,
+    number_bounds,
+)
 
 try:
     import simdjson
@@ -25,6 +30,7 @@ REFUSALS = (LookupError, TypeError, ValueError, RuntimeError)  # of simdjson, or
 FIELDS = frozenset(PredictRequest.model_fields)
 MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
 VERSION = b'"version"'
+END_BYTES = 256  # of either end of a body, where clients write what is no row
 
 Shape = tuple[int, ...]
 
@@ -96,10 +102,32 @@ class Decoder:
         return Decoded(model, version, numbers.astype(np.float32).reshape(count, *takes.spec.shape))
 
 
+def read(body: bytes, decoder: Decoder, schemas: RequestSchemas) -> Decoded:
+    """What a body asks for: by simdjson, else by pydantic, which words the errors.
+
+    Raises `InvalidInputError`, `ModelNotFoundError`, `ModelUnavailableError`.
+    """
+    if decoded := decoder.decode(body):
+        return decoded
+    asked = schemas.parse(body, PredictRequest)
+    rows = from_numbers(schemas.specs[asked.model].input, asked.inputs, asked.dtype)
+    return Decoded(asked.model, asked.version, rows)
+
+
 def model_of(body: bytes) -> str | None:
     """The model that a body begins with, as clients write it."""
     found = MODEL.match(body)
     return found[1].decode() if found else None
+
+
+def production_model(first: bytes, last: bytes) -> str | None:
+    """The model whose production version a body asks for, seen from its first and last bytes.
+
+    None where the body has to be read to know.
+    """
+    if VERSION in first[:END_BYTES] or VERSION in last[-END_BYTES:]:
+        return None
+    return model_of(first)
 
 
 def _input(spec: InputSpec) -> _Input:

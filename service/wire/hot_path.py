@@ -31,7 +31,7 @@ from perceptd.service.errors import (
     QueueFullError,
 )
 from perceptd.service.inference.batcher import Caller, Outcome, PendingRequest
-from perceptd.service.inference.decoder import MAX_BYTES
+from perceptd.service.inference.decoder import END_BYTES, MAX_BYTES
 from perceptd.service.inference.engine import LoadedVersion
 from perceptd.service.settings import Settings
 from perceptd.service.telemetry.spans import GONE, ids, sampled
@@ -140,7 +140,7 @@ class HotPath(Connection):
             end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
             head = self._known(data[:end])
             if head and len(data) == end + head.length and self._is_free(head):
-                if self._is_shed(head, data[end : end + refusals.LOOK_BYTES], data):
+                if self._is_shed(head, data[end : end + END_BYTES], data):
                     return
                 if self._answer(head, data[end:]):
                     return

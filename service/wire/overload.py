@@ -8,11 +8,10 @@ from typing import NamedTuple
 from perceptd.service.api import problems
 from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.answers import Rows
-from perceptd.service.inference.decoder import VERSION, model_of
+from perceptd.service.inference.decoder import model_of, production_model
 from perceptd.service.inference.engine import Engine, LoadedVersion
 
 PRESSED_S = 1.0  # for which overload is reckoned with after it was seen
-LOOK_BYTES = 256  # at the beginning and the end of a body, where clients write what is no row
 POLLRDHUP = getattr(select, "POLLRDHUP", None)  # Linux has it
 
 
@@ -56,11 +55,9 @@ class Overload:
         """Whose queue is full, so that a body of this length need not be read; None where it has
         to be. It begins and ends with these bytes.
         """
-        name = model_of(first)
+        name = production_model(first, last)
         full = self._full.get(name) if name else None
         if name is None or full is None:
-            return None
-        if VERSION in first[:LOOK_BYTES] or VERSION in last[-LOOK_BYTES:]:
             return None
         serving = engine.serving(name)
         if serving and serving.version == full.version:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from perceptd.models.pictures.picture import PictureError
-from perceptd.models.preprocessing import InputError, from_bytes, from_numbers, from_picture
+from perceptd.models.preprocessing import InputError, from_bytes, from_picture
 from perceptd.service.api.deps import (
     CallerDep,
     EngineDep,
@@ -40,7 +40,6 @@ from perceptd.service.errors import (
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.encoder import with_labels, with_pixels, with_probabilities
 from perceptd.service.inference.engine import Engine, LoadedVersion
-from perceptd.service.schemas.requests import PredictRequest
 from perceptd.service.schemas.responses import (
     PredictImageResponse,
     PredictProbaResponse,
@@ -73,7 +72,7 @@ async def predict(
 ) -> Response:
     """The label of each row."""
     version = answered_by(request, await engine.find(prediction.model, prediction.version))
-    answer = await version.answer(rows_of(prediction, version), caller)
+    answer = await version.answer(prediction.rows, caller)
     return Response(with_labels(version, answer), media_type=JSON_TYPE)
 
 
@@ -83,7 +82,7 @@ async def predict_proba(
 ) -> Response:
     """The label of each row with the probability of every label."""
     version = answered_by(request, await engine.find(prediction.model, prediction.version))
-    answer = await version.answer(rows_of(prediction, version), caller)
+    answer = await version.answer(prediction.rows, caller)
     return Response(with_probabilities(version, answer), media_type=JSON_TYPE)
 
 
@@ -120,10 +119,6 @@ async def predict_image(
     if pixels:
         return Response(with_pixels(loaded, answer, rows), media_type=JSON_TYPE)
     return Response(with_probabilities(loaded, answer), media_type=JSON_TYPE)
-
-
-def rows_of(prediction: PredictRequest, version: LoadedVersion) -> Rows:
-    return from_numbers(version.spec.input, prediction.inputs, prediction.dtype)
 
 
 async def picture_rows(

@@ -15,7 +15,7 @@ from perceptd.models.preprocessing import from_numbers
 from perceptd.models.spec import Example, InputSpec, ModelSpec
 from perceptd.service.errors import PerceptdError
 from perceptd.service.inference import decoder
-from perceptd.service.inference.decoder import Decoder, model_of
+from perceptd.service.inference.decoder import Decoder
 from perceptd.service.schemas.requests import PredictRequest, RequestSchemas, example_of
 
 GRID = ModelSpec(
@@ -196,14 +196,16 @@ def test_without_simdjson_pydantic_reads_everything(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("text", "model"),
+    ("body", "model"),
     [
         (b'{"model":"mnist-cnn","inputs":[]}', "mnist-cnn"),
         (b'{ "model" : "a.b_c" }', "a.b_c"),
+        (b'{"model": "dnn", "version": 3, "inputs": []}', None),
+        (b'{"model": "dnn", "inputs": [' + b" " * 1000 + b'], "version": 3}', None),
         (b'{"inputs":[],"model":"dnn"}', None),
         (b'{"model": 7}', None),
         (b"", None),
     ],
 )
-def test_the_model_is_read_where_clients_write_it(text: bytes, model: str | None) -> None:
-    assert model_of(text) == model
+def test_the_model_is_known_from_the_ends_of_a_usual_body(body: bytes, model: str | None) -> None:
+    assert decoder.production_model(body, body) == model
