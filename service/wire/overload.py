@@ -10,6 +10,7 @@ from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.decoder import model_of, production_model
 from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.wire.connections import header_lines
 
 PRESSED_S = 1.0  # for which overload is reckoned with after it was seen
 POLLRDHUP = getattr(select, "POLLRDHUP", None)  # Linux has it
@@ -84,5 +85,4 @@ def has_left(transport: asyncio.Transport) -> bool:
 def response(path: str, detail: str, retry_after_s: int) -> tuple[bytes, bytes]:
     """Headers and body of the answer to whom a queue has no room for."""
     problem = problems.of(QueueFullError(detail, retry_after_s), path)
-    headers = b"".join(b"%b: %b\r\n" % header for header in problem.raw_headers)
-    return headers, bytes(problem.body)
+    return header_lines(problem.raw_headers), bytes(problem.body)
