@@ -1,4 +1,4 @@
-"""What routes ask for, as annotated dependencies.
+"""Dependencies of routes, as `Annotated` aliases.
 
 All are coroutines: FastAPI runs plain functions in threads, and a prediction must not wait for one.
 """
@@ -30,12 +30,12 @@ from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
 from perceptd.service.telemetry.metrics import Metrics
 
-JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON
+JSON_TYPES = (JSON_TYPE, "")  # a body without a Content-Type is taken for JSON
 
 bearer = HTTPBearer(
     auto_error=False,
-    description="Whatever changes something needs the admin token, which `perceptd token` prints. "
-    "The rest needs one only where a predict token was set or issued.",
+    description="Write operations need the admin token, which `perceptd token` prints. "
+    "All others need a token only if a predict token was set or issued.",
 )
 
 
@@ -74,7 +74,7 @@ TokenCheck = Callable[[Access, str | None], None]
 
 
 class RequireToken:
-    """A dependency that lets a request pass if its bearer token passes a check."""
+    """A dependency that checks the bearer token of a request."""
 
     def __init__(self, check: TokenCheck) -> None:
         self._check = check
@@ -97,12 +97,12 @@ require_any_token = RequireToken(Access.check_any)
 
 
 class GuardedRoute(APIRoute):
-    """A route with a body of FastAPI's, which would be read before anybody is asked for a token."""
+    """Checks the token before FastAPI reads and validates the body, which it does first."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        asked = [one.dependency for one in self.dependencies]
-        checks = [one.check for one in asked if isinstance(one, RequireToken)]
+        required = [one.dependency for one in self.dependencies]
+        checks = [one.check for one in required if isinstance(one, RequireToken)]
 
         async def guarded(request: Request) -> Response:
             for check in checks:
@@ -113,12 +113,12 @@ class GuardedRoute(APIRoute):
 
 
 def media_type(request: Request) -> str:
-    """The body's media type without parameters, lower case; empty where the header is absent."""
+    """The body's media type in lower case, without parameters; empty if the header is absent."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def require_json(request: Request) -> None:
-    """Raises `UnsupportedMediaTypeError` for a body of another kind."""
+    """Raises `UnsupportedMediaTypeError` for a body of another media type."""
     if (kind := media_type(request)) not in JSON_TYPES:
         raise UnsupportedMediaTypeError(
             f"the body must be JSON; add the header Content-Type: {JSON_TYPE} (got {kind})"
@@ -153,7 +153,7 @@ async def get_caller(
             alias=TIMEOUT_HEADER,
             ge=1,
             le=MAX_TIMEOUT_MS,
-            description="Milliseconds within which the answer is of use; later it is a 504.",
+            description="Milliseconds that the answer may take; a later one is a 504.",
         ),
     ] = None,
 ) -> Caller:

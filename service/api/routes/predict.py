@@ -124,7 +124,7 @@ async def predict_image(
 async def picture_rows(
     request: Request, version: LoadedVersion, engine: Engine, settings: Settings
 ) -> Rows:
-    """The one row that a picture in a body or a form makes."""
+    """The picture of a body or a form, as one row (1, *spec.input.shape)."""
     spec = version.spec.input
     kind = media_type(request)
     try:
@@ -135,9 +135,9 @@ async def picture_rows(
         elif kind in PICTURE_TYPES:
             body = await request.body()
         else:
-            known = ", ".join((*PICTURE_TYPES, RAW_TYPE, FORM_TYPE))
+            types = ", ".join((*PICTURE_TYPES, RAW_TYPE, FORM_TYPE))
             raise UnsupportedMediaTypeError(
-                f"the body must be one of {known}, got {kind or 'no Content-Type'}"
+                f"the body must be one of {types}, got {kind or 'no Content-Type'}"
             )
         return await engine.off_the_loop(read_picture, version, body, settings.max_picture_pixels)
     except (PictureError, InputError) as error:
@@ -149,7 +149,7 @@ def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
 
 
 async def form_file(request: Request) -> bytes:
-    """The field `file` of a multipart form, which has no other."""
+    """The field `file` of a multipart form that has no other field."""
     got = "no such field"
     try:
         async with request.form(max_files=1, max_fields=1) as form:
@@ -173,6 +173,6 @@ def known(names: Sequence[str]) -> str:
 def wrong_picture(
     request: Request, loc: list[str | int], expected: str, got: str
 ) -> InvalidInputError:
-    """An error whose example is a command that works here."""
+    """An error with a command that works on this server."""
     example = f"curl -F file=@digit.png '{request.base_url}predict/image?model=mnist-cnn'"
     return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], example)

@@ -14,7 +14,7 @@ from perceptd.service.inference.engine import Engine, LoadedVersion
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import Repository
-from perceptd.service.wire.overload import PRESSED_S, Overload, has_left
+from perceptd.service.wire.overload import OVERLOAD_S, Overload, has_left
 
 ROWS = 8
 NOW = 100.0
@@ -79,8 +79,8 @@ def test_it_is_reckoned_with_for_a_while(engine: Engine) -> None:
     overload = Overload()
     assert not overload.lasts(NOW)
     overload.saw_long_queue(NOW)
-    assert overload.lasts(NOW + PRESSED_S / 2)
-    assert not overload.lasts(NOW + PRESSED_S)
+    assert overload.lasts(NOW + OVERLOAD_S / 2)
+    assert not overload.lasts(NOW + OVERLOAD_S)
 
 
 def test_who_has_left_is_noticed_before_all_was_read() -> None:
