@@ -19,7 +19,6 @@ from perceptd.models.checkpoint import CheckpointError, Meta
 from perceptd.models.preprocessing import from_numbers
 from perceptd.models.spec import Head, ModelSpec, decide
 from perceptd.service import logging as logs
-from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import (
     ConflictError,
     FieldError,
@@ -39,13 +38,16 @@ from perceptd.service.schemas.requests import RequestSchemas, example_of
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import Serving
 from perceptd.service.store.repository import Repository
-from perceptd.service.telemetry import spans
-from perceptd.service.telemetry.metrics import Metrics
 
 RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
 Result = TypeVar("Result")
+MakeObservers = Callable[[str, int, Meta, Runtime], Sequence[Observer]]  # of a model's version
+
+
+def no_observers(model: str, version: int, meta: Meta, runtime: Runtime) -> Sequence[Observer]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ class Engine:
         self,
         repository: Repository,
         settings: Settings,
-        metrics: Metrics | None = None,
-        drift: Drift | None = None,
+        make_observers: MakeObservers = no_observers,
+        on_swap: Callable[[str], None] = lambda model: None,
     ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
-        self._metrics = metrics or Metrics()
-        self._drift = drift or Drift(settings)
+        self._make_observers = make_observers
+        self._on_swap = on_swap
         self._production: dict[str, LoadedVersion] = {}
         self.schemas = RequestSchemas({}, {}, settings.max_rows)
         self.decoder = Decoder({}, settings.max_rows)
@@ -173,7 +175,7 @@ class Engine:
         for model in swapped:
             log.info("%s version %d is production", model, production[model].version)
             if model in before:
-                self._metrics.swap(model)
+                self._on_swap(model)
         if wanted.unloaded:
             self._let_go(wanted.unloaded)
 
@@ -264,19 +266,8 @@ class Engine:
             self.runtime,
             self._settings,
             self._limiter,
-            self._observers,
+            self._make_observers,
         )
-
-    def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
-        """What watches the answers of a version."""
-        observers = [
-            self._metrics.observer(model, version),
-            *self._drift.observers(model, version, meta),
-        ]
-        if made := spans.of_process():
-            facts = {"runtime": self.runtime, "device": self.device}
-            observers.append(made.of_batches(model, version, **facts))
-        return observers
 
     def _not_serving(self, model: str) -> PerceptdError:
         if reason := self._failures.get(model):
@@ -302,11 +293,9 @@ def load(
     runtime_name: RuntimeName,
     settings: Settings,
     limiter: CapacityLimiter | None = None,
-    observers: Callable[[str, int, Meta], Sequence[Observer]] = lambda model, version, meta: (),
+    make_observers: MakeObservers = no_observers,
 ) -> LoadedVersion:
     """Load a version and have it answer its own example.
-
-    `observers` makes what is told of each of its batches.
 
     Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
     """
@@ -329,6 +318,6 @@ def load(
         max_batch_time_s=settings.max_batch_time_ms / 1000,
         max_queue_size=settings.max_queue_size,
         max_queue_wait_s=settings.max_queue_wait_ms / 1000,
-        observers=observers(model, version, meta),
+        observers=make_observers(model, version, meta, runtime),
     )
     return LoadedVersion(model, version, meta, runtime, batcher)

@@ -145,10 +145,11 @@ def test_callers_are_told_no_path_of_what_cannot_be_loaded(
 
 
 def test_a_switch_is_counted_once_it_is_made(
-    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
-    monkeypatch.setattr(engine._metrics, "swap", counted.append)
+    engine = Engine(repository, settings, on_swap=counted.append)
+    engine.refresh()
     for model in ("dnn", "xor"):
         repository.register(PRETRAINED / model, promote=True)
     load = perceptd.service.inference.engine.load
