@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_a_version_that_was_replaced_says_nothing_of_the_next(engine: Engine) ->
     overload = Overload()
     wait(version, 2 * ROWS)
     overload.saw_full_queue(version, rows(), body(), NOW)
-    engine._production = {}
+    engine.snapshot = replace(engine.snapshot, production={})
     assert refusal(overload, engine, body()) is None
 
 
