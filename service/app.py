@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from perceptd import __version__
 from perceptd.models import tracing
+from perceptd.models.checkpoint import Meta
 from perceptd.service.api import openapi, page, problems
 from perceptd.service.api.compression import Decompression
 from perceptd.service.api.middleware import RequestMiddleware
@@ -34,7 +35,9 @@ from perceptd.service.auth.access import Access
 from perceptd.service.auth.tokens import Tokens
 from perceptd.service.drift.drift import Drift, DriftFigures
 from perceptd.service.errors import StoreError
+from perceptd.service.inference.batcher import Observer
 from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.runtimes import Runtime
 from perceptd.service.jobs.intake import Intake
 from perceptd.service.jobs.plans import Planner
 from perceptd.service.jobs.queue import Jobs
@@ -67,7 +70,15 @@ def create_app(settings: Settings) -> FastAPI:
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
     watched = Drift(settings)
-    engine = Engine(repository, settings, figures, watched)
+
+    def observers(model: str, version: int, meta: Meta, runtime: Runtime) -> list[Observer]:
+        made = [figures.observer(model, version), *watched.observers(model, version, meta)]
+        if traced := spans.of_process():
+            facts = {"runtime": runtime.name, "device": runtime.device}
+            made.append(traced.of_batches(model, version, **facts))
+        return made
+
+    engine = Engine(repository, settings, observers, figures.swap)
     issued = Tokens(database)
 
     queue, corrections = Jobs(database), Feedback(database)
