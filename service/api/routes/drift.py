@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from perceptd.service.api.deps import DriftDep, EngineDep, require_predict_token
-from perceptd.service.api.problems import documented
+from perceptd.service.api.operations import LOADED_VERSION, READ, documented
 from perceptd.service.api.routes.models import ModelName
 from perceptd.service.drift.drift import Drift, usable_reference
 from perceptd.service.drift.monitor import MIN_ROWS, Report
@@ -14,14 +14,6 @@ from perceptd.service.drift.schemas import (
     FeatureDrift,
     PredictionDrift,
     Unwatched,
-)
-from perceptd.service.errors import (
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    StoreError,
-    UnauthorizedError,
-    VersionNotFoundError,
 )
 from perceptd.service.inference.engine import LoadedVersion
 
@@ -39,14 +31,7 @@ FAILED = (
 router = APIRouter(
     tags=["models"],
     dependencies=[Depends(require_predict_token)],
-    responses=documented(
-        UnauthorizedError,
-        ModelNotFoundError,
-        VersionNotFoundError,
-        InvalidInputError,
-        ModelUnavailableError,
-        StoreError,
-    ),
+    responses=documented(*LOADED_VERSION, *READ),
 )
 
 
