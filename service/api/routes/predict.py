@@ -24,19 +24,8 @@ from perceptd.service.api.media import (
     PICTURE_TYPES,
     RAW_TYPE,
 )
-from perceptd.service.api.problems import documented
-from perceptd.service.errors import (
-    BodyTooLargeError,
-    DeadlineExceededError,
-    FieldError,
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    QueueFullError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
-)
+from perceptd.service.api.operations import PREDICTION, body, documented
+from perceptd.service.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.encoder import with_labels, with_pixels, with_probabilities
 from perceptd.service.inference.engine import Engine, LoadedVersion
@@ -52,21 +41,11 @@ PICTURE_PARAMETERS = ("model", "version", "pixels")
 router = APIRouter(
     tags=["predict"],
     dependencies=[Depends(require_predict_token)],
-    responses=documented(
-        UnauthorizedError,
-        ModelNotFoundError,
-        VersionNotFoundError,
-        BodyTooLargeError,
-        UnsupportedMediaTypeError,
-        InvalidInputError,
-        QueueFullError,
-        ModelUnavailableError,
-        DeadlineExceededError,
-    ),
+    responses=documented(*PREDICTION),
 )
 
 
-@router.post("/predict", response_model=PredictResponse)
+@router.post("/predict", response_model=PredictResponse, openapi_extra=body("prediction"))
 async def predict(
     request: Request, prediction: PredictionDep, engine: EngineDep, caller: CallerDep
 ) -> Response:
@@ -76,7 +55,9 @@ async def predict(
     return Response(with_labels(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict_proba", response_model=PredictProbaResponse)
+@router.post(
+    "/predict_proba", response_model=PredictProbaResponse, openapi_extra=body("prediction")
+)
 async def predict_proba(
     request: Request, prediction: PredictionDep, engine: EngineDep, caller: CallerDep
 ) -> Response:
@@ -86,7 +67,7 @@ async def predict_proba(
     return Response(with_probabilities(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict/image", response_model=PredictImageResponse)
+@router.post("/predict/image", response_model=PredictImageResponse, openapi_extra=body("picture"))
 async def predict_image(
     request: Request,
     engine: EngineDep,
