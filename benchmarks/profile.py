@@ -122,6 +122,7 @@ def parts(app: FastAPI, body: bytes) -> list[tuple[str, Part, int]]:
     head = f"POST /predict_proba HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     request = f"{head}Content-Type: application/json\r\n\r\n".encode() + body
     decoded = engine.decoder.decode(body)
+    assert decoded
     rows = np.concatenate([decoded.rows] * TOGETHER)
     answer = compute(version.runtime, version.spec.head, decoded.rows)
     batcher = idle_batcher(answer)
