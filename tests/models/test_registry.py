@@ -2,8 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,50 +12,19 @@ from perceptd.models.registry import (
     BrokenArchitectureError,
     UnknownArchitectureError,
 )
-
-SPIRAL = """
-from torch import nn
-
-from perceptd.models.registry import Architecture
-from perceptd.models.spec import Example, InputSpec, ModelConfig, ModelSpec
-
-ARCHITECTURE = Architecture(
-    name="spiral",
-    module=lambda config: nn.Linear(2, 3),
-    config=ModelConfig,
-    spec=ModelSpec(
-        description="Three arms.",
-        input=InputSpec(shape=(2,)),
-        labels=("a", "b", "c"),
-        head="softmax",
-        example=Example(inputs=[[0.0, 0.0]]),
-    ),
-)
-"""
+from tests.plug_ins import SPIRAL, Package
 
 PlugIn = Callable[..., None]
 
 
 @pytest.fixture
-def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]:
+def plug_in(package: Package) -> PlugIn:
     """Install a package of one module, which registers an architecture under `name`."""
-    modules: list[str] = []
 
     def install(source: str, name: str = "spiral", module: str = "spiral_package") -> None:
-        site = tmp_path / module
-        info = site / f"{module}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(
-            f"[perceptd.models]\n{name} = {module}:ARCHITECTURE\n"
-        )
-        (site / f"{module}.py").write_text(source)
-        monkeypatch.syspath_prepend(site)
-        modules.append(module)
+        package(module, source, models={name: f"{module}:ARCHITECTURE"})
 
-    yield install
-    for module in modules:
-        sys.modules.pop(module, None)
+    return install
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -115,11 +83,11 @@ def test_two_plug_ins_of_one_name_are_refused(plug_in: PlugIn) -> None:
     [
         ("import no_such_module", "no_such_module"),
         ("OTHER = 1", "ARCHITECTURE"),
-        ("ARCHITECTURE = 1", "spiral_package:ARCHITECTURE is none"),
+        ("ARCHITECTURE = 1", "spiral_package:ARCHITECTURE is not an Architecture"),
         ("def (", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
         (SPIRAL.replace('"c")', '"a")'), "labels must differ"),
-        (SPIRAL.replace('name="spiral"', 'name="helix"'), "calls itself 'helix'"),
+        (SPIRAL.replace('name="spiral"', 'name="helix"'), "has the name 'helix'"),
     ],
 )
 def test_broken_plug_in_is_told_and_leaves_the_others_alone(
