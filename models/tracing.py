@@ -9,9 +9,10 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from perceptd import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -76,7 +77,7 @@ def start(role: str, parent: str | None = None) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     own: dict[str, Any] = {
-        "service.version": version(NAME),
+        "service.version": __version__,
         "process.pid": os.getpid(),
         "perceptd.role": role,
     }

@@ -19,7 +19,6 @@ from perceptd.models.checkpoint import CheckpointError, Meta
 from perceptd.models.preprocessing import from_numbers
 from perceptd.models.spec import Head, ModelSpec, decide
 from perceptd.service import logging as logs
-from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import (
     ConflictError,
     FieldError,
@@ -39,13 +38,16 @@ from perceptd.service.schemas.requests import RequestSchemas, example_of
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import Serving
 from perceptd.service.store.repository import Repository
-from perceptd.service.telemetry import spans
-from perceptd.service.telemetry.metrics import Metrics
 
 RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
 Result = TypeVar("Result")
+MakeObservers = Callable[[str, int, Meta, Runtime], Sequence[Observer]]  # of a model's version
+
+
+def no_observers(model: str, version: int, meta: Meta, runtime: Runtime) -> Sequence[Observer]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,18 @@ def compute(runtime: Runtime, head: Head, rows: Rows) -> Answer:
     return Answer(decide(probabilities, head), probabilities, finite)
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What serves from one refresh to the next. It is replaced as a whole."""
+
+    wanted: Serving
+    production: dict[str, LoadedVersion]
+    failures: dict[str, str]
+    schemas: RequestSchemas
+    decoder: Decoder
+    made_at: float  # by `time.monotonic`
+
+
 class Engine:
     """Every production version, and a few others that requests asked for by number."""
 
@@ -98,21 +112,18 @@ class Engine:
         self,
         repository: Repository,
         settings: Settings,
-        metrics: Metrics | None = None,
-        drift: Drift | None = None,
+        make_observers: MakeObservers = no_observers,
+        on_swap: Callable[[str], None] = lambda model: None,
     ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
-        self._metrics = metrics or Metrics()
-        self._drift = drift or Drift(settings)
-        self._production: dict[str, LoadedVersion] = {}
-        self.schemas = RequestSchemas({}, {}, settings.max_rows)
-        self.decoder = Decoder({}, settings.max_rows)
+        self._make_observers = make_observers
+        self._on_swap = on_swap
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
-        self._failures: dict[str, str] = {}
-        self._wanted = Serving({}, frozenset())
-        self._retry_at = 0.0
+        schemas = RequestSchemas({}, {}, settings.max_rows)
+        decoder = Decoder({}, settings.max_rows)
+        self.snapshot = Snapshot(Serving({}, frozenset()), {}, {}, schemas, decoder, 0.0)
         self._loading = threading.Lock()
         self._refreshing = threading.Lock()
         self._limiter = CapacityLimiter(os.cpu_count() or 1)
@@ -120,17 +131,27 @@ class Engine:
     @property
     def production(self) -> dict[str, LoadedVersion]:
         """What serves now, by model."""
-        return self._production
+        return self.snapshot.production
 
     def loaded(self) -> list[LoadedVersion]:
         """Every version in memory, once."""
-        every = [*self._production.values(), *self._pinned.copy().values()]
+        every = [*self.production.values(), *self._pinned.copy().values()]
         return list({(one.model, one.version): one for one in every}.values())
 
     @property
     def failures(self) -> dict[str, str]:
         """Models whose production version could not be loaded, and why."""
-        return self._failures
+        return self.snapshot.failures
+
+    @property
+    def schemas(self) -> RequestSchemas:
+        """What bodies for the production versions are checked by."""
+        return self.snapshot.schemas
+
+    @property
+    def decoder(self) -> Decoder:
+        """What reads bodies for the production versions fast."""
+        return self.snapshot.decoder
 
     def refresh(self) -> None:
         """Load what has become production since the last call, then switch to it.
@@ -141,14 +162,13 @@ class Engine:
             self._refresh()
 
     def _refresh(self) -> None:
-        wanted = self._repository.serving()
-        now = time.monotonic()
-        if wanted == self._wanted and not (self._failures and now > self._retry_at):
+        wanted, before, now = self._repository.serving(), self.snapshot, time.monotonic()
+        is_retry = before.failures and now - before.made_at > RETRY_SECONDS
+        if wanted == before.wanted and not is_retry:
             return
-        self._retry_at = now + RETRY_SECONDS
         production, failures, swapped = {}, {}, []
         for model, number in sorted(wanted.versions.items()):
-            current = self._production.get(model)
+            current = before.production.get(model)
             if current and current.version == number:
                 production[model] = current
                 continue
@@ -166,20 +186,18 @@ class Engine:
         specs = {model: loaded.spec for model, loaded in production.items()}
         absent = {model: why for model, why in failures.items() if model not in production}
         schemas = RequestSchemas(specs, absent, self._settings.max_rows, wanted.unloaded)
-        # What a request is checked by comes last: what it then asks for is there.
-        before = self._production
-        self._production, self._failures, self._wanted = production, failures, wanted
-        self.schemas, self.decoder = schemas, Decoder(specs, self._settings.max_rows)
+        decoder = Decoder(specs, self._settings.max_rows)
+        self.snapshot = Snapshot(wanted, production, failures, schemas, decoder, now)
         for model in swapped:
             log.info("%s version %d is production", model, production[model].version)
-            if model in before:
-                self._metrics.swap(model)
+            if model in before.production:
+                self._on_swap(model)
         if wanted.unloaded:
             self._let_go(wanted.unloaded)
 
     def serving(self, model: str, version: int | None = None) -> LoadedVersion | None:
         """The production version, or the one of that number, if it is loaded."""
-        serving = self._production.get(model)
+        serving = self.snapshot.production.get(model)
         if serving and version in (None, serving.version):
             return serving
         if pinned := self._pinned.get((model, version)) if version else None:
@@ -194,21 +212,23 @@ class Engine:
         """
         if loaded := self.serving(model, version):  # no wait for another that is loading
             return loaded
-        serving = self._production.get(model)
-        if version is None or (serving is None and model not in self._failures):
+        snapshot = self.snapshot
+        is_known = model in snapshot.production or model in snapshot.failures
+        if version is None or not is_known:
             raise self._not_serving(model)
         return await to_thread.run_sync(self._pin, model, version)
 
     def why_not_loaded(self, model: str, version: int) -> str:
         """Why a version does not answer at once; empty where it does."""
-        serving = self._production.get(model)
+        snapshot = self.snapshot
+        serving = snapshot.production.get(model)
         if (serving and serving.version == version) or (model, version) in self._pinned:
             return ""
-        if model in self._wanted.unloaded:
+        if model in snapshot.wanted.unloaded:
             return "the model is unloaded"
-        if model in self._failures and self._wanted.versions.get(model) == version:
-            return self._failures[model]
-        if model in self._wanted.versions:
+        if model in snapshot.failures and snapshot.wanted.versions.get(model) == version:
+            return snapshot.failures[model]
+        if model in snapshot.wanted.versions:
             return "not loaded: it loads when a request asks for it by its number"
         return "not loaded: no version of the model is in production"
 
@@ -218,7 +238,7 @@ class Engine:
         Raises `ConflictError` where it cannot be loaded, `ModelNotFoundError`,
         `VersionNotFoundError`.
         """
-        serving = self._production.get(model)
+        serving = self.production.get(model)
         if serving and serving.version == version:
             return
         try:
@@ -264,32 +284,22 @@ class Engine:
             self.runtime,
             self._settings,
             self._limiter,
-            self._observers,
+            self._make_observers,
         )
 
-    def _observers(self, model: str, version: int, meta: Meta) -> Sequence[Observer]:
-        """What watches the answers of a version."""
-        observers = [
-            self._metrics.observer(model, version),
-            *self._drift.observers(model, version, meta),
-        ]
-        if made := spans.of_process():
-            facts = {"runtime": self.runtime, "device": self.device}
-            observers.append(made.of_batches(model, version, **facts))
-        return observers
-
     def _not_serving(self, model: str) -> PerceptdError:
-        if reason := self._failures.get(model):
+        snapshot = self.snapshot
+        if reason := snapshot.failures.get(model):
             return ModelUnavailableError(f"{model}: {reason}")
-        if model in self._wanted.unloaded:
+        if model in snapshot.wanted.unloaded:
             return unloaded_error(model)
-        serving = ", ".join(self._production) or "none"
+        serving = ", ".join(snapshot.production) or "none"
         return ModelNotFoundError(f"no model is called {model!r}; serving: {serving}")
 
 
 def unloadable(version: int, error: Exception) -> str:
     """What callers are told of a version that cannot be loaded; paths are for the log."""
-    known = isinstance(error, CheckpointError)
+    known = isinstance(error, CheckpointError | ModelUnavailableError)
     reason = str(error) if known else f"{type(error).__name__}, as the server's log tells"
     return f"version {version} cannot be loaded: {reason}"
 
@@ -302,11 +312,9 @@ def load(
     runtime_name: RuntimeName,
     settings: Settings,
     limiter: CapacityLimiter | None = None,
-    observers: Callable[[str, int, Meta], Sequence[Observer]] = lambda model, version, meta: (),
+    make_observers: MakeObservers = no_observers,
 ) -> LoadedVersion:
     """Load a version and have it answer its own example.
-
-    `observers` makes what is told of each of its batches.
 
     Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
     """
@@ -329,6 +337,6 @@ def load(
         max_batch_time_s=settings.max_batch_time_ms / 1000,
         max_queue_size=settings.max_queue_size,
         max_queue_wait_s=settings.max_queue_wait_ms / 1000,
-        observers=observers(model, version, meta),
+        observers=make_observers(model, version, meta, runtime),
     )
     return LoadedVersion(model, version, meta, runtime, batcher)

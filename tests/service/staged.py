@@ -1,7 +1,7 @@
-"""The processes of the service, each with one place where it stops and waits to be killed.
+"""The processes of the service, which stop at a stage and wait to be killed.
 
 `python -m tests.service.staged worker|serve|training ...` runs the real program. The first process
-that comes to the stage in STAGE writes its id to `reached` in STAGE_DIR, and goes on once there is
+that reaches the stage in STAGE writes its id to `reached` in STAGE_DIR, and continues when there is
 a file `go`.
 """
 
@@ -26,11 +26,11 @@ def pause(stage: str) -> None:
     unfinished.rename(folder / "reached")
     tick = threading.Event()
     while not (folder / "go").exists():
-        tick.wait(0.02)  # a sleep is refused by libfaketime once its clock has jumped
+        tick.wait(0.02)  # libfaketime refuses a sleep after its clock has jumped
 
 
 def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Callable[..., Any]:
-    """That function, which pauses before it runs, from its call number `after` on."""
+    """The function, pausing before each call after the first `after` ones."""
     calls = 0
 
     def paused(*arguments: Any, **named: Any) -> Any:

@@ -22,7 +22,7 @@ def test_the_callers_request_id_comes_back(client: httpx.Client, path: str) -> N
 
 
 @pytest.mark.parametrize("bad", ["", "a" * 129, "a b", "<script>", "\u00e9"])
-def test_a_request_id_that_could_do_harm_is_replaced(client: httpx.Client, bad: str) -> None:
+def test_a_harmful_request_id_is_replaced(client: httpx.Client, bad: str) -> None:
     response = client.get("/models", headers={b"X-Request-ID": bad.encode("latin-1")})
     assert len(response.headers["X-Request-ID"]) == 32
 
@@ -37,7 +37,7 @@ def test_a_request_id_that_could_do_harm_is_replaced(client: httpx.Client, bad: 
         b"GET /v2/models/%0d%0aSet-Cookie:%20a=b/ready HTTP/1.1\r\n",
     ],
 )
-def test_no_request_writes_a_header_of_its_answer(client: httpx.Client, raw: bytes) -> None:
+def test_no_request_sets_a_header_of_its_answer(client: httpx.Client, raw: bytes) -> None:
     address = (client.base_url.host, client.base_url.port)
     with socket.create_connection(address, 30) as connection:
         connection.sendall(raw + b"Host: here\r\nConnection: close\r\n\r\n")
@@ -76,7 +76,9 @@ def test_every_answer_has_the_security_headers_once(
     assert "server" not in response.headers
 
 
-def test_so_have_plain_predictions_and_what_uvicorn_refuses(client: httpx.Client) -> None:
+def test_fast_answers_and_uvicorns_errors_have_security_headers(
+    client: httpx.Client,
+) -> None:
     for body in ({"model": "dnn", "inputs": [[0, 0]]}, {"model": "dnn", "inputs": [[9e38, 0]]}):
         response = client.post("/predict", json=body)
         for name, value in SECURITY_HEADERS.items():
@@ -90,7 +92,7 @@ def test_so_have_plain_predictions_and_what_uvicorn_refuses(client: httpx.Client
     assert b"server:" not in refusal
 
 
-def test_what_is_read_with_a_token_is_kept_by_nobody(client: httpx.Client) -> None:
+def test_an_answer_to_a_token_is_not_cached(client: httpx.Client) -> None:
     with_token = {"Authorization": "Bearer anything-that-is-sent"}
     for path in ("/models", "/jobs", "/models/dnn/versions/1", "/nothing/here"):
         assert client.get(path, headers=with_token).headers["Cache-Control"] == "no-store"
@@ -102,7 +104,7 @@ def test_what_is_read_with_a_token_is_kept_by_nobody(client: httpx.Client) -> No
 @pytest.mark.parametrize(
     "text", ["a\nb", "a\r\n2026 ERROR all is lost", "\x1b[2J", "\u202etxt", "\u2028", "\x00\x7f"]
 )
-def test_what_is_logged_of_a_request_is_one_line_that_steers_no_terminal(text: str) -> None:
+def test_logged_text_has_no_control_characters_or_line_ends(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert shown.encode().decode("unicode_escape") == text

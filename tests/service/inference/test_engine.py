@@ -137,7 +137,7 @@ def test_callers_are_told_no_path_of_what_cannot_be_loaded(
     assert "/" not in engine.failures["dnn"].replace("Input/output", "")
     with monkeypatch.context() as patch:
         patch.setattr("perceptd.service.inference.engine.runtimes.load", broken)
-        patch.setattr(engine, "_retry_at", 0.0)
+        patch.setattr("perceptd.service.inference.engine.RETRY_SECONDS", 0.0)
         engine.refresh()
     reason = "OSError, as the server's log tells"
     assert engine.failures == {"dnn": f"version 2 cannot be loaded: {reason}"}
@@ -145,10 +145,11 @@ def test_callers_are_told_no_path_of_what_cannot_be_loaded(
 
 
 def test_a_switch_is_counted_once_it_is_made(
-    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
-    monkeypatch.setattr(engine._metrics, "swap", counted.append)
+    engine = Engine(repository, settings, on_swap=counted.append)
+    engine.refresh()
     for model in ("dnn", "xor"):
         repository.register(PRETRAINED / model, promote=True)
     load = perceptd.service.inference.engine.load
@@ -179,8 +180,7 @@ def test_a_version_that_failed_to_load_is_tried_again(
     graph.with_suffix(".away").rename(graph)
     engine.refresh()
     assert engine.production["dnn"].version == 1  # not yet
-    monkeypatch.setattr(perceptd.service.inference.engine, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "_retry_at", 0.0)
+    monkeypatch.setattr("perceptd.service.inference.engine.RETRY_SECONDS", 0.0)
     engine.refresh()
     assert engine.production["dnn"].version == 2
     assert engine.failures == {}
