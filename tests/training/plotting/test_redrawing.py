@@ -96,9 +96,7 @@ def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
     assert_same_pictures(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
 
 
-def test_import_has_a_boundary_without_a_curve_among_other_files(
-    imported: Path, tmp_path: Path
-) -> None:
+def test_import_has_a_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
 
     outcome = plot(imported, "--out", tmp_path)
