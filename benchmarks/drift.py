@@ -1,14 +1,13 @@
-"""What watching for drift costs, and how soon it tells.
+"""The cost of drift detection, and how soon it reports a drift.
 
     python -m benchmarks.drift [--rounds 32] [--seconds 2]
 
-Two servers of one process, one with `PERCEPTD_DRIFT=0`, are asked in turn, round after round: W1 is
-one image for the CNN as 784 JSON numbers over one connection, W2 the same over 64. The servers have
-one core, wrk the other. A round's ratio is that of the two loads beside each other; which goes
-first changes from round to round.
+Two servers of one process, one with `PERCEPTD_DRIFT=0`, take turns in each round: W1 is one image
+for the CNN as 784 JSON numbers over one connection, W2 the same over 64. The servers have one core,
+wrk the other. A round's ratio compares two consecutive loads; the order alternates.
 
-Then the digits of MNIST's test set are sent one by one, in the order of the set, to a server that
-has seen nothing, each 100 followed by a look at the verdict; and their negatives to another.
+Then one new server gets the digits of MNIST's test set one by one, in their order, and another gets
+their negatives. After every 100 requests the verdict is read.
 """
 
 import argparse
@@ -34,12 +33,12 @@ MODEL = "mnist-cnn"
 WORKS = (Work("W1", 1, 1), Work("W2", 1, 64))
 WARM_UP_S = 1
 LOOK_EVERY = 100  # requests
-NEGATIVES = 1000  # sent at most
+NEGATIVES = 1000  # at most
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two loads one after the other."""
+    """Two consecutive loads, with drift detection and without."""
 
     watching: Load
     not_watching: Load
@@ -51,7 +50,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Told:
-    """What was sent, and after how many requests a drift was told of, if ever."""
+    """The requests sent, and after how many of them a drift was reported, if at all."""
 
     sent: int
     drifted: int | None

@@ -60,7 +60,7 @@ def of_work(figures: Figures, work: str) -> str:
 
 
 def ordered(figures: Figures, work: str, connections: int) -> list[str]:
-    """The floor, perceptd, and the others, the fastest first."""
+    """The floor, then perceptd, then the others from fast to slow."""
 
     def place(server: str) -> tuple[bool, bool, float]:
         middle = figures.middle(server, work, connections)
@@ -87,6 +87,6 @@ def latency(middle: Middle | None) -> str:
 
 
 def start(figures: Figures, server: str) -> tuple[str, str]:
-    """MB and seconds."""
+    """Cells for MB and seconds."""
     found = figures.start(server)
     return (f"{found.mb:.0f}", f"{found.seconds:.2f}") if found else (NOTHING, NOTHING)

@@ -1,4 +1,4 @@
-"""`plot`: the pictures of a checkpoint, drawn anew as they were, or a sentence why not."""
+"""`plot` draws the plots of a checkpoint again, or says in a sentence why not."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -22,7 +22,7 @@ HALVES = HALVES.replace('("a", "b", "c")', '("a", "b")').replace(" + (inputs[:, 
 
 @pytest.fixture(scope="session")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a dnn trained on a file of one's own, `mine.csv` beside it."""
+    """A checkpoint of a dnn trained on the file `mine.csv` beside it."""
     folder = tmp_path_factory.mktemp("mine")
     random = np.random.default_rng(0).normal(size=(60, 2))
     lines = [f"{x:.4f},{y:.4f},{int(x > y)}" for x, y in random]
@@ -86,15 +86,6 @@ def test_pictures_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> 
         assert_same_pictures(wide_dnn, tmp_path / "plots" / "dnn" / number, PLANE)
 
 
-def test_pictures_may_lie_among_other_files(wide_dnn: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-
-    outcome = plot(wide_dnn, "--out", tmp_path)
-
-    assert outcome.stdout == f"{tmp_path}: {', '.join(PLANE)}\n"
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
 def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
     options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
@@ -105,39 +96,38 @@ def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
     assert_same_pictures(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
 
 
-def test_import_has_its_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
-    plot(imported, "--out", tmp_path / "drawn")
+def test_import_has_a_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
 
-    assert_same_pictures(imported, tmp_path / "drawn", PLANE[:3])
+    outcome = plot(imported, "--out", tmp_path)
 
-
-def test_plug_in_makes_its_own_data_again(package: Package, tmp_path: Path) -> None:
-    groups = {"models": {"halves": "halves_plug_in:ARCHITECTURE"}}
-    groups["recipes"] = {"halves": "halves_plug_in:RECIPES"}
-    package("halves_plug_in", HALVES, **groups)
-    made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("halves", "--epochs", "3", "--out", made).exit_code == 0
-
-    plot(made, "--out", drawn)
-
-    assert_same_pictures(made, drawn, PLANE)
+    assert outcome.stdout == f"{tmp_path}: {', '.join(PLANE[:3])}\n"
+    for name in PLANE[:3]:
+        assert (tmp_path / name).read_bytes() == (imported / "plots" / name).read_bytes(), name
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_model_whose_answers_are_not_drawn_needs_no_data(package: Package, tmp_path: Path) -> None:
-    groups = {"models": {"spiral": "spiral_plug_in:ARCHITECTURE"}}
-    groups["recipes"] = {"spiral": "spiral_plug_in:RECIPES"}
-    package("spiral_plug_in", SPIRAL, **groups)
-    made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("spiral", "--epochs", "3", "--out", made).exit_code == 0
-
-    assert plot(made, "--out", drawn).stderr == ""
-
-    assert_same_pictures(made, drawn, CURVE)
-
-
-def test_file_of_ones_own_is_found_where_it_was_or_where_one_says(
-    mine: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "code", "drawn"),
+    [
+        pytest.param("halves", HALVES, PLANE, id="data made again"),
+        pytest.param("spiral", SPIRAL, CURVE, id="no plot of the data"),
+    ],
+)
+def test_plots_of_a_plug_in_are_drawn_again(
+    name: str, code: str, drawn: list[str], package: Package, tmp_path: Path
 ) -> None:
+    module = f"{name}_plug_in"
+    groups = {"models": {name: f"{module}:ARCHITECTURE"}, "recipes": {name: f"{module}:RECIPES"}}
+    package(module, code, **groups)
+    assert command(name, "--epochs", "3", "--out", tmp_path / "made").exit_code == 0
+
+    assert plot(tmp_path / "made", "--out", tmp_path / "drawn").stderr == ""
+
+    assert_same_pictures(tmp_path / "made", tmp_path / "drawn", drawn)
+
+
+def test_file_is_found_at_its_recorded_path_or_by_dataset(mine: Path, tmp_path: Path) -> None:
     with chdir(mine.parent):
         plot(mine, "--out", tmp_path / "there")
     moved = tmp_path / "moved.csv"
@@ -169,7 +159,7 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
         assert_same_pictures(version, tmp_path / drawn, PLANE)
 
 
-def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_path: Path) -> None:
+def test_missing_file_leaves_the_curve_and_is_reported(mine: Path, tmp_path: Path) -> None:
     with chdir(tmp_path):
         outcome = plot(mine, "--out", "drawn")
 
@@ -182,7 +172,7 @@ def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_pa
     ).read_bytes()
 
 
-def test_corrections_leave_the_curve_and_a_line_that_says_so(tmp_path: Path) -> None:
+def test_corrections_leave_the_curve_and_are_reported(tmp_path: Path) -> None:
     np.savez(tmp_path / "feedback.npz", inputs=np.zeros((9, 2)), labels=np.array(["0"] * 9))
     made = tmp_path / "made"
     options: list[str | Path] = ["--feedback", tmp_path / "feedback.npz", "--epochs", "2"]
@@ -219,7 +209,7 @@ def test_checkpoint_is_never_drawn_into(out: str, wide_dnn: Path) -> None:
     assert sorted(wide_dnn.rglob("*")) == before
 
 
-def test_picture_that_is_there_is_not_overwritten(wide_dnn: Path, tmp_path: Path) -> None:
+def test_existing_plot_is_not_overwritten(wide_dnn: Path, tmp_path: Path) -> None:
     (tmp_path / "loss.svg").write_text("mine")
 
     told = refused(wide_dnn, "--out", tmp_path)
