@@ -11,78 +11,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from perceptd.service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 from perceptd.service.inference.answers import Answer, Rows, joined
-from perceptd.service.inference.drain_rate import DrainRate
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext
+from perceptd.service.inference.pending import Caller, Deliver, Outcome, PendingRequest
 
 INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
 LONG_BATCHES = 4
 BUSY_INLINE_S = 0.100  # the same where more rows wait: a thread would share its core with refusals
+MEMORY = 0.9  # of what was seen, with each batch that is
 FORGETTING = 1.05  # by which the least time of a row grows with each batch
 
 log = logging.getLogger("perceptd")
-
-
-def never() -> bool:
-    return False
-
-
-class Caller(NamedTuple):
-    """Who waits for an answer: until when, on the event loop's clock, and whether still there."""
-
-    deadline: float | None = None
-    has_gone: Callable[[], bool] = never
-    span: "SpanContext | None" = None  # of the request, where it is traced
-
-
-NO_CALLER = Caller()  # in particular
-
-
-Outcome = Answer | Exception
-Deliver = Callable[[Outcome], None]
-
-
-@dataclass(slots=True, eq=False)
-class PendingRequest:
-    """A request's rows on their way. Whoever sets `ended` gets nothing any more."""
-
-    rows: Rows
-    deliver: Deliver
-    caller: Caller
-    since: int  # how many batches had been run when it came
-    came: float = field(default_factory=time.perf_counter)
-    taken: int = 0  # rows that are in a batch, or were
-    missing: int = 0  # rows without an answer
-    parts: tuple[Answer, ...] = ()
-    ended: bool = False
-
-    def __post_init__(self) -> None:
-        self.missing = len(self.rows)
-
-    def end(self, outcome: Outcome) -> None:
-        """Whatever comes of it, the others of the batch are still to be answered."""
-        self.ended = True
-        try:
-            self.deliver(outcome)
-        except Exception:
-            log.exception("an answer could not be delivered")
-
-    def has_gone(self) -> bool:
-        try:
-            return self.caller.has_gone()
-        except Exception:
-            log.exception("a caller cannot be asked whether it is still there")
-            return False
 
 
 _Batch = list[tuple[PendingRequest, Rows]]
@@ -99,6 +44,41 @@ class BatchResult(NamedTuple):
 
 
 Observer = Callable[[BatchResult], None]
+
+
+class DrainRate:
+    """Seconds that a row takes where one batch follows the other, all that happens in between
+    included: reading requests, writing answers, refusing others.
+
+    A batcher that is idle in between says little about that: its rows take as long at most, or an
+    estimate from worse days would refuse whoever could prove it wrong.
+    """
+
+    def __init__(self) -> None:
+        self.row_s = 0.0  # not known yet: nothing is refused for it
+        self._rows = 0.0
+        self._seconds = 0.0
+        self._since = 0.0
+
+    def start(self) -> None:
+        """The first batch after a pause begins."""
+        self._since = time.perf_counter()
+
+    def ran(self, rows: int, *, more: bool) -> None:
+        """A batch of so many rows ended, and another follows at once if there are more."""
+        now = time.perf_counter()
+        took, self._since = now - self._since, now
+        if more:
+            self._rows = self._rows * MEMORY + rows
+            self._seconds = self._seconds * MEMORY + took
+            if self._rows:
+                self.row_s = self._seconds / self._rows
+        elif took < rows * self.row_s:
+            self._rows, self._seconds, self.row_s = rows, took, took / rows
+
+    def left(self, rows: int) -> float:
+        """Seconds that the batch of so many rows which runs now still takes."""
+        return max(rows * self.row_s - (time.perf_counter() - self._since), 0.0)
 
 
 class Batcher:

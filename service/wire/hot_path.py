@@ -31,9 +31,10 @@ from perceptd.service.errors import (
     PerceptdError,
     QueueFullError,
 )
-from perceptd.service.inference.batcher import Caller, Outcome, PendingRequest
 from perceptd.service.inference.decoder import MAX_BYTES
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.inference.pending import Caller, Outcome, PendingRequest
 from perceptd.service.telemetry.metrics import Metrics
 from perceptd.service.telemetry.spans import GONE, Spans, ids, sampled
 from perceptd.service.wire import overload as refusals

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from perceptd.service.api import problems
 from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.answers import Rows
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 PRESSED_S = 1.0  # for which overload is reckoned with after it was seen
 MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')

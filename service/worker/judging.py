@@ -86,11 +86,11 @@ class Judge:
 
     def _why_it_cannot_serve(self, version: int) -> str | None:
         from perceptd.service.inference import (
-            engine,  # ONNX Runtime, which a worker at rest does without
+            loaded_version,  # ONNX Runtime, which a worker at rest does without
         )
 
         try:
-            engine.load(self.repository, self.model, version, "cpu", "onnx", self.settings)
+            loaded_version.load(self.repository, self.model, version, "cpu", "onnx", self.settings)
         except StoreError:
             raise
         except Exception as error:  # whatever a graph provokes

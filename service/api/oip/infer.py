@@ -28,8 +28,8 @@ from perceptd.service.errors import (
     UnsupportedMediaTypeError,
     VersionNotFoundError,
 )
-from perceptd.service.inference.batcher import Caller
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.inference.pending import Caller
 from perceptd.service.settings import Settings
 
 JsonLength = Annotated[

@@ -34,7 +34,7 @@ from perceptd.service.errors import (
     UnauthorizedError,
     VersionNotFoundError,
 )
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.store.repository import Repository
 
 # Those that Triton calls so.

@@ -8,7 +8,7 @@ from perceptd.service.drift.schemas import (
     PredictionDrift,
     Unwatched,
 )
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 OFF = "the server does not look at inputs: PERCEPTD_DRIFT is 0"
 NO_REFERENCE = (

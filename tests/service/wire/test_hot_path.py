@@ -17,7 +17,8 @@ import pytest
 
 from perceptd.service import logging as logs
 from perceptd.service.app import create_app
-from perceptd.service.inference.batcher import Batcher, Outcome, PendingRequest
+from perceptd.service.inference.batcher import Batcher
+from perceptd.service.inference.pending import Outcome, PendingRequest
 from perceptd.service.settings import Settings
 from perceptd.service.wire.hot_path import MAX_HEAD_BYTES, MAX_HEADS, HotPath, protocol
 from perceptd.service.wire.hot_routes import plain_head
@@ -456,7 +457,7 @@ def test_a_fault_is_a_500_that_is_logged(
     def broken(*args: object) -> None:
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr("perceptd.service.inference.engine.LoadedVersion.checked", broken)
+    monkeypatch.setattr("perceptd.service.inference.loaded_version.LoadedVersion.checked", broken)
     response = client.post("/predict", json=DNN)
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "it broke" not in response.text
