@@ -31,6 +31,7 @@ from benchmarks.machine import describe
 from benchmarks.servers import PORT, SERVE, alone, is_ready, running, until
 from benchmarks.works import all_works
 from perceptd.models.preprocessing import from_numbers
+from perceptd.service.api.services import services_of
 from perceptd.service.app import create_app
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.batcher import Batcher
@@ -117,7 +118,7 @@ async def microseconds(part: Part, per: int) -> float:
 
 def parts(app: FastAPI, body: bytes) -> list[tuple[str, Part, int]]:
     """What is measured: a title, the code, how many requests it serves at once."""
-    engine = app.state.engine
+    engine = services_of(app).engine
     version: LoadedVersion = engine.production["mnist-cnn"]
     head = f"POST /predict_proba HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     request = f"{head}Content-Type: application/json\r\n\r\n".encode() + body

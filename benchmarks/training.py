@@ -35,6 +35,7 @@ from perceptd.training.recipes import Recipe
 from perceptd.training.train import Progress, train
 
 TARGETS = {"mnist-cnn": 0.989, "mnist-mlp": 0.977}  # test accuracy of the published originals
+CPU = torch.device("cpu")
 SHARE = 1 / 5  # of the tutorial's time, that `fast` may take at most
 RESULTS = Path("benchmarks/results/training.md")
 HEADER = (
@@ -176,7 +177,9 @@ def tutorial_loop(name: str, recipe: Recipe, data_dir: Path) -> Iterator[Reached
         yield Reached(epoch + 1, seconds, accuracy)
 
 
-def by_recipe(name: str, recipe: Recipe, data_dir: Path) -> list[Reached]:
+def by_recipe(
+    name: str, recipe: Recipe, data_dir: Path, device: torch.device = CPU
+) -> list[Reached]:
     """Train by a recipe, from the files on disk; one point per epoch."""
     points: list[Reached] = []
     architecture = registry.load(name)
@@ -188,7 +191,6 @@ def by_recipe(name: str, recipe: Recipe, data_dir: Path) -> list[Reached]:
         point = progress.point
         points.append(Reached(point.epoch, reading + progress.seconds, point.test_accuracy))
 
-    device = torch.device("cpu")
     train(architecture, architecture.config(), recipe, data, device=device, report=note)
     return points
 

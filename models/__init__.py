@@ -1,1 +1,1 @@
-"""What a network is: its module, its input, its checkpoint. Nothing of training or serving."""
+"""Networks, their inputs and their checkpoints. Imports neither `training` nor `service`."""

@@ -1,7 +1,7 @@
-"""A checkpoint: a folder with weights, exported graph, pictures and `meta.json`.
+"""A checkpoint: a folder with weights, exported graph, plots and `meta.json`.
 
-It is written beside its place, flushed to disk and renamed, so that a folder is whole or absent.
-Reading verifies every file's SHA-256 and the weights' keys and shapes. No torch here.
+`write` fills a temporary folder, flushes it to disk and renames it: a checkpoint is complete or
+absent. `read` verifies every file's SHA-256 and the weights' keys and shapes. Imports no torch.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ GRAPH = "model.onnx"
 META = "meta.json"
 PLOTS = ("loss", "boundary", "predictions")
 PLOT_FORMATS = ("svg", "png")
-BOUNDARY_DATA = "plots/boundary.json"  # the points of the picture of that name
-PLANE_POINTS = 500  # of a larger training set so many are told
+BOUNDARY_DATA = "plots/boundary.json"  # extent and points of the boundary plot
+MAX_PLANE_POINTS = 500  # larger training sets are sampled
 FILES = re.compile(
     rf"{re.escape(WEIGHTS)}|{re.escape(GRAPH)}|{re.escape(BOUNDARY_DATA)}|"
     rf"plots/({'|'.join(PLOTS)})\.({'|'.join(PLOT_FORMATS)})"
@@ -39,11 +39,11 @@ FILES = re.compile(
 
 
 class CheckpointError(ValueError):
-    """A folder that is not a whole, unaltered checkpoint; the text says what is wrong with it."""
+    """The folder is not a complete, unaltered checkpoint. The message says why."""
 
 
 class DatasetRef(BaseModel):
-    """Which data a checkpoint was trained on: rows per split, SHA-256 over inputs and targets."""
+    """The data set of a training: rows per split, SHA-256 over inputs and targets."""
 
     name: str
     sha256: str
@@ -51,7 +51,7 @@ class DatasetRef(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """One evaluated epoch, 1 the first: mean loss over its steps, and on held-out rows."""
+    """Loss and accuracy after one epoch, counted from 1. `loss` is the mean over its steps."""
 
     epoch: int
     loss: FiniteFloat
@@ -60,7 +60,7 @@ class CurvePoint(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where a checkpoint comes from and how good it is: what its writer knows."""
+    """Origin and quality of a checkpoint, as the code that writes it states them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,11 +75,11 @@ class Provenance(BaseModel):
     libraries: dict[str, str]
     git_commit: str | None
     created_at: datetime
-    drift: Reference | None = None  # what inputs are held against
+    drift: Reference | None = None  # served inputs are compared with it
 
 
 class Meta(Provenance):
-    """`meta.json`: the provenance, and what is read off the files themselves."""
+    """The content of `meta.json`: the provenance, the tensors' shapes and the files' SHA-256."""
 
     format: Literal[1] = 1
     tensors: dict[str, list[int]]
@@ -98,8 +98,8 @@ def write(
 ) -> Meta:
     """Write a checkpoint to `target`, which must not exist.
 
-    `fill` gets the unfinished folder, weights already in it, and adds graph and pictures. Whatever
-    fails on the way leaves nothing behind.
+    `fill` gets the temporary folder, which holds the weights, and adds graph and plots. If
+    anything fails, the folder is removed.
     """
     with _unfinished(target) as folder:
         save_file(dict(weights), folder / WEIGHTS)
@@ -114,9 +114,9 @@ def write(
 
 
 def copy(source: Path, target: Path, drift: Reference | None = None) -> Meta:
-    """Verify a checkpoint and copy it, file by file, to `target`, which must not exist.
+    """Verify a checkpoint and copy it to `target`, which must not exist.
 
-    The copy gets another `drift` where one is given.
+    `drift`, if given, replaces the drift reference in the copy.
     """
     meta = read(source)
     with _unfinished(target) as folder:
@@ -133,7 +133,8 @@ def copy(source: Path, target: Path, drift: Reference | None = None) -> Meta:
 def read(folder: Path) -> Meta:
     """Verify a checkpoint and return its meta. Raises `CheckpointError`."""
     if (folder / META).exists() and not ((folder / META).is_file() or (folder / META).is_dir()):
-        raise CheckpointError(f"{folder}: {META} is no file")  # a pipe would never end
+        # Reading a named pipe would block.
+        raise CheckpointError(f"{folder}: {META} is not a regular file")
     try:
         meta = Meta.model_validate_json((folder / META).read_bytes())
     except OSError as error:
@@ -144,10 +145,10 @@ def read(folder: Path) -> Meta:
         raise CheckpointError(f"{folder}: {META} is damaged: {where}: {first['msg']}") from error
     for name in (WEIGHTS, GRAPH):
         if name not in meta.files:
-            raise CheckpointError(f"{folder}: {META} names no {name}")
+            raise CheckpointError(f"{folder}: {META} does not list {name}")
     for name, expected in meta.files.items():
         if not FILES.fullmatch(name):
-            raise CheckpointError(f"{folder}: {META} names a file that has no place here: {name!r}")
+            raise CheckpointError(f"{folder}: {META} lists a file it must not: {name!r}")
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing")
         try:
@@ -156,7 +157,7 @@ def read(folder: Path) -> Meta:
             raise CheckpointError(f"{folder}: {name} cannot be read ({error.strerror})") from error
         if actual != expected:
             raise CheckpointError(
-                f"{folder}: {name} was altered: SHA-256 {actual}, {META} says {expected}"
+                f"{folder}: {name} was altered: SHA-256 is {actual}, {META} says {expected}"
             )
     _check_tensors(folder, meta)
     return meta
@@ -169,7 +170,7 @@ def read_weights(folder: Path) -> dict[str, NDArray[Any]]:
 
 
 def tensor_offsets(weights_file: Path) -> dict[str, tuple[int, int]]:
-    """Where each tensor's bytes lie in a safetensors file: key -> (offset, length), in bytes."""
+    """Where each tensor lies in a safetensors file: key -> (offset, length), in bytes."""
     with weights_file.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -193,7 +194,7 @@ def _check_tensors(folder: Path, meta: Meta) -> None:
 def describe_difference(
     expected: Mapping[str, list[int]], found: Mapping[str, list[int]]
 ) -> str | None:
-    """How two sets of tensor shapes differ, in one line; None where they are the same."""
+    """How two sets of tensor shapes differ, in one line; None if they are equal."""
     parts = []
     if missing := sorted(expected.keys() - found.keys()):
         parts.append(f"missing {', '.join(missing)}")
@@ -213,7 +214,7 @@ def _write_meta(folder: Path, meta: Meta) -> None:
 
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that becomes `target` if the block succeeds."""
+    """A temporary folder that is renamed to `target` if the block succeeds."""
     if target.exists():
         raise CheckpointError(f"{target} exists, and a checkpoint is never overwritten")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +233,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(target: Path) -> None:
-    """Remove what a killed writer of `target` left behind."""
+    """Remove temporary folders that a killed writer of `target` left behind."""
     for folder in target.parent.glob(f".{target.name}.unfinished-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -257,7 +258,7 @@ def _sha256(path: Path) -> str:
 
 
 def sha256_of(arrays: Iterator[NDArray[Any]]) -> str:
-    """SHA-256 over shapes and bytes of some arrays, one after the other."""
+    """SHA-256 over the types, shapes and bytes of some arrays, in order."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr((array.dtype.str, array.shape)).encode())

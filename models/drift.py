@@ -1,9 +1,9 @@
-"""How far rows, and what is answered to them, are from those of the training.
+"""How far served inputs and predictions have drifted from those of the training.
 
-Measured as the population stability index (PSI): the sum of (o - e) ln(o / e) over the bins of one
-figure, of whose rows the training has the share e and the observed the share o; it is the
-symmetrised Kullback-Leibler divergence (S. Kullback, R. Leibler, 1951). In the field 0.1 is a small
-shift and 0.25 one to act on (N. Siddiqi, Credit Risk Scorecards, 2006).
+The measure is the population stability index (PSI) of each feature: the sum of (o - e) ln(o / e)
+over the feature's bins, where a bin holds the share e of the training rows and o of the observed
+rows. It is the symmetrised Kullback-Leibler divergence (S. Kullback, R. Leibler, 1951). By
+convention 0.1 is a small shift and 0.25 one to act on (N. Siddiqi, Credit Risk Scorecards, 2006).
 """
 
 import math
@@ -17,22 +17,26 @@ from perceptd.models.features import features, names
 from perceptd.models.spec import InputSpec, ModelSpec
 
 THRESHOLD = 0.25
-# Nine deciles, and what is beyond nearly all of the training: few rows there already tell.
+# The nine deciles, and two tails that hold 0.1 % of the training rows each: a few rows there
+# already show a drift.
 QUANTILES = (0.001, *(tenth / 10 for tenth in range(1, 10)), 0.999)
-MAX_CLASSES = 100  # of a model with more, a window has too few rows to say anything of each
-NORMAL_QUANTILE = 3.719  # beyond which one in 10,000 lies
-# As many rows of one user or one hour as tell no more than one row would: they are alike. 1,000
-# digits of MNIST's test set in a row, each writer's together, differ from the training as much as
-# 60 picked from it do. See "design effect": L. Kish, Survey Sampling, 1965.
+MAX_CLASSES = 100  # with more classes, a window has too few rows of each
+NORMAL_QUANTILE = 3.719  # one value in 10,000 of the standard normal distribution exceeds it
+# Rows of one user or one hour resemble each other: this many tell as much as one independent row.
+# 1,000 consecutive digits of MNIST's test set, which is grouped by writer, differ from the training
+# as much as 60 digits picked at random. See "design effect": L. Kish, Survey Sampling, 1965.
 DESIGN_EFFECT = 25
-# A drift lasts until the PSI is below this share of the threshold: one that is about as high as the
-# threshold would come and go with every few rows.
-LASTING = 0.8
-DIGITS = 7  # of a share that is kept
+# A drift ends when the PSI falls below this share of the threshold. With one threshold for both, a
+# PSI near it would start and end a drift every few rows.
+HYSTERESIS = 0.8
+SHARE_DECIMALS = 7
 
 
 class FeatureReference(BaseModel):
-    """A figure over the training rows: bins between edges, lower one included, and their shares."""
+    """The distribution of one feature over the training rows.
+
+    A bin includes its lower edge; `shares` has one entry more than `edges`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,31 +47,31 @@ class FeatureReference(BaseModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if len(self.shares) != len(self.edges) + 1 or min(self.shares) <= 0:
-            raise ValueError("each bin between and beyond the edges needs a share above 0")
+            raise ValueError("expected one share above 0 for each bin between and beyond the edges")
         if list(self.edges) != sorted(self.edges):
-            raise ValueError("edges must rise")
+            raise ValueError("expected edges in ascending order")
         return self
 
 
 class Reference(BaseModel):
-    """What a checkpoint keeps of its training rows, and of its own answers to them."""
+    """The distributions of a checkpoint's training rows and of its predictions for them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: PositiveInt = Field(description="Training rows that were looked at.")
+    rows: PositiveInt = Field(description="Number of training rows measured.")
     features: tuple[FeatureReference, ...]
     classes: tuple[float, ...] | None = Field(
-        None, description="Share of each label among the answers; absent where labels are many."
+        None, description="Share of each label among the predictions; absent for many labels."
     )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.classes is not None and min(self.classes, default=0) <= 0:
-            raise ValueError("each class needs a share above 0")
+            raise ValueError("expected a share above 0 for each class")
         return self
 
     def fits(self, spec: ModelSpec) -> bool:
-        """Whether rows of that model can be held against it."""
+        """Whether the model has these features and as many labels."""
         classes = self.classes is None or len(self.classes) == len(spec.labels)
         return classes and tuple(one.name for one in self.features) == names(spec.input)
 
@@ -75,9 +79,9 @@ class Reference(BaseModel):
 def reference(
     spec: ModelSpec, rows: NDArray[np.float32], indices: NDArray[np.intp]
 ) -> Reference | None:
-    """That of training rows (N, *shape) and the classes answered to them (N,).
+    """The reference of training rows (N, *shape) and their predicted classes (N,).
 
-    None where no row is of finite numbers.
+    None if no row has only finite features.
     """
     values = features(spec.input, rows)  # (N, F)
     usable = np.isfinite(values).all(axis=1)
@@ -104,20 +108,20 @@ def _feature(name: str, values: NDArray[np.float32]) -> FeatureReference:
 
 
 def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values at the quantiles. One that fills a bin alone ends it, too: what is above is new."""
+    """Values at the quantiles. A value at several of them gets a bin of its own."""
     found = np.quantile(values, QUANTILES, method="inverted_cdf")
     edges, times = np.unique(found, return_counts=True)
     return np.unique(np.concatenate([edges, np.nextafter(edges[times > 1], np.float32(np.inf))]))
 
 
 def _shares(bins: NDArray[np.intp], count: int) -> tuple[float, ...]:
-    """Half a row is added to each bin, as if from Jeffreys' prior: none is impossible."""
+    """The share of rows per bin. Half a row more in each (Jeffreys' prior) keeps it above 0."""
     rows = np.bincount(bins, minlength=count) + 0.5
-    return tuple((rows / rows.sum()).round(DIGITS).tolist())
+    return tuple((rows / rows.sum()).round(SHARE_DECIMALS).tolist())
 
 
-class Measured(NamedTuple):
-    """One figure, or the predictions: shares per bin (B,), expected and observed."""
+class Measurement(NamedTuple):
+    """The drift of one feature, or of the predictions, with the shares per bin (B,)."""
 
     name: str | None  # None: the predicted classes
     psi: float
@@ -131,7 +135,7 @@ class Measured(NamedTuple):
 
 
 class Bins:
-    """A reference made ready: the bins of all figures in one row, the classes last."""
+    """A reference prepared for counting: all features' bins in one array, the classes last."""
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
@@ -148,9 +152,9 @@ class Bins:
     def count(
         self, spec: InputSpec, rows: NDArray[np.float32], indices: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], int]:
-        """How many rows fall into each bin, (B,), and how many rows that are.
+        """The rows in each bin, (B,), and the number of rows counted.
 
-        Rows with a figure that is no number are left out; an infinite one is beyond the last edge.
+        Rows with a NaN feature are left out; infinities lie beyond the outermost edges.
         """
         values = features(spec, rows)  # (N, F)
         if (unusable := np.isnan(values)).any():
@@ -166,41 +170,42 @@ class Bins:
         return found, len(indices)
 
     def psi(self, counts: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
-        """The PSI of each figure. One row more, spread as expected, keeps it finite."""
+        """The PSI of each feature. One extra row, spread as expected, keeps it finite."""
         observed = (counts + self._expected) / (rows + 1)
         terms = (observed - self._expected) * np.log(observed / self._expected)
         return np.add.reduceat(terms, self._starts)
 
     def thresholds(self, rows: int, *, lasting: bool = False) -> NDArray[np.float64]:
-        """Above which the PSI of each figure is a drift, or of each input still is one.
+        """The PSI above which each feature has drifted; lower for inputs if a drift is `lasting`.
 
-        Of rows from the same distribution it is about (1/n + 1/N) times a chi-squared variable of
-        one degree fewer than there are bins (B. Yurdakul, Statistical Properties of Population
-        Stability Index, 2018), where N rows were trained on. A row here counts as
-        1/`DESIGN_EFFECT`.
+        The PSI of n rows from the training distribution is about (1/n + 1/N) times a chi-squared
+        variable, where N is the number of training rows and there is one degree of freedom fewer
+        than bins (B. Yurdakul, Statistical Properties of Population Stability Index, 2018). An
+        observed row counts as 1/`DESIGN_EFFECT`.
         """
         scale = DESIGN_EFFECT / max(rows, 1) + 1 / self.reference.rows
         found = np.maximum(THRESHOLD, self._critical * scale)
         if lasting:
-            found[: len(self._edges)] *= LASTING
+            found[: len(self._edges)] *= HYSTERESIS
         return found
 
     def drifted(self, counts: NDArray[np.float64], rows: int, *, lasting: bool = False) -> bool:
-        """Whether an input has drifted, or still is where one had: `lasting`. What is predicted may
-        change with who asks.
+        """Whether any input feature has drifted. `lasting`: one had drifted before these rows.
+
+        Predictions do not count: they may change with who sends the requests.
         """
         found = self.psi(counts, rows) > self.thresholds(rows, lasting=lasting)
         return bool(found[: len(self._edges)].any())
 
     def measure(
         self, counts: NDArray[np.float64], rows: int, *, lasting: bool = False
-    ) -> list[Measured]:
-        """Every figure, then the predictions where they are counted."""
+    ) -> list[Measurement]:
+        """The drift of each feature, then of the predictions if they are counted."""
         labels = [one.name for one in self.reference.features]
         named = [*labels, None][: len(self._sizes)]
         ends = self._starts + self._sizes
         return [
-            Measured(
+            Measurement(
                 name,
                 float(psi),
                 float(threshold),

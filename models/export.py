@@ -23,7 +23,7 @@ OPSET = 20
 
 
 class ExportError(CheckpointError):
-    """The module cannot be written as a graph, or the graph answers differently."""
+    """The module cannot be exported, or its graph returns other probabilities."""
 
 
 def export(module: nn.Module, spec: ModelSpec, folder: Path) -> None:
@@ -50,30 +50,30 @@ def export(module: nn.Module, spec: ModelSpec, folder: Path) -> None:
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"the module cannot be exported: {error}") from error
     if program is None:
-        raise ExportError("the module cannot be exported: no graph came out")
+        raise ExportError("the module cannot be exported: torch.onnx.export returned no graph")
     graph = program.model_proto
     _refer_to_weights(graph, folder / WEIGHTS)
-    _forget_sources(graph)
+    _strip_metadata(graph)
     (folder / GRAPH).write_bytes(graph.SerializeToString())
     _check(classifier, spec, folder / GRAPH)
 
 
 def _refer_to_weights(graph: onnx.ModelProto, weights_file: Path) -> None:
-    """Replace each parameter's bytes by a reference to the same bytes in the weights file."""
+    """Replace each parameter's bytes with a reference to the same bytes in the weights file."""
     weights = weights_file.read_bytes()
     offsets = tensor_offsets(weights_file)
     for tensor in graph.graph.initializer:
         offset, length = offsets.get(tensor.name.removeprefix("module."), (0, 0))
         if not length or tensor.raw_data != weights[offset : offset + length]:
-            continue  # a constant of the graph, or a folded parameter: stays where it is
+            continue  # a constant or a folded parameter stays in the graph
         onnx.external_data_helper.set_external_data(
             tensor, weights_file.name, offset=offset, length=length
         )
         tensor.ClearField("raw_data")
 
 
-def _forget_sources(graph: onnx.ModelProto) -> None:
-    """Drop the exporter's notes (stack traces with the paths of whoever exported)."""
+def _strip_metadata(graph: onnx.ModelProto) -> None:
+    """Drop the exporter's metadata: stack traces with paths of this machine."""
     for node in graph.graph.node:
         del node.metadata_props[:]
     for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info):
@@ -91,10 +91,15 @@ def _check(classifier: nn.Module, spec: ModelSpec, graph_file: Path) -> None:
         with torch.inference_mode():
             expected = classifier(torch.from_numpy(rows)).numpy()
         if expected.shape != (batch_size, len(spec.labels)):
-            raise ExportError(f"{len(spec.labels)} labels, but the module answers {expected.shape}")
+            raise ExportError(
+                f"expected probabilities of shape {(batch_size, len(spec.labels))} for "
+                f"{len(spec.labels)} labels, got {expected.shape} from the module"
+            )
         (answer,) = session.run([OUTPUT], {spec.input.name: rows})
         if answer.shape != expected.shape:
-            raise ExportError(f"the graph answers {answer.shape}, the module {expected.shape}")
+            raise ExportError(
+                f"the graph returns shape {answer.shape}, the module {expected.shape}"
+            )
         difference = float(np.abs(answer - expected).max())
         if not difference <= TOLERANCE:
             raise ExportError(

@@ -15,7 +15,7 @@ FULL_INK = 255
 
 
 class InputError(ValueError):
-    """Rows that a model does not take: `expected` and `got` say why, in words for their sender."""
+    """The model does not accept the rows. `expected` and `got` tell their sender why."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -24,10 +24,7 @@ class InputError(ValueError):
 
 
 def from_numbers(spec: InputSpec, rows: Sequence[Any], dtype: Dtype) -> NDArray[np.float32]:
-    """Rows of numbers, nested or flat, already checked -> (N, *spec.shape).
-
-    A picture's row may be flat or nested; both fill the same tensor. `uint8` rows are 0..255.
-    """
+    """Validated rows of numbers, each flat or nested -> (N, *spec.shape). `uint8` is 0..255."""
     pack = packer(spec.size).pack_into
     values = np.empty((len(rows), *spec.shape), dtype=np.float32)
     for row, value in zip(rows, values, strict=True):
@@ -37,12 +34,12 @@ def from_numbers(spec: InputSpec, rows: Sequence[Any], dtype: Dtype) -> NDArray[
 
 @lru_cache
 def packer(size: int) -> struct.Struct:
-    """Writes so many numbers as float32; it takes a list in a third of numpy's time."""
+    """Packs `size` numbers as float32. For a list it takes a third of numpy's time."""
     return struct.Struct(f"{size}f")
 
 
 def flat(row: Sequence[Any]) -> Sequence[Any]:
-    """The numbers of a row, however deep they lie."""
+    """The numbers of a row, however deeply nested."""
     while isinstance(row[0], list):
         row = [number for inner in row for number in inner]
     return row
@@ -54,26 +51,26 @@ def from_pixels(spec: InputSpec, pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def to_pixels(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Rows (N, *spec.shape) of `from_pixels` -> (N, size), the very numbers that they came from."""
+    """The inverse of `from_pixels`: rows (N, *shape) in 0..1 -> (N, size) in 0..255."""
     return np.rint(rows * FULL_INK).astype(np.uint8).reshape(len(rows), -1)
 
 
 def from_bytes(spec: InputSpec, body: bytes) -> NDArray[np.float32]:
-    """One picture as raw grey bytes, row by row, 0 background, 255 ink -> (1, *spec.shape)."""
+    """One picture as grey bytes, 0 background, 255 ink -> (1, *spec.shape). Raises `InputError`."""
     if len(body) != spec.size:
         raise InputError(f"{spec.size} bytes, one per pixel", f"{len(body)} bytes")
     return from_pixels(spec, np.frombuffer(body, dtype=np.uint8).reshape(1, -1))
 
 
 def from_picture(spec: InputSpec, body: bytes, *, max_pixels: int) -> NDArray[np.float32]:
-    """One PNG or JPEG from anywhere -> (1, *spec.shape). Raises `PictureError`."""
+    """One PNG or JPEG -> (1, *spec.shape). Raises `PictureError`."""
     return from_pixels(spec, read_digit(body, max_pixels=max_pixels)[np.newaxis])
 
 
 def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
-    """An array that came from a file -> (N, *spec.shape), or an `InputError` that says why not.
+    """An array from a file -> (N, *spec.shape). Raises `InputError`.
 
-    A picture may come as uint8 0..255 or as floats 0..1.
+    Pictures are uint8 in 0..255 or floats in 0..1.
     """
     if not np.issubdtype(rows.dtype, np.number) or np.iscomplexobj(rows):
         raise InputError("numbers", f"an array of {rows.dtype}")
@@ -85,11 +82,11 @@ def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
         )
     if spec.picture and rows.dtype == np.uint8:
         return from_pixels(spec, rows)
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, which is told below
+    with np.errstate(over="ignore"):  # what overflows float32 becomes infinite and is refused below
         values = rows.reshape(len(rows), *spec.shape).astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError("finite numbers", "NaN or an infinity")
-    low, high = float(rows.min()), float(rows.max())  # before they were rounded
+    low, high = float(rows.min()), float(rows.max())  # before rounding to float32
     if (spec.minimum is not None and low < spec.minimum) or (
         spec.maximum is not None and high > spec.maximum
     ):

@@ -1,7 +1,7 @@
-"""Architecture name -> what it is made of, imported only when asked for.
+"""Find an architecture by its name; its module is imported when it is loaded.
 
-Built-ins are listed here; anybody's package adds its own through the entry-point group
-`perceptd.models`, whose value names an `Architecture`: `spiral = "my_package.spiral:ARCHITECTURE"`.
+Built-ins are listed here. A package adds its own through the entry-point group `perceptd.models`,
+whose value names an `Architecture`: `spiral = "my_package.spiral:ARCHITECTURE"`.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class BrokenArchitectureError(RuntimeError):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network one can train and serve: `module(config)` builds it with fresh weights."""
+    """A network to train and serve: `module(config)` builds it with new weights."""
 
     name: str
     module: "Callable[[Any], nn.Module]"
@@ -49,9 +49,9 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Architecture:
-    """Import the architecture of that name.
+    """Import an architecture.
 
-    Raises `UnknownArchitectureError`, or `BrokenArchitectureError` for a plug-in of no use.
+    Raises `UnknownArchitectureError`, or `BrokenArchitectureError` if a plug-in does not load.
     """
     entries = _entries()
     if name not in entries:
@@ -66,10 +66,12 @@ def load(name: str) -> Architecture:
             f"architecture {name!r} ({entry.value}): {type(error).__name__}: {error}"
         ) from error
     if not isinstance(architecture, Architecture):
-        raise BrokenArchitectureError(f"architecture {name!r}: {entry.value} is none")
+        raise BrokenArchitectureError(
+            f"architecture {name!r}: {entry.value} is not an Architecture"
+        )
     if architecture.name != name:
         raise BrokenArchitectureError(
-            f"architecture {name!r}: {entry.value} calls itself {architecture.name!r}"
+            f"architecture {name!r}: {entry.value} has the name {architecture.name!r}"
         )
     return architecture
 

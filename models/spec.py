@@ -1,4 +1,4 @@
-"""What a model takes and answers, in words that need no torch."""
+"""The spec of a model: its input, labels, head and a worked example. Imports no torch."""
 
 from typing import Any, Literal
 
@@ -20,9 +20,9 @@ class ModelConfig(BaseModel):
 class InputSpec(BaseModel):
     """One row of a model's input tensor.
 
-    `shape` is the row as the module takes it, without the batch axis. `picture` is set where a
-    row is a grey picture, which is 28 x 28: then callers may also send it flat or nested, as
-    whole numbers 0..255, as bytes or as a file.
+    `shape` leaves out the batch axis. `picture` is set if a row is a grey picture of 28 x 28
+    pixels: callers may then also send it flat or nested, as whole numbers 0..255, as raw bytes
+    or as a PNG or JPEG.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class InputSpec(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many numbers one row has."""
+        """Numbers per row."""
         return int(np.prod(self.shape))
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class InputSpec(BaseModel):
 
 
 class Example(BaseModel):
-    """A worked example: rows that the model accepts exactly as they stand."""
+    """A worked example: rows that the model accepts as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,7 +55,7 @@ class Example(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """The public face of an architecture: input, labels, head and one worked example.
+    """What callers need to know of an architecture: input, labels, head and a worked example.
 
     `head` says what the module's `forward` returns: `sigmoid` is P(class 1) of shape (N, 1),
     `softmax` is logits of shape (N, len(labels)).
@@ -86,9 +86,9 @@ class ModelSpec(BaseModel):
 
 
 def decide(probabilities: NDArray[np.float32], head: Head) -> NDArray[np.intp]:
-    """The class index of each row, shape (N,), of probabilities of shape (N, K).
+    """Probabilities (N, K) -> the predicted class index of each row, (N,).
 
-    A binary model answers class 1 when P >= 0.5, others the arg max (the lowest index on a tie).
+    A binary model predicts class 1 if P >= 0.5, others the arg max (the lowest index on a tie).
     """
     if head == "sigmoid":
         return (probabilities[:, 1] >= 0.5).astype(np.intp)

@@ -1,6 +1,7 @@
-"""Traces, for whoever names a collector by OpenTelemetry's own variables; else nothing is imported.
+"""OpenTelemetry traces. They are off unless OpenTelemetry's own variables name a collector.
 
-What serves, what runs jobs and what trains each send their own spans, all of one trace.
+Server, worker and training each send their own spans, all in one trace. While traces are off,
+OpenTelemetry is not imported.
 """
 
 import logging
@@ -8,9 +9,10 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from perceptd import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -20,27 +22,27 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
-NEEDS = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-PARENT = "TRACEPARENT"  # in the environment of a process that works for another
+REQUIRED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+PARENT = "TRACEPARENT"  # the environment variable that hands a span to a child process
 NAME = "perceptd"
-FLUSH_S = 1.0  # that the end of a process waits for a collector
+FLUSH_S = 1.0  # how long a process that ends waits for the collector
 
 _provider: "TracerProvider | None" = None
 
 
 class TracingError(Exception):
-    """Traces are asked for and cannot be sent; the text is for people."""
+    """Traces are wanted but cannot be sent. The message says why."""
 
 
 def is_wanted() -> bool:
-    """Whether the environment asks for traces."""
+    """Whether the environment turns traces on."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     return bool(_endpoint()[1]) and _exporter() != "none"
 
 
 def check() -> None:
-    """Raises `TracingError` where traces are asked for and cannot be sent."""
+    """Raise `TracingError` if traces are wanted but cannot be sent."""
     if not is_wanted():
         return
     name, endpoint = _endpoint()
@@ -53,15 +55,16 @@ def check() -> None:
     name, protocol = _first(PROTOCOLS)
     if protocol not in ("", PROTOCOL):
         raise TracingError(f"{name}: expected {PROTOCOL}, got {protocol!r}")
-    if not all(map(_is_installed, NEEDS)):
+    if not all(map(_is_installed, REQUIRED)):
         name, _ = _endpoint()
         raise TracingError(f"{name} is set, and traces need perceptd[telemetry] to be installed")
 
 
 def start(role: str, parent: str | None = None) -> None:
-    """Send the spans of this process from now on, if they are asked for.
+    """Start to send the spans of this process, if traces are wanted.
 
-    Those that have no parent here are children of that `traceparent`. Raises `TracingError`.
+    Spans without a parent in this process become children of `parent`, a W3C traceparent. Raises
+    `TracingError`.
     """
     global _provider
     check()
@@ -74,15 +77,15 @@ def start(role: str, parent: str | None = None) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     own: dict[str, Any] = {
-        "service.version": version(NAME),
+        "service.version": __version__,
         "process.pid": os.getpid(),
         "perceptd.role": role,
     }
-    told = Resource.create()  # what the environment says
-    if str(told.attributes["service.name"]).startswith("unknown_service"):
-        told = told.merge(Resource({"service.name": NAME}))
-    resource = Resource(own).merge(told)
-    # It would say for each span that there is no room for it, and cost what it must not.
+    configured = Resource.create()  # from the environment
+    if str(configured.attributes["service.name"]).startswith("unknown_service"):
+        configured = configured.merge(Resource({"service.name": NAME}))
+    resource = Resource(own).merge(configured)
+    # It would log every span that does not fit into its queue, which slows requests down.
     logging.getLogger("opentelemetry.sdk._shared_internal").setLevel(logging.ERROR)
     _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -92,12 +95,12 @@ def start(role: str, parent: str | None = None) -> None:
 
 
 def provider() -> "TracerProvider | None":
-    """Where spans are made; None where traces are not asked for."""
+    """The tracer provider; None while traces are off."""
     return _provider
 
 
 def stop() -> None:
-    """Send what is left, if the collector takes it soon; later spans are lost."""
+    """Send the remaining spans within `FLUSH_S`. Later spans are lost."""
     global _provider
     ending, _provider = _provider, None
     if ending:
@@ -108,7 +111,7 @@ def stop() -> None:
 
 @contextmanager
 def span(name: str, parent: str | None = None, **attributes: Any) -> Iterator[None]:
-    """A span of what happens meanwhile: a child of that `traceparent`, or of the span around it."""
+    """A span for the block: a child of `parent`, a W3C traceparent, or of the current span."""
     if _provider is None:
         yield
         return
@@ -123,7 +126,7 @@ def span(name: str, parent: str | None = None, **attributes: Any) -> Iterator[No
 
 
 def past_span(name: str, began_ns: int, **attributes: Any) -> None:
-    """A span that began then and ends now."""
+    """Record a span that began at `began_ns`, in nanoseconds since the epoch, and ends now."""
     if _provider:
         tracer = _provider.get_tracer(NAME)
         named = {f"{NAME}.{key}": value for key, value in attributes.items()}
@@ -131,7 +134,7 @@ def past_span(name: str, began_ns: int, **attributes: Any) -> None:
 
 
 def failed(reason: str) -> None:
-    """Say of the current span that what it is of went wrong."""
+    """Mark the current span as failed."""
     if _provider:
         from opentelemetry import trace
         from opentelemetry.trace import StatusCode
@@ -140,18 +143,18 @@ def failed(reason: str) -> None:
 
 
 def traceparent() -> str | None:
-    """The current span, as the W3C writes it for others; None where there is none."""
+    """The current span as a W3C traceparent; None without one."""
     return _carrier().get("traceparent")
 
 
 def environment() -> Mapping[str, str]:
-    """What a process that works for the current span is to have in its environment."""
+    """The environment variables with which a child process continues the current span."""
     parent = traceparent()
     return {PARENT: parent} if parent else {}
 
 
 def ids() -> Mapping[str, str]:
-    """The current span's, for a line of the log."""
+    """The trace and span id of the current span, for a log line; empty without one."""
     if _provider is None:
         return {}
     from opentelemetry import trace
@@ -189,7 +192,7 @@ def _exporter() -> str:
 
 
 def _first(names: tuple[str, ...]) -> tuple[str, str]:
-    """The first of those variables that is set, and its value; empty where none is."""
+    """The first variable that is set, and its value; two empty strings if none is."""
     found = ((name, os.environ.get(name, "").strip()) for name in names)
     return next((pair for pair in found if pair[1]), ("", ""))
 
@@ -197,5 +200,5 @@ def _first(names: tuple[str, ...]) -> tuple[str, str]:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # what it is in is not there either
+    except ModuleNotFoundError:  # its parent package is missing
         return False

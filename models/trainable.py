@@ -1,4 +1,4 @@
-"""What a worker can train of one architecture, in words that a server without torch understands."""
+"""What a worker can train, as JSON that a server without torch reads."""
 
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -17,7 +17,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Trainable(BaseModel):
-    """One architecture: what of it can be set, how it is trained and how it is judged."""
+    """How one architecture can be trained: settings, recipes, data sets and metrics."""
 
     architecture: str
     config: dict[str, Any] = Field(description="JSON Schema of the network's settings.")
@@ -38,10 +38,10 @@ def parse(text: str | bytes) -> list[Trainable]:
 
 
 def shipped() -> list[Trainable]:
-    """The built-in architectures, as the package's own code describes them."""
+    """The built-in architectures, from the file that ships with the package."""
     return parse(SHIPPED.read_bytes())
 
 
 def has_plug_ins() -> bool:
-    """Whether a package here adds an architecture, a recipe or a metric to the shipped ones."""
+    """Whether an installed package adds an architecture, a recipe or a metric."""
     return any(entry_points(group=group) for group in PLUG_INS)

@@ -1,8 +1,8 @@
-"""Take pictures of the playground, with a server, a worker and a store of their own.
+"""Take screenshots of the playground, with a server, a worker and a store of their own.
 
 python -m scripts.screenshots [--browser /usr/bin/chromium] [--out docs/images]
 
-`draw.png` and `plane.png` go where the manual shows them, all others into `screenshots/`.
+`draw.png` and `plane.png` go into the manual's folder, all others into `screenshots/`.
 """
 
 import argparse
@@ -15,20 +15,21 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser.conftest import PATIENCE_MS, serving
-from tests.browser.sheet import Sheet
-from tests.browser.site import Site
-from tests.browser.token_dialog import give_ahead
-from tests.browser.visitor import PHONE, VIEWS, Visitor
+from tests.browser.conftest import TIMEOUT_MS, serving
+from tests.browser.parts.sheet import drawn
+from tests.browser.parts.site import Site
+from tests.browser.parts.token_dialog import enter_admin_token
+from tests.browser.parts.views import VIEWS, open_details
+from tests.browser.parts.visitor import PHONE, Visitor
 
 ROOT = Path(__file__).parent.parent
-ASIDE = ROOT / "screenshots"
-SHOWN = ("draw", "plane")  # in the manual
+OTHERS = ROOT / "screenshots"
+IN_MANUAL = ("draw", "plane")
 COLORS = 256
 KOREAN = {"locale": "ko-KR"}
 DARK = {"color_scheme": "dark"}
-# What is there once a view has got its answers.
-FILLED = {
+# Shown once a view has loaded its data.
+LOADED = {
     "plane": ".plane-canvas",
     "train": "form .pair select",
     "versions": "tbody tr",
@@ -45,7 +46,7 @@ def main() -> None:
     given = parser.parse_args()
 
     def take(page: Page, name: str) -> None:
-        folder = given.out if name in SHOWN else ASIDE
+        folder = given.out if name in IN_MANUAL else OTHERS
         folder.mkdir(parents=True, exist_ok=True)
         page.wait_for_load_state("networkidle")
         save(page.screenshot(animations="disabled"), folder / f"{name}.png")
@@ -59,32 +60,29 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=given.browser, args=["--no-sandbox", "--font-render-hinting=none"]
         )
-        visit = Visitor(browser, site.url, PATIENCE_MS)
+        visit = Visitor(browser, site.url, TIMEOUT_MS)
         draw(visit, take)
         plane(visit, take)
         retrain(visit, take, site)
         for name, options in {"dark": DARK, "ko": KOREAN, "phone": PHONE}.items():
-            everything(visit, take, name, options)
-        everything(visit, take, "phone-ko", {**PHONE, **KOREAN})
-        visit.leave()
+            all_views(visit, take, name, options)
+        all_views(visit, take, "phone-ko", {**PHONE, **KOREAN})
+        visit.close()
         browser.close()
 
 
 def save(data: bytes, path: Path) -> None:
-    """As a PNG with a palette: a page has few colours, and a quarter of the bytes will do."""
+    """Save as a PNG with a palette, which takes a quarter of the bytes."""
     with Image.open(io.BytesIO(data)) as picture:
         few = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
         few.save(path, optimize=True)
 
 
 def draw(visit: Visitor, take: Take, name: str = "draw", **options: Any) -> Page:
-    sheet = Sheet(visit(**options))
-    sheet.canvas = sheet.page.locator("canvas.sheet")
-    sheet.draw()
-    sheet.expect_read("3")
-    sheet.page.mouse.move(0, 0)
-    take(sheet.page, name)
-    return sheet.page
+    page = drawn(visit(**options)).page
+    page.mouse.move(0, 0)
+    take(page, name)
+    return page
 
 
 def plane(visit: Visitor, take: Take) -> None:
@@ -95,16 +93,15 @@ def plane(visit: Visitor, take: Take) -> None:
     for x, y in ((80, 120), (340, 210), (230, 290)):
         canvas.click(position={"x": x, "y": y})
     expect(page.get_by_role("table").locator("tbody").get_by_role("row")).to_have_count(3)
-    page.mouse.wheel(0, 190)  # so that the whole of the plane is in sight
-    page.wait_for_function("() => scrollY === 190")
+    page.evaluate("scrollTo(0, 190)")  # the whole plane is in view
     canvas.hover(position={"x": 230, "y": 290})
     take(page, "plane")
 
 
 def retrain(visit: Visitor, take: Take, site: Site) -> None:
-    """A job in its middle and at its end, judged good enough; and one that is not."""
+    """A job while it runs and at its end, a refused version, and what they leave in the views."""
     page = visit("/#/train/dnn")
-    give_ahead(page)
+    enter_admin_token(page)
     form = page.get_by_role("form", name="Retrain")
     expect(form.get_by_label("Hidden units")).to_be_visible()
     take(page, "train")
@@ -117,34 +114,31 @@ def retrain(visit: Visitor, take: Take, site: Site) -> None:
     expect(page.get_by_role("region", name="Verdict")).to_be_visible(timeout=300_000)
     page.wait_for_function(PLAYED)
     take(page, "job-end")
-    site.ended(site.retrain(model="dnn", epochs=40))
-    site.ended(site.retrain(model="xor", epochs=300))
+    site.finished(site.retrain(model="dnn", epochs=40))
+    site.finished(site.retrain(model="xor", epochs=300))
     page = visit("/#/jobs/2")
     expect(page.get_by_role("region", name="Verdict")).to_be_visible()
     take(page, "job-refused")
     page = visit("/#/plane/dnn/1/3")
     expect(page.get_by_role("img", name="Plane of")).to_have_count(2)
     take(page, "plane-two")
-    page = visit()
-    Sheet(page).draw()
-    Sheet(page).expect_read("3")
+    page = drawn(visit()).page
     page.get_by_role("button", name="Requests").click()
     take(page, "requests")
-    page.get_by_role("button", name="Give a token").click()
+    page.get_by_role("button", name="Enter token").click()
     take(page, "token")
     page = visit("/#/versions/dnn")
     take(page, "versions")
-    page.get_by_role("button", name="Details of version 1").click()
-    expect(page.get_by_role("dialog").get_by_role("img", name="Boundary")).to_be_visible()
+    expect(open_details(page).get_by_role("img", name="Boundary")).to_be_visible()
     take(page, "details")
 
 
-def everything(visit: Visitor, take: Take, name: str, options: dict[str, Any]) -> None:
+def all_views(visit: Visitor, take: Take, name: str, options: dict[str, Any]) -> None:
     page = draw(visit, take, f"draw-{name}", **options)
     for view in VIEWS[1:]:
         page.goto(f"{visit.url}/#/{view}")
         expect(page.locator(f".views [href='#/{view}']")).to_have_attribute("aria-current", "page")
-        expect(page.locator(FILLED[view]).first).to_be_visible()
+        expect(page.locator(LOADED[view]).first).to_be_visible()
         take(page, f"{view}-{name}")
     page.goto(f"{visit.url}/#/jobs/1")
     page.wait_for_function(PLAYED)

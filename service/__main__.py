@@ -3,10 +3,10 @@
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version as installed_version
 
 import click
 
+from perceptd import __version__
 from perceptd.models.checkpoint import CheckpointError
 from perceptd.models.tracing import TracingError
 from perceptd.service.errors import DeviceError, PerceptdError, ServerError
@@ -39,7 +39,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands)
-@click.version_option(installed_version("perceptd"), prog_name="perceptd")
+@click.version_option(__version__, prog_name="perceptd")
 def cli() -> None:
     """Serve PyTorch classifiers over REST, and retrain them while they serve.
 

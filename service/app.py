@@ -5,12 +5,13 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
+from dataclasses import replace
 
 from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from perceptd import __version__
 from perceptd.models import tracing
 from perceptd.models.checkpoint import Meta
 from perceptd.service.api import openapi, page, problems
@@ -28,6 +29,7 @@ from perceptd.service.api.routes import (
     models,
     predict,
 )
+from perceptd.service.api.services import Services
 from perceptd.service.auth import credentials
 from perceptd.service.auth.access import Access
 from perceptd.service.auth.tokens import Tokens
@@ -52,7 +54,7 @@ from perceptd.service.telemetry.process_metrics import Build, Processes, Pulse
 
 REFRESH_SECONDS = 0.5  # a promotion or a revocation anywhere counts here within a second
 
-# What asks again and again how the server is.
+# Polled by monitoring, so without spans.
 UNTRACED = ("/metrics", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 
 log = logging.getLogger("perceptd")
@@ -63,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises `DeviceError` where the device asked for is not here.
     """
-    settings = credentials.hashed(settings)  # from here on no token is known
+    settings = credentials.hashed(settings)  # the process keeps no token in clear
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
@@ -79,8 +81,25 @@ def create_app(settings: Settings) -> FastAPI:
     engine = Engine(repository, settings, observers, figures.swap)
     issued = Tokens(database)
 
-    draining, closing = threading.Event(), threading.Event()
-    pulse = Pulse(figures.store, engine, draining)
+    queue, corrections = Jobs(database), Feedback(database)
+    planner = Planner(repository, corrections, Trainables(database), settings)
+    uploads = Uploads(settings.data_dir.resolve() / JOBS, queue)
+    services = Services(
+        settings=settings,
+        access=Access((), may_be_open=False),  # closed until lifespan reads the tokens
+        repository=repository,
+        engine=engine,
+        metrics=figures,
+        spans=spans.of_process(),
+        drift=watched,
+        jobs=queue,
+        planner=planner,
+        intake=Intake(queue, planner, uploads),
+        feedback=corrections,
+        draining=threading.Event(),
+        closing=threading.Event(),
+    )
+    pulse = Pulse(figures.store, engine, services.draining)
     for collector in (
         Build(engine),
         Processes(figures.store),
@@ -94,20 +113,21 @@ def create_app(settings: Settings) -> FastAPI:
         await to_thread.run_sync(repository.prepare)
         fixed = await to_thread.run_sync(credentials.credentials, settings)
         may_be_open = is_loopback(settings.host) or settings.open_predictions
-        access = app.state.access = Access(fixed, may_be_open=may_be_open)
+        access = Access(fixed, may_be_open=may_be_open)
+        app.state.services = replace(services, access=access)
 
         def take_issued() -> None:
             access.update(issued.credentials())
 
         await to_thread.run_sync(take_issued)
         await to_thread.run_sync(engine.refresh)
-        async with create_task_group() as tasks:  # waits for a thread that still reads
+        async with create_task_group() as tasks:  # waits for threads that still read the database
             tasks.start_soon(pulse.run)
             tasks.start_soon(follow, lambda: engine.refresh(), "still serving what is loaded")
-            tasks.start_soon(follow, take_issued, "still taking the tokens known before")
+            tasks.start_soon(follow, take_issued, "still accepting the tokens that were known")
             yield
-            draining.set()
-            closing.set()
+            services.draining.set()
+            services.closing.set()
             pulse.sample()
             tasks.cancel_scope.cancel()
         database.dispose()
@@ -116,37 +136,22 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPIOffline(
         title="perceptd",
         summary="Small PyTorch classifiers: predictions, and retraining while they serve.",
-        version=version("perceptd"),
+        version=__version__,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
-        strict_content_type=False,  # an absent header is taken for JSON
+        strict_content_type=False,  # a body without a Content-Type is taken for JSON
         telemetry={
             "tracer_provider": tracing.provider(),
             "tracing": tracing.provider() is not None,
-            "operation_spans": False,  # they say of each request how FastAPI works
-            "metrics": False,  # are for Prometheus
+            "operation_spans": False,  # they describe FastAPI's own steps
+            "metrics": False,  # Prometheus reads ours
             "logs": False,
             "auto_configure": False,
             "exclude": lambda scope: scope.get("path") in UNTRACED,
         },
-        swagger_ui_parameters={"validatorUrl": None},  # it would ask a server elsewhere
+        swagger_ui_parameters={"validatorUrl": None},  # it would call another server
     )
-    app.state.settings = settings
-    app.state.repository = repository
-    app.state.engine = engine
-    app.state.metrics = figures
-    app.state.spans = spans.of_process()
-    app.state.drift = watched
-    app.state.jobs = Jobs(database)
-    app.state.feedback = Feedback(database)
-    app.state.planner = Planner(repository, app.state.feedback, Trainables(database), settings)
-    app.state.intake = Intake(
-        app.state.jobs,
-        app.state.planner,
-        Uploads(settings.data_dir.resolve() / JOBS, app.state.jobs),
-    )
-    app.state.closing = closing
-    app.state.draining = draining
+    app.state.services = services
     native = (predict, models, drift, imports, jobs, feedback, health, metrics)
     for routes in (*native, infer, metadata, repository_v2):
         app.include_router(routes.router)
@@ -154,26 +159,25 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
-    # Set here because only what wraps the whole stack sees every answer.
-    limit = settings.max_body_bytes
-    unpacked = Decompression(app.build_middleware_stack(), limit)
+    # Only a wrapper of the whole middleware stack sees every response.
+    decompressed = Decompression(app.build_middleware_stack(), settings.max_body_bytes)
     app.middleware_stack = RequestMiddleware(
-        page.shared(unpacked, settings.cors_origins), limit, figures
+        page.shared(decompressed, settings.cors_origins), services
     )
     return app
 
 
 async def follow(refresh: Callable[[], None], meanwhile: str) -> None:
-    """Keep up with what others change in the database; while it is away nothing changes."""
-    away = False
+    """Call `refresh` again and again; while the store is away, log `meanwhile` once."""
+    is_away = False
     while True:
         await sleep(REFRESH_SECONDS)
         try:
             await to_thread.run_sync(refresh)
-            away = False
+            is_away = False
         except StoreError as error:
-            if not away:
+            if not is_away:
                 log.warning("%s: %s", meanwhile, error)
-            away = True
-        except Exception:  # one fault must not end the following of all changes to come
+            is_away = True
+        except Exception:  # one fault must not end all later refreshes
             log.exception(meanwhile)

@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line for programs, readable lines on a terminal.
+"""Logs: one JSON object per line for programs, readable text on a terminal.
 
-Both are written by the standard library: what a line costs stands in the way of a prediction, and
-a record, a dictionary and msgspec's JSON are all that it takes.
+Every prediction waits for its log line, so a line costs one record of the standard library, one
+dictionary and msgspec's JSON.
 """
 
 import json
@@ -23,7 +23,7 @@ from perceptd.models import tracing
 from perceptd.service.settings import Settings
 
 COLOURS = {"DEBUG": "cyan", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
-IN_THE_MESSAGE = frozenset({"method", "path", "status"})  # of a request
+IN_THE_MESSAGE = frozenset({"method", "path", "status"})  # of an access line
 MAX_PATH = 500  # characters
 
 Facts = dict[str, Any]
@@ -35,7 +35,7 @@ _facts: ContextVar[Facts | None] = ContextVar("facts", default=None)
 
 @contextmanager
 def about(**facts: Any) -> Iterator[None]:
-    """What is logged meanwhile, here and in what this starts, is about these."""
+    """Add these facts to every line that is logged in the block, also by tasks it starts."""
     token = _facts.set({**(_facts.get() or {}), **facts})
     try:
         yield
@@ -44,18 +44,18 @@ def about(**facts: Any) -> Iterator[None]:
 
 
 def note(**facts: Any) -> None:
-    """Whatever is logged from here on to the end of the surrounding `about` has these too."""
+    """Add these facts to the lines that follow in the surrounding `about` block."""
     if (known := _facts.get()) is not None:
         known.update(facts)
 
 
 def is_logged() -> bool:
-    """Whether requests are, a line each."""
+    """Whether each request is logged."""
     return access.isEnabledFor(logging.INFO)
 
 
 def request(method: str, path: str, status: int, began: float, **facts: Any) -> None:
-    """The line of a request that came at `began`, by `time.perf_counter`."""
+    """Log a request that began at `began`, a time of `time.perf_counter`."""
     path = path[:MAX_PATH]
     record = logging.LogRecord(
         access.name, logging.INFO, "", 0, f"{method} {path} {status}", (), None
@@ -71,10 +71,10 @@ def request(method: str, path: str, status: int, began: float, **facts: Any) -> 
 
 
 def configure(settings: Settings, role: str) -> None:
-    """Log as the settings say; of what is no part of this service, warnings and worse.
+    """Set up logging; libraries other than uvicorn log warnings and errors only.
 
-    Requests go to standard output and the rest to standard error, each as JSON where it is no
-    terminal. The processes of a server share both, and so decide alike.
+    Requests go to standard output and the rest to standard error, each as JSON unless it is a
+    terminal. The processes of a server share both streams, so they choose the same format.
     """
     level = settings.log_level.upper()
     root = logging.getLogger()
@@ -87,10 +87,10 @@ def configure(settings: Settings, role: str) -> None:
     if not settings.access_log:
         access.setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # none is told
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # unused
     sys.excepthook = _on_exception
-    threading.excepthook = lambda told: _on_exception(
-        told.exc_type, told.exc_value, told.exc_traceback
+    threading.excepthook = lambda caught: _on_exception(
+        caught.exc_type, caught.exc_value, caught.exc_traceback
     )
 
 
@@ -108,19 +108,19 @@ def _has_colours(stream: TextIO) -> bool:
 def _on_exception(
     kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
 ) -> None:
-    """What nobody has caught ends a thread or the process, and is told as all else."""
+    """Log an uncaught exception, which ends a thread or the process, in the same format."""
     if error is None or isinstance(error, SystemExit):
         return
-    log.critical("nobody has caught this", exc_info=(kind, error, traceback))
+    log.critical("uncaught exception", exc_info=(kind, error, traceback))
 
 
 def facts_of(record: logging.LogRecord) -> Facts:
-    """What a line is about, besides its message."""
+    """The fields of a line besides its message."""
     return {**(_facts.get() or {}), **tracing.ids(), **getattr(record, "facts", {})}
 
 
 class JsonFormatter(logging.Formatter):
-    """One object, in ASCII: nothing that a caller sends ends a line or moves a cursor."""
+    """One JSON object in ASCII, so that no input can end a line or move a terminal's cursor."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -142,9 +142,9 @@ class JsonFormatter(logging.Formatter):
         line |= self._process
         try:
             text = msgspec.json.encode(line, enc_hook=str).decode()
-        except UnicodeEncodeError:  # half a character
+        except UnicodeEncodeError:  # a lone surrogate
             text = ""
-        # Beyond ASCII there are other ends of lines, and control characters.
+        # Beyond ASCII there are more line ends and control characters.
         return text if text and text.isascii() else json.dumps(line, default=str)
 
     def _timestamp(self, created: float) -> str:
@@ -156,7 +156,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, and what it is about."""
+    """Time, level, message and fields."""
 
     def __init__(self, colours: bool) -> None:
         super().__init__()
@@ -164,28 +164,28 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         facts = facts_of(record)
-        said = " ".join(
+        fields = " ".join(
             f"{name}={value}" for name, value in facts.items() if name not in IN_THE_MESSAGE
         )
         level = f"{record.levelname:<8}"
-        message, said = printable(record.getMessage()), printable(said)
+        message, fields = printable(record.getMessage()), printable(fields)
         if self._colours:
             level = click.style(level, fg=COLOURS.get(record.levelname))
-            said = click.style(said, dim=True) if said else said
+            fields = click.style(fields, dim=True) if fields else fields
         line = f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {level} {message}"
-        line += f"  {said}" if said else ""
+        line += f"  {fields}" if fields else ""
         if record.exc_info:
             stack = self.formatException(record.exc_info).splitlines()
-            line = "\n".join([line, *(f"    {printable(each)}" for each in stack)])
+            line = "\n".join([line, *(f"    {printable(frame)}" for frame in stack)])
         return line
 
 
 def printable(text: str) -> str:
-    """With an escape for whatever would end a line or move a terminal's cursor."""
+    """The text with escapes for what would end a line or move a terminal's cursor."""
     if text.isprintable():
         return text
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
 
 

@@ -1,4 +1,4 @@
-"""One process that answers: uvicorn with the application, on sockets that were bound before."""
+"""One server process: uvicorn with the application, on sockets that are bound already."""
 
 import asyncio
 import os
@@ -16,26 +16,25 @@ from perceptd.models import tracing
 from perceptd.service import logging as logs
 from perceptd.service import sockets as listening
 from perceptd.service.api.middleware import SECURITY_HEADERS
+from perceptd.service.api.services import services_of
 from perceptd.service.app import create_app
 from perceptd.service.settings import Settings
 from perceptd.service.sockets import Listeners
 from perceptd.service.wire.hot_path import protocol
 
-# Longer than clients keep an idle connection (httpx 5 s, proxies 60): a server that closes first
-# may do so while a request is on its way.
+# Longer than clients keep an idle connection (httpx 5 s, proxies 60 s): if the server closed first,
+# a request might be on its way.
 KEEP_ALIVE_S = 75
-
-
-LINGER_S = 0.25  # in which those who are busy hear that the server ends, and who waits is let in
+LINGER_S = 0.25  # after the last SYN: accepts waiting connections and ends busy ones
 
 
 class Server(uvicorn.Server):
-    """A server that says when it answers, and ends without losing a request.
+    """A server that reports when it is ready, and ends without losing a request.
 
-    Asked to end, it is not ready any more, and for `PERCEPTD_DRAIN_S` goes on as before. Then it
-    ends the streams that it sends, lets in who has connected already, and answers whatever was
-    sent, with the word that the connection closes. Asked once more, it ends at once; but one that
-    has a parent leaves that to it, and goes on no longer than that is there.
+    After a signal to end, it reports that it is not ready and serves on for `PERCEPTD_DRAIN_S`.
+    Then it ends its streams, accepts the connections that are waiting, and answers every request
+    that was sent with `connection: close`. A second signal ends it at once. With a `parent` (a
+    process id), the parent handles the second signal, and the server ends when the parent is gone.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._parent = parent
-        self._app = app
+        self._services = services_of(app)
         self._on_ready = on_ready
         self._ends_at: float | None = None
 
@@ -59,28 +58,29 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._ends_at is not None:
             if self._parent is None:
-                os._exit(128 + sig)  # whatever still runs, and whoever waits for it
+                os._exit(128 + sig)  # without waiting for anything that still runs
             return
-        self._captured_signals.append(sig)
-        drain_s = self._app.state.settings.drain_s if self.started else 0
+        super().handle_exit(sig, frame)  # notes the signal, which is raised again at the end
+        self.should_exit = False
+        drain_s = self._services.settings.drain_s if self.started else 0
         self._ends_at = time.monotonic() + drain_s
-        self._app.state.draining.set()
+        self._services.draining.set()
         if not drain_s:
             self._end()
 
     async def on_tick(self, counter: int) -> bool:
-        is_alone = self._parent is not None and os.getppid() != self._parent
-        if self._ends_at is not None and (is_alone or time.monotonic() >= self._ends_at):
+        is_orphan = self._parent is not None and os.getppid() != self._parent
+        if self._ends_at is not None and (is_orphan or time.monotonic() >= self._ends_at):
             self._end()
         return await super().on_tick(counter)
 
     def _end(self) -> None:
-        self._app.state.closing.set()
+        self._services.closing.set()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.guard.is_ending = True
-        listening.hold_off(sockets or [])
+        self._services.closing.set()
+        listening.drop_new_connections(sockets or [])
         await asyncio.sleep(LINGER_S)
         await super().shutdown(sockets)
 
@@ -92,11 +92,9 @@ def run(
     *,
     parent: int | None = None,
 ) -> None:
-    """Serve until told to end by a signal; exits with 3 where the application cannot start.
+    """Serve until a signal; exits with status 3 if the application cannot start.
 
-    A second signal ends the process at once, unless that is for its parent to do.
-
-    Raises `DeviceError` where the device asked for is not here, `TracingError`.
+    Raises `DeviceError` if the device in the settings is missing, `TracingError`.
     """
     logs.configure(settings, "server")
     tracing.start("server")
@@ -107,9 +105,9 @@ def run(
 
 
 def config(app: FastAPI, **options: Any) -> uvicorn.Config:
-    """uvicorn's options for an app of `create_app`, which logs its requests itself.
+    """uvicorn's configuration for an app of `create_app`, which logs its requests itself.
 
-    Any other ASGI server serves it as well, predictions slower, and without `SECURITY_HEADERS`.
+    Other ASGI servers can run the app too, without the fast path and `SECURITY_HEADERS`.
     """
     own = {
         "http": protocol(app),

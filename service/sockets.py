@@ -1,4 +1,4 @@
-"""The sockets of the one port that all processes of a server answer on."""
+"""Listening sockets of all processes of a server, on one port."""
 
 import ctypes
 import socket
@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 
-SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # of Linux
-# A program for the kernel's packet filter: a packet of TCP that asks for a connection (SYN, in the
-# byte of the flags) is dropped, whatever else comes is let through.
-NO_NEW_ONES = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF_FFFF))
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # on Linux
+# A BPF program that drops TCP packets with the SYN flag and accepts all others.
+DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF_FFFF))
 
-Listeners = list[socket.socket]  # one per address that the host's name stands for
+Listeners = list[socket.socket]  # of one process: one per address of the host
 
 
 @contextmanager
 def bound(host: str, port: int, processes: int) -> Iterator[list[Listeners]]:
-    """Sockets for each of so many processes, all of one port; 0 is a free one.
+    """Sockets for each of so many processes, all on one port; port 0 is any free one.
 
-    On Linux each process has its own, among which the kernel spreads the connections evenly: where
-    all accept from one, whoever is awake first takes most of a burst. Elsewhere they share.
-    Raises `OSError` where another server has the port.
+    On Linux each process has its own sockets, and the kernel spreads connections evenly over them:
+    with a shared one, the process that wakes first takes most of a burst. Elsewhere they share.
+
+    Raises `OSError` if another server has the port.
     """
     with ExitStack() as opened:
-        alone = _bind(opened, host, port)  # fails where a group's socket would be let in
+        alone = _bind(opened, host, port)  # fails on a port in use, which SO_REUSEPORT could join
         if processes == 1 or sys.platform != "linux":
             yield [alone] * processes
             return
@@ -34,28 +34,27 @@ def bound(host: str, port: int, processes: int) -> Iterator[list[Listeners]]:
         yield [_bind(opened, host, port, reuse=True) for _ in range(processes)]
 
 
-def hold_off(listeners: Listeners) -> None:
-    """Let nobody into the queue of connections any more, so that it can be emptied and closed.
+def drop_new_connections(listeners: Listeners) -> None:
+    """Drop new SYNs so that the accept queue can be drained before close.
 
-    A listener that is closed resets the connections which wait in it, and their clients have sent
-    their requests. On Linux whoever asks for one from here on is not heard, asks again after a
-    second, and is refused then. Elsewhere the queue is emptied as well as may be.
+    Closing a listener resets the connections in its queue, whose clients may have sent requests. A
+    client whose SYN is dropped repeats it after a second and is refused then. Only on Linux.
     """
     if sys.platform != "linux":
         return
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_NEW_ONES)
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)
     program = ctypes.create_string_buffer(code)
-    given = struct.pack("@HP", len(NO_NEW_ONES), ctypes.addressof(program))
+    given = struct.pack("@HP", len(DROP_SYN), ctypes.addressof(program))
     for listener in listeners:
-        with suppress(OSError):  # a kernel without such filters
+        with suppress(OSError):  # a kernel without BPF
             listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, given)
 
 
-def let_in(listeners: Listeners) -> None:
-    """Undo `hold_off`."""
+def accept_new_connections(listeners: Listeners) -> None:
+    """Undo `drop_new_connections`."""
     if sys.platform == "linux":
         for listener in listeners:
-            with suppress(OSError):  # there is no filter
+            with suppress(OSError):  # no filter is attached
                 listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
@@ -74,12 +73,12 @@ def _bind(opened: ExitStack, host: str, port: int, *, reuse: bool = False) -> Li
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:  # or it would take the IPv4 port as well
+            if family == socket.AF_INET6:  # else it takes the IPv4 port as well
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind((address[0], port, *address[2:]))
             port = listener.getsockname()[1]
             listeners.append(listener)
     except OSError as error:
-        told = f"cannot listen on {host}:{port}: {error.strerror}"
-        raise OSError(f"{told} (--host, --port; PERCEPTD_HOST, PERCEPTD_PORT)") from error
+        message = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise OSError(f"{message} (--host, --port; PERCEPTD_HOST, PERCEPTD_PORT)") from error
     return listeners

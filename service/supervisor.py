@@ -1,4 +1,4 @@
-"""Processes beside this one: started with it, started again when they die, ended with it."""
+"""Child processes: started with this process, restarted when they die, ended with it."""
 
 import logging
 import socket
@@ -12,38 +12,38 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-PAUSE_S = 1.0  # before one that died early is started again; doubled with each time, up to
+MIN_PAUSE_S = 1.0  # before the restart of a process that died early; doubled each time
 MAX_PAUSE_S = 30.0
-GOOD_S = 60.0  # one that lived for so long did not die early, and is started again at once
-LOOK_S = 0.1  # between looks at a process
-END_S = 30.0  # in which a worker hands its job back, and a server answers what it has accepted
+EARLY_S = 60.0  # a process that ran for longer is restarted at once
+POLL_S = 0.1
+END_S = 30.0  # for a worker to hand its job back, and a server to answer what it has accepted
 
 log = logging.getLogger("perceptd")
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is kept running: its name in the log, its command, the files that it inherits.
+    """A program to keep running: its name in the log, its command, the files that it inherits.
 
-    One that `tells` writes a byte to its standard input, a socket, once it is ready. One that is
-    asked to end is killed after `end_s`.
+    If it `reports_ready`, it writes a byte to its standard input, a socket, once it is ready. It is
+    killed if it does not end within `end_s`.
     """
 
     name: str
     command: Sequence[str]
     descriptors: Sequence[int] = ()
-    tells: bool = False
+    reports_ready: bool = False
     end_s: float = END_S
 
 
-class AtOnce(SystemExit):
-    """A second signal: what runs beside this process is killed."""
+class KillChildren(SystemExit):
+    """Raised on a second signal: the supervisor kills its processes."""
 
 
 class Supervisor:
     """Keeps programs running while its block runs.
 
-    Their standard input ends with this process, however that ends: they listen on it and end too.
+    However this process ends, the programs' standard input ends too, and they end on that.
     `on_end` is called with the id of each process that has ended.
     """
 
@@ -56,9 +56,9 @@ class Supervisor:
         self._environment = environment
         self._on_end = on_end
         self._ending = threading.Event()
-        self._at_once = threading.Event()
-        self._starts: SimpleQueue[int] = SimpleQueue()  # of each that tells: 0, or its exit status
-        self._telling = sum(program.tells for program in programs)
+        self._killing = threading.Event()
+        self._starts: SimpleQueue[int] = SimpleQueue()  # 0 if ready, else the exit status
+        self._reporting = sum(program.reports_ready for program in programs)
         self._ended = [threading.Event() for _ in programs]
         self._threads = [
             threading.Thread(target=self._keep_until, args=pair)
@@ -69,7 +69,7 @@ class Supervisor:
         try:
             for thread in self._threads:
                 thread.start()
-        except BaseException:  # a signal, or no thread to be had: what was started is to end
+        except BaseException:  # a signal, or no thread left: end what was started
             self._ending.set()
             raise
         return self
@@ -80,24 +80,24 @@ class Supervisor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:  # it may come at any moment, be it before all have heard of the first
+        try:  # a second signal may come at any moment from here on
             self._ending.set()
-            if isinstance(error, AtOnce):
-                self._at_once.set()
+            if isinstance(error, KillChildren):
+                self._killing.set()
             self._wait_for_all()
         except BaseException:  # a second signal
-            self._at_once.set()
+            self._killing.set()
             self._wait_for_all()
             raise
 
     def _wait_for_all(self) -> None:
-        """By events: a join that a signal interrupts takes its thread for ended (bpo-45274)."""
+        """Wait for events: after an interrupted join a thread counts as ended (bpo-45274)."""
         for ended in self._ended:
             ended.wait()
 
     def wait_until_ready(self) -> int:
-        """0 once all that tell are ready, or the exit status of one that cannot start."""
-        for _ in range(self._telling):
+        """0 once all that report are ready, else the exit status of one that cannot start."""
+        for _ in range(self._reporting):
             if status := self._starts.get():
                 return status
         return 0
@@ -111,13 +111,13 @@ class Supervisor:
     def _keep(self, program: Program) -> None:
         pause = 0.0
         starting = threading.Event()
-        if program.tells:
+        if program.reports_ready:
             starting.set()
         while not self._ending.is_set():
             started_at = time.monotonic()
             try:
                 ended: int | OSError = self._run(program, starting)
-            except OSError as error:  # no process or no memory to be had
+            except OSError as error:  # no process or memory left
                 ended = error
             if self._ending.is_set():
                 return
@@ -125,13 +125,13 @@ class Supervisor:
                 log.error("a %s could not start (%d)", program.name, ended)
                 self._starts.put(ended)
                 return
-            lived = time.monotonic() - started_at
-            pause = 0.0 if lived > GOOD_S else min(max(2 * pause, PAUSE_S), MAX_PAUSE_S)
+            ran_s = time.monotonic() - started_at
+            pause = 0.0 if ran_s > EARLY_S else min(max(2 * pause, MIN_PAUSE_S), MAX_PAUSE_S)
             log.error("a %s ended (%s); starting another in %.0f s", program.name, ended, pause)
             self._ending.wait(pause)
 
     def _run(self, program: Program, starting: threading.Event) -> int:
-        """One process, from its start to its end."""
+        """Run one process to its end and return its exit status."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -142,10 +142,10 @@ class Supervisor:
                     env=self._environment,
                     process_group=0,
                 )
-            ours.settimeout(LOOK_S)
+            ours.settimeout(POLL_S)
             while process.poll() is None and not self._ending.is_set():
                 with suppress(TimeoutError):
-                    if not ours.recv(1):  # it ends, or does not listen any more
+                    if not ours.recv(1):  # it ends, or has closed its standard input
                         break
                     if starting.is_set():
                         starting.clear()
@@ -156,14 +156,14 @@ class Supervisor:
         finally:
             try:
                 self._on_end(process.pid)
-            except Exception:  # whatever is done about an end, another is to be started
-                log.exception("the end of process %d could not be seen to", process.pid)
+            except Exception:  # the program must be restarted all the same
+                log.exception("cleaning up after process %d failed", process.pid)
 
     def _wait_for_end(self, process: "subprocess.Popen[bytes]", end_s: float) -> None:
-        """Kill a process that takes too long, or that is to end at once."""
+        """Kill the process if it takes too long, or on a second signal."""
         deadline = time.monotonic() + end_s
-        while time.monotonic() < deadline and not self._at_once.is_set():
+        while time.monotonic() < deadline and not self._killing.is_set():
             with suppress(subprocess.TimeoutExpired):
-                process.wait(LOOK_S)
+                process.wait(POLL_S)
                 return
         process.kill()

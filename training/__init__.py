@@ -1,1 +1,1 @@
-"""Offline scripts: from data to a checkpoint. Run as `python -m perceptd.training`."""
+"""From data to a checkpoint: training, evaluation, import and plots, in processes of their own."""

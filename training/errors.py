@@ -1,4 +1,4 @@
-"""What can go wrong and is told in one sentence, without a traceback."""
+"""Errors that the command line reports in one sentence, without a traceback."""
 
 import errno
 import os
@@ -6,37 +6,37 @@ from collections.abc import Iterator
 
 
 class DataError(ValueError):
-    """Data that is absent, damaged or of another shape than the model takes; one clear sentence."""
+    """The data is missing, damaged or does not fit the model."""
 
 
 class DivergedError(ArithmeticError):
-    """The loss is no longer a number, and no further step will mend it."""
+    """The loss is NaN or infinite. Further steps would not change that."""
 
 
 class DrawingError(ValueError):
-    """Pictures that nothing is there for, or that have no place; the text says which."""
+    """There is nothing to draw, or no place for the plots. The message says which."""
 
 
 class ImportFileError(ValueError):
-    """A file that does not hold this architecture's weights; the text says what differs."""
+    """The file does not hold the architecture's weights. The message says what differs."""
 
 
 class MeasurementError(ValueError):
-    """Checkpoints that cannot be measured on the same rows."""
+    """The checkpoints cannot be measured on the same rows."""
 
 
 class UnknownRecipeError(LookupError):
-    """The architecture's package names no recipe."""
+    """No package registers a recipe for the architecture."""
 
 
-# On the CPU, on an accelerator, and for a library that finds no place as it is imported.
+# Messages of the CPU's allocator, of an accelerator's, and of a failed import of a library.
 SHORTAGES = ("can't allocate memory: ", "out of memory", "failed to map segment")
 
 
 def memory_shortage(error: BaseException | None) -> str | None:
-    """What could not be had where a failure is one of memory, '' where it says nothing; else None.
+    """What could not be allocated if memory ran out, '' if the error does not say; else None.
 
-    An exporter wraps what it meets, so the causes count as well.
+    An error's causes count as well: the exporter wraps the errors it meets.
     """
     for cause in _causes(error):
         text = " ".join(str(cause).split())
@@ -45,12 +45,12 @@ def memory_shortage(error: BaseException | None) -> str | None:
     return None
 
 
-# Of a disk, whatever file was about to be written. safetensors has an error without a number.
+# A full, read-only or broken disk. safetensors raises these without an errno.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def disk_failure(error: BaseException | None) -> str | None:
-    """The system's words for a disk that is full or broken, where a failure comes of that."""
+    """The system's message if the error comes from a full or broken disk, else None."""
     for cause in _causes(error):
         for number in DISK_ERRORS:
             words = os.strerror(number)
@@ -60,7 +60,7 @@ def disk_failure(error: BaseException | None) -> str | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it wraps, and so on."""
+    """An error, its cause, the cause of that and so on."""
     seen: set[int] = set()  # an error may be its own cause
     while error is not None and id(error) not in seen:
         seen.add(id(error))

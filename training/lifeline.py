@@ -1,6 +1,7 @@
-"""Standard input as a lifeline: whoever holds its other end keeps this process alive.
+"""Standard input as a lifeline: this process ends when the process that started it dies.
 
-The system closes that end when its holder dies, however it dies, on every system alike.
+Its parent holds the other end of the pipe, which the operating system closes however the parent
+dies.
 """
 
 import os
@@ -8,17 +9,17 @@ import signal
 import threading
 import time
 
-GRACE_S = 2.0  # for cleaning up
+GRACE_S = 2.0  # time to clean up after SIGTERM
 STDIN = 0
 
 
 def hold() -> None:
-    """From now on, end this process as SIGTERM does once standard input ends."""
+    """From now on, raise SIGTERM once standard input ends, and exit if that does not help."""
     threading.Thread(target=_wait, name="lifeline", daemon=True).start()
 
 
 def _wait() -> None:
-    # Not through sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
+    # Not sys.stdin: a waiting thread would hold its lock when the interpreter shuts down.
     while os.read(STDIN, 4096):
         pass
     signal.raise_signal(signal.SIGTERM)

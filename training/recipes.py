@@ -1,7 +1,7 @@
 """How each model is trained: data set, optimizer, schedule, seed, batch size.
 
-`reference` trains as the published originals do. `fast` reaches the same result in as little time
-as it can; `benchmarks/training.py` measures how much that is for the two MNIST models.
+`reference` trains as the published originals do. `fast` reaches the same accuracy in less time;
+`benchmarks/training.py` compares both for the MNIST models.
 
 A plug-in registers its recipes through the entry-point group `perceptd.recipes`, under the name of
 its architecture: `spiral = "my_package.spiral:RECIPES"`.
@@ -21,13 +21,13 @@ GROUP = "perceptd.recipes"
 
 
 class Recipe(BaseModel):
-    """Everything a training run depends on besides the data and the architecture's config.
+    """All that a training depends on besides the data and the architecture's config.
 
-    The loss follows from the model's head: binary cross-entropy for a sigmoid, cross-entropy on
-    logits for a softmax. `batch_size` None is the full set in one step. `one_cycle` warms up to
-    `learning_rate` and anneals to nothing (L. Smith, N. Topin, 2018). `channels_last` and
-    `bfloat16` together halve a convolutional epoch where the processor multiplies bfloat16 itself
-    (AVX-512 BF16, AMX, a GPU); elsewhere `bfloat16` costs time.
+    The head decides the loss: binary cross-entropy for a sigmoid, cross-entropy on logits for a
+    softmax. Without a `batch_size`, each step takes the full set. `one_cycle` warms up to
+    `learning_rate` and anneals to zero (L. Smith, N. Topin, 2018). `channels_last` and `bfloat16`
+    together halve the time of a convolutional epoch on hardware with bfloat16 instructions
+    (AVX-512 BF16, AMX, a GPU); on other hardware `bfloat16` costs time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,10 +109,12 @@ RECIPES: dict[str, Recipes] = {
 
 
 def of(architecture: str) -> Recipes:
-    """The recipes of an architecture by name. Raises `UnknownRecipeError` for a plug-in without."""
+    """The recipes of an architecture, by name. Raises `UnknownRecipeError` if it has none."""
     if architecture in RECIPES:
         return RECIPES[architecture]
     for entry in entry_points(group=GROUP, name=architecture):
         recipes: Recipes = entry.load()
         return recipes
-    raise UnknownRecipeError(f"no recipe for {architecture!r}: its package names none in {GROUP!r}")
+    raise UnknownRecipeError(
+        f"no recipe for {architecture!r}: no package registers one under {GROUP!r}"
+    )

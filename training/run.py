@@ -1,4 +1,4 @@
-"""One training, from what the command line says to a checkpoint."""
+"""One training, from the command line's values to a checkpoint."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from perceptd.training.progress import Reporter, reporter, summary, tell_checkpo
 from perceptd.training.recipes import Recipe
 from perceptd.training.save import save
 from perceptd.training.state import StateFile
-from perceptd.training.train import Progress, boundaries_in, train
+from perceptd.training.train import Progress, saved_boundaries, train
 
 
 def train_model(
@@ -37,7 +37,7 @@ def train_model(
     progress: str,
     **hyperparameters: int | float | None,
 ) -> None:
-    """Train one model by a recipe and whatever of it the command line changes."""
+    """Train one model by a recipe, with the command line's changes to it."""
     architecture = registry.load(name)
     target = free_target(out, name)
     plan = parse_recipe(name, recipe, dataset, hyperparameters)
@@ -52,7 +52,7 @@ def train_model(
     state_file = StateFile.beside(target, fingerprint(architecture, settings, plan, data, parent))
 
     with reporter(progress, plan.epochs) as report:
-        start(report, architecture, plan, data, chosen_device, state_file)
+        report_start(report, architecture, plan, data, chosen_device, state_file)
         try:
             trained = train(
                 architecture,
@@ -63,11 +63,11 @@ def train_model(
                 start_from=checkpoint.read_weights(Path(start_from)) if parent else None,
                 state_file=state_file,
                 report=traced(report.epoch),
-                alive=report.step,
+                report_step=report.step,
             )
         except KeyboardInterrupt:
             if state_file.read():
-                click.echo("\nThe same command goes on from the last saved epoch.", err=True)
+                click.echo("\nThe same command resumes from the last saved epoch.", err=True)
             raise
     meta = save(
         target,
@@ -85,7 +85,7 @@ def train_model(
     tell_checkpoint(report, target, meta, text, trained.seconds)
 
 
-def start(
+def report_start(
     report: Reporter,
     architecture: Architecture,
     plan: Recipe,
@@ -93,6 +93,10 @@ def start(
     device: torch.device,
     state_file: StateFile,
 ) -> None:
+    """Report what is trained and, if the training resumes, its earlier epochs once more.
+
+    A listener may have missed the last of them.
+    """
     state = state_file.read()
     report.event(
         "started",
@@ -106,8 +110,8 @@ def start(
     )
     if plane := plane_of(architecture.spec, data.train):
         report.plane(plane)
-    if state:  # whoever listens may not have heard the last epochs before the end
-        boundaries = boundaries_in(state)
+    if state:
+        boundaries = saved_boundaries(state)
         for point in map(checkpoint.CurvePoint.model_validate, state["curve"]):
             seconds = state["seconds"] * point.epoch / state["epoch"]
             left = seconds / point.epoch * (plan.epochs - point.epoch)
@@ -116,6 +120,7 @@ def start(
 
 
 def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
+    """The checkpoint to start from. Raises `CheckpointError`."""
     meta = checkpoint.read(folder)
     if meta.architecture != architecture.name:
         raise checkpoint.CheckpointError(
@@ -144,6 +149,7 @@ def fingerprint(
 
 
 def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the accelerator, else the CPU. Raises `BadParameter`."""
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:

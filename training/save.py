@@ -32,7 +32,7 @@ def save(
     data: Dataset | None,
     parent_sha256: str | None = None,
 ) -> checkpoint.Meta:
-    """Write the module, which is on the CPU, its graph and its pictures to `target`."""
+    """Write the module, which must be on the CPU, its graph and its plots to `target`."""
     spec = architecture.spec
     classify = classifier(module, spec.head)
     provenance = checkpoint.Provenance(
@@ -72,10 +72,10 @@ def _libraries() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit this code stands at; None outside a checkout or without git."""
+    """The commit of this checkout; None outside a checkout or without git."""
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is where the user has it
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's PATH finds git
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

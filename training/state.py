@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk, so that a killed one goes on from its last epoch."""
+"""The saved state of an unfinished training, from which a killed one resumes."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 
 class StateFile:
-    """One file beside the checkpoint-to-be; `fingerprint` says which training it belongs to."""
+    """One file beside the future checkpoint. `fingerprint` identifies the training."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
@@ -20,7 +20,7 @@ class StateFile:
         return cls(target.parent / f".{target.name}.state", fingerprint)
 
     def read(self) -> dict[str, Any] | None:
-        """The saved state; None where there is none, or it belongs to a different training."""
+        """The saved state; None if it is missing, damaged or of another training."""
         try:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (FileNotFoundError, UnpicklingError, RuntimeError, EOFError):
@@ -28,7 +28,7 @@ class StateFile:
         return state if state.get("fingerprint") == self.fingerprint else None
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace the saved state in one step: a kill leaves either the old or the new one."""
+        """Replace the saved state atomically: a kill leaves either the old or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._unfinished.open("wb") as file:
             torch.save({**state, "fingerprint": self.fingerprint}, file)

@@ -22,28 +22,28 @@ from perceptd.training.plotting.plane import Boundary, evenly, plane_of
 from perceptd.training.recipes import Recipe
 from perceptd.training.state import StateFile
 
-CURVE_POINTS = 200  # a longer training is evaluated and drawn at about this many epochs
-BOUNDARIES = 40  # of the evaluated epochs of a 2-D model so many tell how it divides the plane
-SMALL = 100_000  # numbers in the training set below which a second thread only costs
+CURVE_POINTS = 200  # longer trainings are evaluated in about this many epochs
+MAX_BOUNDARIES = 40  # evaluated epochs in which a 2-D model reports its decision boundary
+MIN_PARALLEL = 100_000  # numbers in the training set; below, a second thread only costs time
 THREADS = torch.get_num_threads()
-ALIVE_SECONDS = 10.0  # after so long without an epoch a training tells of its steps
-SAVE_SECONDS = 1.0  # epochs shorter than this are not saved each
+STEP_SECONDS = 10.0  # an epoch longer than this reports its steps
+SAVE_SECONDS = 1.0  # minimum time between two saves of the state
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, told after each evaluated epoch."""
+    """How far a training is, reported after each evaluated epoch."""
 
     point: CurvePoint
     epochs: int
-    seconds: float  # since the training began, time before a resumption counted in
+    seconds: float  # of training, those before a resumption included
     seconds_left: float
-    boundary: Boundary | None = None  # of a 2-D model, in some of the epochs
+    boundary: Boundary | None = None  # of a 2-D model, in up to MAX_BOUNDARIES epochs
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A module on the CPU, its metrics per split, its curve and the seconds it took."""
+    """A module on the CPU in eval mode, its metrics per split, its curve and its seconds."""
 
     module: nn.Module
     metrics: dict[str, dict[str, float]]
@@ -61,13 +61,13 @@ def train(
     start_from: dict[str, NDArray[Any]] | None = None,
     state_file: StateFile | None = None,
     report: Callable[[Progress], None] = lambda _: None,
-    alive: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+    report_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
 ) -> Trained:
-    """Train a module from scratch, or from the weights `start_from`, by a recipe.
+    """Train a module by a recipe, from scratch or from the weights `start_from`.
 
-    Each epoch draws its randomness from the seed and its own number, so that a training resumed
-    from `state_file` ends in the same weights as one that was never interrupted. `alive` is told
-    the epoch, the step in it and how many that has, some times a minute. Raises `DivergedError`.
+    Each epoch is seeded with the recipe's seed plus its own number, so a training that resumes
+    from `state_file` ends with the same weights as an uninterrupted one. In long epochs,
+    `report_step` gets epoch, step and steps per epoch. Raises `DivergedError`.
     """
     torch.manual_seed(recipe.seed)
     head = architecture.spec.head
@@ -77,7 +77,7 @@ def train(
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     module.to(device).to(memory_format=layout)
 
-    torch.set_num_threads(1 if data.train.inputs.size < SMALL else THREADS)
+    torch.set_num_threads(1 if data.train.inputs.size < MIN_PARALLEL else THREADS)
     inputs, targets = _tensors(data.train, device, layout)
     test_inputs, test_targets = _tensors(data.test, device, layout)
     rows = len(inputs)
@@ -90,24 +90,24 @@ def train(
 
     curve: list[CurvePoint] = []
     boundaries: dict[int, Boundary] = {}
-    begin, spent = 0, 0.0
+    first_epoch, earlier_seconds = 0, 0.0
     if state_file and (state := state_file.read()):
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         if scheduler:
             scheduler.load_state_dict(state["scheduler"])
-        begin, spent = state["epoch"], state["seconds"]
+        first_epoch, earlier_seconds = state["epoch"], state["seconds"]
         curve = [CurvePoint.model_validate(point) for point in state["curve"]]
-        boundaries = boundaries_in(state)
+        boundaries = saved_boundaries(state)
 
-    every = max(1, recipe.epochs // CURVE_POINTS)
-    evaluated = {*range(0, recipe.epochs, every), recipe.epochs - 1}
-    pictured = {sorted(evaluated)[index] for index in evenly(len(evaluated), BOUNDARIES)}
+    interval = max(1, recipe.epochs // CURVE_POINTS)
+    evaluated = {*range(0, recipe.epochs, interval), recipe.epochs - 1}
+    pictured = {sorted(evaluated)[index] for index in evenly(len(evaluated), MAX_BOUNDARIES)}
     plane = plane_of(architecture.spec, data.train)
     classify = classifier(module, head, device)
 
-    started = saved = told = time.monotonic()
-    for epoch in range(begin, recipe.epochs):
+    started = last_save = last_report = time.monotonic()
+    for epoch in range(first_epoch, recipe.epochs):
         torch.manual_seed(recipe.seed + epoch)
         full = batch_size == rows
         order = torch.arange(rows) if full else torch.randperm(rows)
@@ -115,28 +115,28 @@ def train(
         total = torch.zeros((), device=device)
         module.train()
         for step in range(steps):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
-            batch = inputs if full else inputs[chosen]  # (B, *shape)
-            wanted = targets if full else targets[chosen]  # (B,)
+            chosen = order[step * batch_size : (step + 1) * batch_size]  # (B,)
+            x = inputs if full else inputs[chosen]  # (B, *shape)
+            y = targets if full else targets[chosen]  # (B,)
             with precision:
-                output = module(batch)
-            loss = loss_of(output.float(), wanted, head)
+                output = module(x)  # (B, 1) or (B, K)
+            loss = loss_of(output.float(), y, head)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             if scheduler:
                 scheduler.step()
             total += loss.detach()
-            if time.monotonic() - told >= ALIVE_SECONDS:
-                alive(epoch + 1, step + 1, steps)
-                told = time.monotonic()
+            if time.monotonic() - last_report >= STEP_SECONDS:
+                report_step(epoch + 1, step + 1, steps)
+                last_report = time.monotonic()
 
-        seconds = spent + time.monotonic() - started
+        seconds = earlier_seconds + time.monotonic() - started
         if epoch in evaluated:
             test = evaluate(module, test_inputs, test_targets, head, precision)
-            if not math.isfinite(worst := total.item() + test["loss"]):
+            if not math.isfinite(losses := total.item() + test["loss"]):
                 raise DivergedError(
-                    f"the loss is {worst} in epoch {epoch + 1}: try a lower --learning-rate"
+                    f"the loss is {losses} in epoch {epoch + 1}: try a lower --learning-rate"
                 )
             point = CurvePoint(
                 epoch=epoch + 1,
@@ -146,11 +146,12 @@ def train(
             )
             curve.append(point)
             left = seconds / (epoch + 1) * (recipe.epochs - epoch - 1)
-            # Also where a bar is all that listens: what goes on from the saved state may draw.
+            # Also for a reporter that ignores it: another may draw it once the training resumes.
             if plane and epoch in pictured and (boundary := plane.boundary(classify)):
                 boundaries[point.epoch] = boundary
             report(Progress(point, recipe.epochs, seconds, left, boundaries.get(point.epoch)))
-        if state_file and time.monotonic() - saved >= SAVE_SECONDS and epoch + 1 < recipe.epochs:
+        is_last = epoch + 1 == recipe.epochs
+        if state_file and not is_last and time.monotonic() - last_save >= SAVE_SECONDS:
             state_file.write(
                 {
                     "module": module.state_dict(),
@@ -159,12 +160,12 @@ def train(
                     "epoch": epoch + 1,
                     "seconds": seconds,
                     "curve": [point.model_dump() for point in curve],
-                    "boundaries": {told: asdict(one) for told, one in boundaries.items()},
+                    "boundaries": {number: asdict(one) for number, one in boundaries.items()},
                 }
             )
-            saved = time.monotonic()
+            last_save = time.monotonic()
 
-    seconds = spent + time.monotonic() - started
+    seconds = earlier_seconds + time.monotonic() - started
     metrics = {
         "train": evaluate(module, inputs, targets, head),
         "test": evaluate(module, test_inputs, test_targets, head),
@@ -175,8 +176,8 @@ def train(
     return Trained(module, metrics, curve, seconds)
 
 
-def boundaries_in(state: dict[str, Any]) -> dict[int, Boundary]:
-    """The boundaries that a saved state has, by the epoch that told them."""
+def saved_boundaries(state: dict[str, Any]) -> dict[int, Boundary]:
+    """The decision boundaries in a saved state, by epoch."""
     return {epoch: Boundary(**facts) for epoch, facts in state["boundaries"].items()}
 
 

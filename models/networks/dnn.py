@@ -1,4 +1,4 @@
-"""The deep network: one hidden layer that tells an inner circle from an outer ring."""
+"""The deep network: one hidden layer separates an inner circle from an outer ring."""
 
 import torch
 from pydantic import Field

@@ -14,12 +14,12 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 
 
 def activation(name: Activation) -> nn.Module:
-    """A fresh activation module of that name."""
+    """A new activation module."""
     return _ACTIVATIONS[name]()
 
 
 class Probabilities(nn.Module):
-    """A classifier with its head: whatever the module returns becomes probabilities (N, K)."""
+    """A module with its head applied: rows -> probabilities of every label, (N, K)."""
 
     def __init__(self, module: nn.Module, head: Head) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Probabilities(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.module(x)
+        out: Tensor = self.module(x)  # sigmoid: P(class 1), (N, 1); softmax: logits, (N, K)
         if self.head == "sigmoid":
-            return torch.cat([1 - out, out], dim=1)  # (N, 1) -> (N, 2)
+            return torch.cat([1 - out, out], dim=1)  # (N, 2)
         return torch.softmax(out, dim=1)  # (N, K)

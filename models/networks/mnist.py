@@ -1,4 +1,4 @@
-"""What the MNIST models have in common: the picture they read and the ten answers they give."""
+"""What the MNIST models share: 28 x 28 pictures as input and ten digits as labels."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ PICTURE: tuple[Literal[28], Literal[28]] = (28, 28)
 
 
 def digit_spec(description: str, shape: tuple[int, ...]) -> ModelSpec:
-    """The spec of a ten-class model that takes one 28 x 28 digit per row, in that shape."""
+    """The spec of a ten-class model whose rows are 28 x 28 digits, reshaped to `shape`."""
     return ModelSpec(
         description=description,
         input=InputSpec(shape=shape, minimum=0.0, maximum=1.0, picture=PICTURE),
@@ -23,7 +23,7 @@ def digit_spec(description: str, shape: tuple[int, ...]) -> ModelSpec:
 
 
 def drawn_seven() -> list[list[int]]:
-    """A seven as 28 rows of 28 grey values, 0 the background and 255 the ink."""
+    """A seven as 28 rows of 28 grey values, from 0 (background) to 255 (ink)."""
     canvas = Image.new("L", (112, 112))
     pen = ImageDraw.Draw(canvas)
     pen.line([(34, 26), (80, 26), (50, 90)], fill=255, width=10, joint="curve")

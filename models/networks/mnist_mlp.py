@@ -25,7 +25,7 @@ class MnistMLP(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.lin_1(x))  # (N, hidden)
+        x = self.activation(self.lin_1(x))  # (N, 784) -> (N, hidden)
         logits: Tensor = self.lin_2(x)  # (N, 10)
         return logits
 

@@ -8,7 +8,7 @@ from perceptd.models.spec import Example, InputSpec, ModelConfig, ModelSpec
 
 
 class PerceptronConfig(ModelConfig):
-    """A perceptron has no hidden layer, so nothing to set."""
+    """Empty: a perceptron has no hidden layer to configure."""
 
 
 class Perceptron(nn.Module):

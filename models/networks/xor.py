@@ -1,4 +1,4 @@
-"""The XOR network: two layers for the problem one layer cannot solve."""
+"""The XOR network: two layers for a problem that one layer cannot solve."""
 
 import torch
 from pydantic import Field
@@ -22,7 +22,7 @@ class XOR(nn.Module):
         self.linear_2 = nn.Linear(config.hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.linear_1(x))  # (N, hidden)
+        x = self.activation(self.linear_1(x))  # (N, 2) -> (N, hidden)
         return torch.sigmoid(self.linear_2(x))  # (N, 1)
 
 

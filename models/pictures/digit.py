@@ -1,9 +1,9 @@
-"""A picture from anywhere -> the 28 x 28 grey digit an MNIST network was trained on.
+"""A picture of a digit -> the 28 x 28 grey pixels that an MNIST network expects.
 
 MNIST's makers cropped each digit, scaled it into a 20 x 20 box with its aspect ratio kept, and
 placed the box so that the ink's centre of mass is in the middle of the 28 x 28 pixels
-(http://yann.lecun.com/exdb/mnist/). The same is done here, once the ink is found. A true MNIST
-picture comes back as it was.
+(http://yann.lecun.com/exdb/mnist/). This module does the same once the ink is found. A picture
+from MNIST stays as it is.
 """
 
 import numpy as np
@@ -24,18 +24,18 @@ from perceptd.models.pictures.picture import open_picture
 SIDE = 28
 BOX = 20
 
-# The stroke widths of MNIST's test digits, as stroke_width() measures them in the 20 x 20 box:
-# 98 % lie between 1.8 and 4.7. A stroke well outside is brought to the nearer target.
+# Stroke widths in pixels of the 20 x 20 box. 98 % of MNIST's test digits lie between 1.8 and 4.7.
+# A width below THIN or above THICK is moved to its target.
 THIN, THIN_TARGET = 1.6, 2.2
 THICK, THICK_TARGET = 4.7, 3.4
 STROKE_SIDE = 100  # pixels; one step of erosion or dilation is then 0.4 of a pixel in the box
 
 
 def read_digit(data: bytes, *, max_pixels: int = 16_000_000) -> NDArray[np.uint8]:
-    """Return the digit as (28, 28), 0 background .. 255 ink. `data` is a PNG or a JPEG.
+    """Read a PNG or JPEG of a digit as (28, 28), 0 background .. 255 ink.
 
-    Raises PictureError, and nothing else, for bytes that are not a picture with a digit on it,
-    and for a picture of more than `max_pixels` pixels before any of them is decoded.
+    Raises only `PictureError`: if `data` is no picture of a digit, and, before decoding, if it has
+    more than `max_pixels` pixels.
     """
     digit = find_digit(open_picture(data, max_pixels))
     return place(fit(normalise_stroke(digit)))
@@ -48,7 +48,7 @@ def stroke_width(digit: Floats) -> float:
 
 
 def normalise_stroke(digit: Floats) -> Floats:
-    """Thicken a hair line and thin a marker's stroke; leave what MNIST itself might contain."""
+    """Thicken hairlines and thin marker strokes. Widths that occur in MNIST stay."""
     width = BOX * stroke_width(digit) / max(digit.shape)
     if THIN <= width <= THICK:
         return digit
@@ -65,7 +65,7 @@ def normalise_stroke(digit: Floats) -> Floats:
 
 
 def fit(digit: Floats) -> Floats:
-    """Scale so that the longer side is 20. A digit that nearly is stays: resampling blurs."""
+    """Scale the longer side to 20 pixels. One of 18 or 19 stays, because resampling blurs."""
     return digit if BOX - 2 <= max(digit.shape) <= BOX else resized(digit, BOX)
 
 

@@ -1,4 +1,4 @@
-"""A picture -> the ink on it: where it differs from the paper, free of noise, specks and frames."""
+"""Find the ink in a picture: where it differs from the paper, without noise, specks and frames."""
 
 import math
 
@@ -12,24 +12,24 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclusive
 
-# Ink is looked for in a picture of at most this many pixels a side: enough for a fine line,
-# small enough to be quick and to average the noise of a photograph away.
+# A picture is reduced to at most this many pixels a side: enough for a fine line, few enough to be
+# quick and to average out the noise of a photograph.
 WORK_SIDE = 160
-MIN_DIGIT = 6  # pixels; below, no two digits can be told apart
+MIN_DIGIT = 6  # pixels; smaller digits cannot be told apart
 
-FRAME = 0.02  # share of the picture that a line around it may be wide
+FRAME = 0.02  # maximum width of a frame around the picture, as a share of its longer side
 MIN_CONTRAST = 10.0  # of 255; less is what JPEG makes of a white wall
 MIN_SIGNAL = 4.5  # ink over noise (standard deviations); pure Gaussian noise stays below 4
 INK = 0.35  # share of the ink's full strength from which a pixel counts as ink
-EDGE = 0.2  # the same, for where the digit's box ends
-FULL = 75.0  # percentile of a digit's pixels that counts as full ink: MNIST's strokes saturate, too
+EDGE = 0.2  # the same for pixels at the edge of the digit's box
+FULL = 75.0  # percentile of a digit's pixels that counts as full ink; MNIST's strokes saturate too
 SPECK = 0.06  # a piece with less than this share of the heaviest piece's ink is dirt
 
 
 def find_digit(picture: Image.Image) -> Floats:
     """Return the digit cropped to its ink, (h, w), 0 .. 1.
 
-    A digit that is small in a large picture is looked at again from closer by.
+    A digit that is small in a large picture is cropped and read again at a higher resolution.
     """
     factor = math.ceil(max(picture.size) / WORK_SIDE)
     ink = ink_of(picture.reduce(factor))
@@ -50,9 +50,9 @@ def find_digit(picture: Image.Image) -> Floats:
 
 
 def ink_of(picture: Image.Image) -> Floats:
-    """How much of the ink's colour is in each pixel, (h, w), 0 .. 1, without noise and specks."""
-    # Premultiplied by alpha, a transparent pixel is all zeros whatever colour hides in it, and
-    # alpha is a fourth colour: black and white ink on nothing both differ from the border.
+    """The share of ink in each pixel, (h, w), 0 .. 1, without noise and specks."""
+    # Premultiplied by alpha, transparent pixels are all zeros and alpha is a fourth channel: black
+    # ink and white ink on transparent paper both differ from the border.
     if picture.mode == "RGBA":
         picture = picture.convert("RGBa")
     pixels = np.asarray(picture, dtype=np.float32)
@@ -61,7 +61,8 @@ def ink_of(picture: Image.Image) -> Floats:
     noise = noise_of(signal)
 
     strong = signal[signal > max(3 * noise, 2.0)].astype(np.float64)
-    level = (strong**3).sum() / (strong**2).sum() if strong.size else 0.0  # ink, not one speck
+    # The strength of the ink: a mean weighted by the square, which one speck does not decide.
+    level = (strong**3).sum() / (strong**2).sum() if strong.size else 0.0
     if level < MIN_CONTRAST or level < MIN_SIGNAL * noise:
         raise blank(f"a blank one (contrast {level:.0f} of 255, noise {noise:.0f})")
 
@@ -83,22 +84,22 @@ def border_of(height: int, width: int, band: int) -> Mask:
 
 
 def background_of(pixels: Floats) -> Floats:
-    """The paper under the ink: (channels,) where it is even, (h, w, channels) where it is not."""
+    """The colour of the paper: (channels,) if it is uniform, else (h, w, channels)."""
     height, width, _ = pixels.shape
     border = border_of(height, width, math.ceil(2 * FRAME * max(height, width)))
     level = np.median(pixels[border], axis=0)
     if np.mean(np.abs(pixels[border] - level).max(axis=1) < 4) > 0.6:
         return np.asarray(level, dtype=np.float32)
 
-    # Light falls off smoothly: a quadratic surface through the border, and then through all that
-    # is close to it (Cauchy weights, so that ink does not count).
+    # Light falls off smoothly, so fit a quadratic surface: first to the border, then also to a grid
+    # of pixels. Cauchy weights keep the ink from counting.
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)  # (h, w, 6)
     surface = np.broadcast_to(level, pixels.shape)
     step = math.ceil(max(height, width) / 50)
-    seen = border.copy()
-    seen[::step, ::step] = True
-    for where in (border, border, border, seen, seen, seen):
+    grid = border.copy()
+    grid[::step, ::step] = True
+    for where in (border, border, border, grid, grid, grid):
         off = np.linalg.norm(pixels[where] - surface[where], axis=1)
         weights = 1 / (1 + (off / (1 + 1.5 * np.median(off))) ** 2)
         weighted = terms[where].T * weights  # (6, n)
@@ -113,24 +114,24 @@ def along_ink(deviation: Floats) -> Floats:
     Anti-aliased edges keep their exact share of ink, and noise in other colours falls away.
     """
     strength = np.einsum("hwc,hwc->hw", deviation, deviation)
-    ink = np.einsum("hw,hwc->c", strength, deviation)  # cubic: paper's many pixels count little
+    ink = np.einsum("hw,hwc->c", strength, deviation)  # cubic: the many paper pixels count little
     return np.asarray(deviation @ (ink / max(float(np.linalg.norm(ink)), 1e-6)))
 
 
 def noise_of(signal: Floats) -> float:
-    """Standard deviation of the background. Ink is positive, so the other side is all noise."""
+    """Standard deviation of the background. Ink is positive, so negative values are noise."""
     below = np.append(-signal[signal <= 0.5], 0.0)
     return max(0.0, float(np.percentile(below, 68)))
 
 
 def without_specks(ink: Floats) -> Mask:
-    """Where ink is, less the pieces that are small, and less a line around the picture."""
+    """The mask of the ink, without small pieces and without a frame around the picture."""
     inked = ink > 0
-    scattered = inked.any(axis=0).mean() > 0.2  # a digit far away is a few lone pixels, in one spot
+    scattered = inked.any(axis=0).mean() > 0.2  # a tiny digit is a few lone pixels in one spot
     if scattered and np.mean(neighbours(inked)[inked] >= 2) < 0.5:
         raise blank("nothing but grain")
     height, width = ink.shape
-    cell = math.ceil(max(height, width) / 40)  # pieces this close to each other are one
+    cell = math.ceil(max(height, width) / 40)  # pixels in touching cells are one piece
     inner = ink * ~border_of(height, width, int(FRAME * max(height, width)))
     weight = in_cells(inner, cell).sum(axis=(1, 3))
     found = pieces(weight > 0)
@@ -159,14 +160,14 @@ def in_cells(ink: Floats, cell: int) -> Floats:
 
 
 def pieces(cells: Mask) -> list[list[tuple[int, int]]]:
-    """The connected pieces (corners touch, too), each a list of (row, column)."""
-    left = set(zip(*(axis.tolist() for axis in np.nonzero(cells)), strict=True))
+    """The connected pieces, diagonals included, each a list of (row, column)."""
+    remaining = set(zip(*(axis.tolist() for axis in np.nonzero(cells)), strict=True))
     found = []
-    while left:
-        piece = [left.pop()]
-        for row, column in piece:  # grows while it is walked
-            around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= around
+    while remaining:
+        piece = [remaining.pop()]
+        for row, column in piece:  # the loop appends to the list
+            around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & remaining
+            remaining -= around
             piece.extend(around)
         found.append(piece)
     return found
@@ -184,7 +185,7 @@ def cut(ink: Floats, box: Box) -> Floats:
 
 
 def dilated(values: Floats, steps: int) -> Floats:
-    """Grow (h, w) by `steps` pixels; a cross and a square in turn make a near-round brush."""
+    """Grow (h, w) by `steps` pixels. Crosses and squares alternate to approximate a circle."""
     for step in range(steps):
         padded = np.pad(values, 1, mode="edge")
         row = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])

@@ -1,7 +1,7 @@
-"""Bytes from anywhere -> a picture: PNG or JPEG, nothing else, and nothing of it but its pixels.
+"""Decode untrusted bytes as a picture: PNG or JPEG, and nothing of it but its pixels.
 
-Text, profile and frame chunks are cut away before a decoder sees the file, and its size is checked
-before a pixel is decoded, so that a small file can neither fill the memory nor run for long.
+Text, profile and frame chunks are removed before a decoder sees the file, and its size is checked
+before a pixel is decoded, so a small file can neither fill the memory nor run for long.
 """
 
 import io
@@ -12,12 +12,12 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-# A JPEG is decoded at 1/2, 1/4 or 1/8 where this many pixels remain on the shorter side.
+# A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the shorter side keeps this many pixels.
 DRAFT_SIDE = 700
 # A progressive JPEG redraws all its pixels in every scan; encoders use at most 24.
 MAX_SCANS = 32
 MIN_SIDE = 8
-MAX_ASPECT = 16  # longer over shorter side; a narrower strip shrinks to less than its border
+MAX_ASPECT = 16  # longer over shorter side; a narrower strip would shrink to nothing but border
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -37,7 +37,7 @@ UPRIGHT = {
 
 
 class PictureError(ValueError):
-    """The bytes are no picture of a digit: what was `expected`, and what was `got` instead."""
+    """The bytes are no picture of a digit. `expected` and `got` say why."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -46,7 +46,10 @@ class PictureError(ValueError):
 
 
 def open_picture(data: bytes, max_pixels: int) -> Image.Image:
-    """Decode into mode L, RGB or RGBA, upright; a large JPEG at a fraction of its size."""
+    """Decode into mode L, RGB or RGBA, upright; a large JPEG at a fraction of its size.
+
+    Raises `PictureError`.
+    """
     orientation = 1
     try:
         image: PngImageFile | JpegImageFile
@@ -79,7 +82,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def png_pixels(data: bytes) -> bytes:
-    """The same PNG with nothing in it but pixels: no texts, profiles or frames to unpack."""
+    """The same PNG with nothing but pixels: no texts, profiles or frames to unpack."""
     kept, at = [PNG], len(PNG)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -93,7 +96,7 @@ def png_pixels(data: bytes) -> bytes:
 
 
 def jpeg_pixels(data: bytes) -> tuple[bytes, int]:
-    """The same JPEG with nothing in it but pixels, and its EXIF orientation (1 .. 8)."""
+    """The same JPEG with nothing but pixels, and its EXIF orientation (1 .. 8)."""
     kept, orientation, at = [data[:2]], 1, 2
     while at + 4 <= len(data):
         fill, marker, length = struct.unpack_from(">BBH", data, at)
@@ -114,7 +117,7 @@ def jpeg_pixels(data: bytes) -> tuple[bytes, int]:
 
 
 def exif_orientation(tiff: bytes) -> int:
-    """The orientation, or 1 where the block has none or is damaged; Pillow would warn there."""
+    """The orientation; 1 if the block has none or is damaged, about which Pillow would warn."""
     order = "<" if tiff.startswith(b"II") else ">"
     try:
         (start,) = struct.unpack_from(f"{order}I", tiff, 4)
@@ -129,7 +132,7 @@ def exif_orientation(tiff: bytes) -> int:
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """Decode, then bring every mode (1, P, LA, 16 bits, CMYK ...) to L, RGB or RGBA."""
+    """Decode, then convert every mode (1, P, LA, 16 bits, CMYK ...) to L, RGB or RGBA."""
     image.load()
     if image.mode.startswith("I"):  # 16 bits of grey
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Who waits for an answer, as an ASGI server knows them."""
+"""The caller of an ASGI request: its deadline, and whether it has disconnected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,7 +14,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 def caller(receive: Receive, timeout_ms: int | None) -> Caller:
-    """Whoever sends the request that `receive` belongs to; the time allowed begins now."""
+    """The sender of the request that `receive` belongs to; its timeout begins now."""
     deadline = None
     if timeout_ms is not None:
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
@@ -22,15 +22,16 @@ def caller(receive: Receive, timeout_ms: int | None) -> Caller:
 
 
 def has_gone(receive: Receive) -> bool:
-    """Whether the connection is closed; the body must have been read.
+    """Whether the connection is closed. The body must have been read before.
 
-    ASGI has only `receive` to say so, and it waits: it is let go as soon as it does.
+    ASGI tells it by `receive` alone, which waits for the next message. So the coroutine runs one
+    step: it returns a message at once, or it would wait and is closed.
     """
-    waiting: Any = receive()
+    step: Any = receive()
     try:
-        waiting.send(None)
-    except StopIteration as said:
-        return bool(said.value["type"] == "http.disconnect")
+        step.send(None)
+    except StopIteration as returned:
+        return bool(returned.value["type"] == "http.disconnect")
     finally:
-        waiting.close()
+        step.close()
     return False

@@ -1,4 +1,4 @@
-"""Compressed request bodies, unpacked on their way in: nothing below knows of them."""
+"""Decompresses request bodies, so that routes see only plain ones."""
 
 import zlib
 
@@ -14,15 +14,15 @@ from perceptd.service.errors import (
 )
 
 HEADER = b"content-encoding"
-DESCRIBES_WHAT_CAME = (HEADER, b"content-length")
+OF_COMPRESSED_BODY = (HEADER, b"content-length")
 GZIP = ("gzip", "x-gzip")
 DEFLATE = "deflate"
 KNOWN = "gzip, deflate, identity"
-CHUNK = 64 * 1024  # bytes that are unpacked at a time, however small they came
+CHUNK = 64 * 1024  # decompressed bytes at a time, however few compressed ones they were
 
 
 class Decompression:
-    """Outside of what counts a body's bytes, which so counts the unpacked ones."""
+    """Wraps what limits a body's bytes, so that the limit holds for decompressed ones."""
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self.app = app
@@ -37,75 +37,75 @@ class Decompression:
         if coding not in (*GZIP, DEFLATE, "identity", ""):
             refusal = problems.response(
                 PROBLEMS[UnsupportedMediaTypeError],
-                f"a body may be compressed as one of {KNOWN}, got {coding[:60]}",
+                f"Content-Encoding must be one of {KNOWN}; got {coding[:60]}",
                 scope["path"],
                 headers={"Accept-Encoding": KNOWN},
             )
             await refusal(scope, receive, send)
             return
         if coding in (*GZIP, DEFLATE):
-            receive = Unpacked(receive, coding, self.max_body_bytes)
-            # In the scope itself: those outside learn from it which route was taken.
-            kept = [pair for pair in scope["headers"] if pair[0] not in DESCRIBES_WHAT_CAME]
+            receive = DecompressedReceive(receive, coding, self.max_body_bytes)
+            # In the scope itself: the middleware outside reads the route from it.
+            kept = [pair for pair in scope["headers"] if pair[0] not in OF_COMPRESSED_BODY]
             scope["headers"] = kept
         await self.app(scope, receive, send)
 
 
-class Unpacked:
-    """Receives a request's body as it was before it was compressed, chunk by chunk."""
+class DecompressedReceive:
+    """Receives a request's body decompressed, chunk by chunk."""
 
-    def __init__(self, receive: Receive, coding: str, max_packed: int) -> None:
+    def __init__(self, receive: Receive, coding: str, max_compressed: int) -> None:
         self._receive = receive
         self._inflater = Inflater(coding)
-        self._limit = max_packed
-        self._packed = 0
-        self._all_came = False
+        self._limit = max_compressed
+        self._received = 0  # bytes
+        self._has_all = False
         self._ended = False
 
     async def __call__(self) -> Message:
-        """Raises `InvalidInputError` for what cannot be unpacked, `BodyTooLargeError`."""
+        """Raises `InvalidInputError` for damaged data, `BodyTooLargeError`."""
         while not self._ended:
             if piece := self._inflater.read():
                 return {"type": "http.request", "body": piece, "more_body": True}
-            if self._all_came:
+            if self._has_all:
                 self._inflater.check_whole()
                 self._ended = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             message = await self._receive()
-            if message["type"] != "http.request":  # the caller is gone
+            if message["type"] != "http.request":  # the caller has disconnected
                 return message
-            packed = message.get("body", b"")
-            self._packed += len(packed)
-            if self._packed > self._limit:  # such as a million empty streams in a row
+            compressed = message.get("body", b"")
+            self._received += len(compressed)
+            if self._received > self._limit:  # for example by a million empty streams
                 raise BodyTooLargeError.over(self._limit)
-            self._inflater.feed(packed)
-            self._all_came = not message.get("more_body", False)
+            self._inflater.feed(compressed)
+            self._has_all = not message.get("more_body", False)
         return await self._receive()
 
 
 class Inflater:
-    """One compressed body. A gzip one may have several streams, one after the other."""
+    """Decompresses one body. A gzip body may have several streams, one after the other."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
-        self._packed = b""
+        self._compressed = b""
         self._stream: zlib._Decompress | None = None  # None between streams
         self._streams = 0
-        self._has_more = False  # unpacked bytes, of packed ones that it has taken already
+        self._has_more = False  # output of input that it has taken already
 
-    def feed(self, packed: bytes) -> None:
-        """The next packed bytes; all before them have been read."""
-        self._packed = packed
+    def feed(self, compressed: bytes) -> None:
+        """Take the next compressed bytes; `read` has returned nothing before."""
+        self._compressed = compressed
 
     def read(self) -> bytes:
-        """At most `CHUNK` unpacked bytes; none where more packed ones are needed."""
-        while self._packed or self._has_more:
+        """At most `CHUNK` decompressed bytes; empty if more compressed ones are needed."""
+        while self._compressed or self._has_more:
             self._stream = self._stream or self._next_stream()
             try:
-                piece = self._stream.decompress(self._packed, CHUNK)
+                piece = self._stream.decompress(self._compressed, CHUNK)
             except zlib.error:
                 raise self._refusal("damaged data") from None
-            self._packed = self._stream.unconsumed_tail or self._stream.unused_data
+            self._compressed = self._stream.unconsumed_tail or self._stream.unused_data
             self._has_more = len(piece) == CHUNK and not self._stream.eof
             if self._stream.eof:
                 self._stream = None
@@ -114,7 +114,7 @@ class Inflater:
         return b""
 
     def check_whole(self) -> None:
-        """Raise `InvalidInputError` where the body ended before its last stream did."""
+        """Raise `InvalidInputError` if the body ended before its last stream did."""
         if self._stream:
             raise self._refusal("one that stops early")
 
@@ -124,8 +124,8 @@ class Inflater:
             return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         if self._streams > 1:
             raise self._refusal("more after its end")
-        # RFC 9110 means zlib's format, whose first byte ends in 8; some senders leave it out.
-        has_header = self._packed[0] & 0x0F == zlib.DEFLATED
+        # RFC 9110 means zlib's format, whose first byte ends in 8; some senders omit its header.
+        has_header = self._compressed[0] & 0x0F == zlib.DEFLATED
         return zlib.decompressobj(wbits=zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
     def _refusal(self, got: str) -> InvalidInputError:

@@ -1,11 +1,11 @@
-"""What routes ask for, as annotated dependencies.
+"""Dependencies of routes, as `Annotated` aliases.
 
 All are coroutines: FastAPI runs plain functions in threads, and a prediction must not wait for one.
 """
 
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request, Response, Security
 from fastapi.routing import APIRoute
@@ -13,112 +13,69 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from perceptd.service.api.callers import MAX_TIMEOUT_MS, TIMEOUT_HEADER, caller
 from perceptd.service.api.media import JSON_TYPE
-from perceptd.service.api.middleware import ANSWERED_BY
+from perceptd.service.api.services import Services, services_of
 from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import UnsupportedMediaTypeError
+from perceptd.service.inference import decoder
+from perceptd.service.inference.decoder import Decoded, production_model
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.inference.pending import Caller
 from perceptd.service.jobs.intake import Intake
 from perceptd.service.jobs.plans import Planner
 from perceptd.service.jobs.queue import Jobs
-from perceptd.service.schemas.requests import FeedbackRequest, PredictRequest
+from perceptd.service.schemas.requests import FeedbackRequest
 from perceptd.service.settings import Settings
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
 from perceptd.service.telemetry.metrics import Metrics
-from perceptd.service.wire.overload import VERSION, model_of
 
-JSON_TYPES = (JSON_TYPE, "")  # an absent header is taken for JSON
+JSON_TYPES = (JSON_TYPE, "")  # a body without a Content-Type is taken for JSON
 
 bearer = HTTPBearer(
     auto_error=False,
-    description="Whatever changes something needs the admin token, which `perceptd token` prints. "
-    "The rest needs one only where a predict token was set or issued.",
+    description="Write operations need the admin token, which `perceptd token` prints. "
+    "All others need a token only if a predict token was set or issued.",
 )
 
 
-async def get_settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+Part = TypeVar("Part")
 
 
-async def get_engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def _part(pick: Callable[[Services], Part]) -> Any:
+    """A dependency that is one part of the application's `Services`."""
+
+    async def part(request: Request) -> Part:
+        return pick(services_of(request.app))
+
+    return Depends(part)
 
 
-async def get_repository(request: Request) -> Repository:
-    repository: Repository = request.app.state.repository
-    return repository
-
-
-async def get_jobs(request: Request) -> Jobs:
-    jobs: Jobs = request.app.state.jobs
-    return jobs
-
-
-async def get_intake(request: Request) -> Intake:
-    intake: Intake = request.app.state.intake
-    return intake
-
-
-async def get_planner(request: Request) -> Planner:
-    planner: Planner = request.app.state.planner
-    return planner
-
-
-async def get_feedback(request: Request) -> Feedback:
-    feedback: Feedback = request.app.state.feedback
-    return feedback
-
-
-async def get_metrics(request: Request) -> Metrics:
-    metrics: Metrics = request.app.state.metrics
-    return metrics
-
-
-async def get_drift(request: Request) -> Drift:
-    drift: Drift = request.app.state.drift
-    return drift
-
-
-async def get_closing(request: Request) -> threading.Event:
-    """Set when the server has been asked to end, so that streams end first."""
-    closing: threading.Event = request.app.state.closing
-    return closing
+SettingsDep = Annotated[Settings, _part(lambda services: services.settings)]
+EngineDep = Annotated[Engine, _part(lambda services: services.engine)]
+RepositoryDep = Annotated[Repository, _part(lambda services: services.repository)]
+JobsDep = Annotated[Jobs, _part(lambda services: services.jobs)]
+PlannerDep = Annotated[Planner, _part(lambda services: services.planner)]
+IntakeDep = Annotated[Intake, _part(lambda services: services.intake)]
+FeedbackDep = Annotated[Feedback, _part(lambda services: services.feedback)]
+MetricsDep = Annotated[Metrics, _part(lambda services: services.metrics)]
+DriftDep = Annotated[Drift, _part(lambda services: services.drift)]
+DrainingDep = Annotated[threading.Event, _part(lambda services: services.draining)]
+ClosingDep = Annotated[threading.Event, _part(lambda services: services.closing)]
 
 
 def answered_by(request: Request, version: LoadedVersion) -> LoadedVersion:
-    """Have a request counted as one to this version."""
-    setattr(request.state, ANSWERED_BY, (version.model, version.version))
+    """Count a request as one to this version."""
+    request.state.exchange.answered_by(version)
     return version
 
-
-async def get_draining(request: Request) -> threading.Event:
-    """Set from when the server has been asked to end."""
-    draining: threading.Event = request.app.state.draining
-    return draining
-
-
-SettingsDep = Annotated[Settings, Depends(get_settings)]
-EngineDep = Annotated[Engine, Depends(get_engine)]
-RepositoryDep = Annotated[Repository, Depends(get_repository)]
-JobsDep = Annotated[Jobs, Depends(get_jobs)]
-PlannerDep = Annotated[Planner, Depends(get_planner)]
-IntakeDep = Annotated[Intake, Depends(get_intake)]
-FeedbackDep = Annotated[Feedback, Depends(get_feedback)]
-MetricsDep = Annotated[Metrics, Depends(get_metrics)]
-DrainingDep = Annotated[threading.Event, Depends(get_draining)]
-DriftDep = Annotated[Drift, Depends(get_drift)]
-ClosingDep = Annotated[threading.Event, Depends(get_closing)]
 
 TokenCheck = Callable[[Access, str | None], None]
 
 
 class RequireToken:
-    """A dependency that lets a request pass if its bearer token passes a check."""
+    """A dependency that checks the bearer token of a request."""
 
     def __init__(self, check: TokenCheck) -> None:
         self._check = check
@@ -132,7 +89,7 @@ class RequireToken:
 
     def check(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> None:
         given = credentials.credentials if credentials else None
-        self._check(request.app.state.access, given)
+        self._check(services_of(request.app).access, given)
 
 
 require_predict_token = RequireToken(Access.check_predict)
@@ -141,12 +98,12 @@ require_any_token = RequireToken(Access.check_any)
 
 
 class GuardedRoute(APIRoute):
-    """A route with a body of FastAPI's, which would be read before anybody is asked for a token."""
+    """Checks the token before FastAPI reads and validates the body, which it does first."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        asked = [one.dependency for one in self.dependencies]
-        checks = [one.check for one in asked if isinstance(one, RequireToken)]
+        required = [one.dependency for one in self.dependencies]
+        checks = [one.check for one in required if isinstance(one, RequireToken)]
 
         async def guarded(request: Request) -> Response:
             for check in checks:
@@ -157,12 +114,12 @@ class GuardedRoute(APIRoute):
 
 
 def media_type(request: Request) -> str:
-    """The body's media type without parameters, lower case; empty where the header is absent."""
+    """The body's media type in lower case, without parameters; empty if the header is absent."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def require_json(request: Request) -> None:
-    """Raises `UnsupportedMediaTypeError` for a body of another kind."""
+    """Raises `UnsupportedMediaTypeError` for a body of another media type."""
     if (kind := media_type(request)) not in JSON_TYPES:
         raise UnsupportedMediaTypeError(
             f"the body must be JSON; add the header Content-Type: {JSON_TYPE} (got {kind})"
@@ -177,14 +134,11 @@ async def json_body(request: Request) -> bytes:
 JsonBodyDep = Annotated[bytes, Depends(json_body)]
 
 
-async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> PredictRequest:
-    """The body, validated against the schema of the model it names.
-
-    Raises `QueueFullError`, too: under overload a body is not read before it is refused.
-    """
-    if (model := model_of(body)) and VERSION not in body and (serving := engine.serving(model)):
+async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> Decoded:
+    """Raises `QueueFullError` before it reads the body: in overload reading costs too much."""
+    if (model := production_model(body, body)) and (serving := engine.serving(model)):
         serving.batcher.admit(1)
-    return engine.schemas.parse(body, PredictRequest)
+    return decoder.read(body, engine.decoder, engine.schemas)
 
 
 async def read_feedback(body: JsonBodyDep, engine: EngineDep) -> FeedbackRequest:
@@ -200,14 +154,14 @@ async def get_caller(
             alias=TIMEOUT_HEADER,
             ge=1,
             le=MAX_TIMEOUT_MS,
-            description="Milliseconds within which the answer is of use; later it is a 504.",
+            description="Milliseconds that the answer may take; a later one is a 504.",
         ),
     ] = None,
 ) -> Caller:
-    settings: Settings = request.app.state.settings
-    return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, settings.request_timeout_ms))
+    longest_ms = services_of(request.app).settings.request_timeout_ms
+    return caller(request.receive, min(timeout_ms or MAX_TIMEOUT_MS, longest_ms))
 
 
-PredictionDep = Annotated[PredictRequest, Depends(read_prediction)]
+PredictionDep = Annotated[Decoded, Depends(read_prediction)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
 FeedbackRequestDep = Annotated[FeedbackRequest, Depends(read_feedback)]

@@ -5,4 +5,4 @@ FORM_TYPE = "multipart/form-data"
 RAW_TYPE = "application/octet-stream"
 PICTURE_TYPES = ("image/png", "image/jpeg")
 
-PICTURE_MODEL = "mnist-cnn"  # that pictures are for unless another is named
+PICTURE_MODEL = "mnist-cnn"  # reads a picture whose request names no model

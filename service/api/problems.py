@@ -44,39 +44,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_fault)
 
 
-def documented(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
-    """How a native route's errors look in the OpenAPI document."""
-    entries: dict[int | str, dict[str, Any]] = {}
-    for problem in (PROBLEMS[error] for error in errors):
-        _document(entries, problem, _problem_body(problem, problem.title, "/"))
-    return entries
-
-
-def documented_v2(*errors: type[PerceptdError]) -> dict[int | str, dict[str, Any]]:
-    """How the errors of a route of the Open Inference Protocol look there."""
-    entries: dict[int | str, dict[str, Any]] = {}
-    for problem in (PROBLEMS[error] for error in errors):
-        _document(entries, problem, ErrorBody(error=problem.title))
-    fault = HTTP_PROBLEMS[500]
-    # Said of all others too, or FastAPI would add a 422 that is never answered here.
-    _document(entries, fault, ErrorBody(error=fault.title), status="default")
-    return entries
-
-
-def _document(
-    entries: dict[int | str, dict[str, Any]],
-    problem: Problem,
-    body: ProblemBody | ErrorBody,
-    status: str | None = None,
-) -> None:
-    """Add one error to the entries of an operation; errors of one status share theirs."""
-    entry = entries.setdefault(status or status_of(problem, body), {"description": problem.title})
-    schema = {"$ref": f"#/components/schemas/{type(body).__name__}"}
-    content = entry.setdefault("content", {media_type_of(body): {"schema": schema}})
-    examples = content[media_type_of(body)].setdefault("examples", {})
-    examples[problem.code] = {"value": body.model_dump(exclude_none=True)}
-
-
 def response(
     problem: Problem,
     detail: str,
@@ -91,7 +58,7 @@ def response(
     if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
         body = ErrorBody(error=detail)
     else:
-        body = _problem_body(problem, detail, path, errors, example)
+        body = problem_body(problem, detail, path, errors, example)
     return Response(
         json.dumps(body.model_dump(exclude_none=True)),  # ASCII: half a character has no UTF-8
         status_code=status_of(problem, body),
@@ -110,7 +77,7 @@ def media_type_of(body: ProblemBody | ErrorBody) -> str:
     return JSON_TYPE if isinstance(body, ErrorBody) else MEDIA_TYPE
 
 
-def _problem_body(
+def problem_body(
     problem: Problem,
     detail: str,
     path: str,

@@ -31,7 +31,7 @@ from perceptd.service.inference import runtimes
 from perceptd.service.inference.runtimes import Device
 from perceptd.service.settings import Settings, is_loopback, variable_of
 from perceptd.service.sockets import Listeners
-from perceptd.service.supervisor import AtOnce, Program, Supervisor
+from perceptd.service.supervisor import KillChildren, Program, Supervisor
 from perceptd.service.telemetry.metric_store import ENDED, MetricStore
 from perceptd.service.telemetry.metrics import FOLDER
 from perceptd.service.worker.process import cores
@@ -109,7 +109,7 @@ def end(number: int, _: FrameType | None) -> None:
 
 def end_at_once(number: int, _: FrameType | None) -> None:
     """The supervisor, which waits for what runs beside this process, waits no longer."""
-    raise AtOnce(128 + number)
+    raise KillChildren(128 + number)
 
 
 def default_processes(device: Device) -> int:
@@ -149,7 +149,7 @@ def child(listeners: Listeners, end_s: float) -> Program:
     descriptors = [listener.fileno() for listener in listeners]
     options = [f"--listen-fd={descriptor}" for descriptor in descriptors]
     command = (*SELF, "serve", *options)
-    return Program("server process", command, descriptors, tells=True, end_s=end_s)
+    return Program("server process", command, descriptors, reports_ready=True, end_s=end_s)
 
 
 def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
@@ -164,7 +164,7 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    sockets.let_in(listeners)  # the one before may have held them off as it ended
+    sockets.accept_new_connections(listeners)  # the one before may have held them off as it ended
     server.run(settings, listeners, tell_ready, parent=os.getppid())
 
 

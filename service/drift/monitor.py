@@ -16,7 +16,7 @@ from weakref import WeakMethod
 import numpy as np
 from numpy.typing import NDArray
 
-from perceptd.models.drift import Bins, Measured
+from perceptd.models.drift import Bins, Measurement
 from perceptd.models.spec import InputSpec
 from perceptd.service.drift.windows import Shelf, Windows
 from perceptd.service.inference.batcher import BatchResult
@@ -39,7 +39,7 @@ class Report(NamedTuple):
 
     verdict: Verdict
     windows: Windows
-    measured: list[Measured]  # the inputs, then the predictions
+    measured: list[Measurement]  # the inputs, then the predictions
 
 
 @dataclass(frozen=True)

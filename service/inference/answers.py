@@ -1,4 +1,4 @@
-"""Rows, and what a version says of them."""
+"""Rows of numbers, and what a model answers to them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ Rows = NDArray[np.float32]  # (N, *spec.input.shape)
 class Answer(NamedTuple):
     """Class index (N,) and probabilities (N, K) of N rows.
 
-    `finite` is False where a row of the batch overflowed, which need not be one of these.
+    `finite` is False if any row of their batch overflowed.
     """
 
     indices: NDArray[np.intp]
@@ -20,12 +20,12 @@ class Answer(NamedTuple):
     finite: bool = True
 
     def part(self, first: int, end: int) -> "Answer":
-        """That of some of the rows."""
+        """The answer to rows `first` to `end`, exclusive."""
         return Answer(self.indices[first:end], self.probabilities[first:end], self.finite)
 
 
 def joined(parts: Sequence[Answer]) -> Answer:
-    """The answer to all the rows of several."""
+    """One answer to the rows of all parts, in order."""
     if len(parts) == 1:
         return parts[0]
     return Answer(

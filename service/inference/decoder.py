@@ -1,27 +1,36 @@
-"""Bodies of predictions read by simdjson straight into an array, in under half of pydantic's time.
+"""Reads bodies of predictions by simdjson into an array, in under half of pydantic's time.
 
-It takes bodies as clients write them, and none that the published schema refuses. What it does not
-take may still be right: that is for `schemas/requests.py` to read, or to refuse with reasons.
+It takes bodies as clients usually write them, and none that the published schema refuses. A body
+that it does not take may still be valid: `schemas/requests.py` reads it, or says what is wrong.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceptd.models.preprocessing import from_pixels
+from perceptd.models.preprocessing import from_numbers, from_pixels
 from perceptd.models.spec import InputSpec, ModelSpec
 from perceptd.service.inference.answers import Rows
-from perceptd.service.schemas.requests import PredictRequest, dtypes_of, number_bounds
+from perceptd.service.schemas.requests import (
+    PredictRequest,
+    RequestSchemas,
+    dtypes_of,
+    number_bounds,
+)
 
 try:
     import simdjson
 except ImportError:  # no build for this Python or machine: pydantic reads everything
     simdjson = None  # type: ignore[assignment]
 
-MAX_BYTES = 2**20  # the parser keeps ten times the size of the largest body that it has read
+MAX_BYTES = 2**20  # the parser's memory stays at ten times the largest body
 REFUSALS = (LookupError, TypeError, ValueError, RuntimeError)  # of simdjson, or of a dict here
 FIELDS = frozenset(PredictRequest.model_fields)
+MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
+VERSION = b'"version"'
+END_BYTES = 256  # at either end of a body, where clients write all fields but the rows
 
 Shape = tuple[int, ...]
 
@@ -35,15 +44,15 @@ class Decoded(NamedTuple):
 
 
 class _Input(NamedTuple):
-    """What a model takes, looked up once: `InputSpec` works its facts out anew each time."""
+    """A model's input, looked up once: `InputSpec` computes its properties at each access."""
 
     spec: InputSpec
     bounds: dict[Any, tuple[float, float]]  # by dtype
-    rows: dict[Shape, int]  # the forms of a row, and of how many arrays each is made
+    rows: dict[Shape, int]  # the shapes that a row may have, with their numbers of JSON arrays
 
 
 class Decoder:
-    """Reads bodies for the models that serve. Belongs to one thread."""
+    """Reads bodies for the models that serve. Not thread-safe."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], max_rows: int) -> None:
         self._inputs = {name: _input(spec.input) for name, spec in specs.items()}
@@ -51,7 +60,7 @@ class Decoder:
         self._parser = simdjson.Parser() if simdjson else None
 
     def decode(self, body: bytes) -> Decoded | None:
-        """None for a body that is not plainly a valid one."""
+        """None for a body that is invalid or unusual."""
         # simdjson would skip a byte order mark.
         if self._parser is None or len(body) > MAX_BYTES or not body.startswith(b"{"):
             return None
@@ -75,8 +84,8 @@ class Decoder:
         if not 1 <= count <= self._max_rows:
             return None
         shape = next((form for form in takes.rows if _has(rows[0], form)), None)
-        # Arrays deeper in a row than they should be are seen in the number of brackets: in a valid
-        # body no text has any.
+        # Counting the brackets finds arrays nested too deep in a row; in a valid body no string has
+        # a bracket.
         if shape is None or not _occurs(b"[", 1 + count * takes.rows[shape], body):
             return None
         for row in rows:
@@ -87,10 +96,38 @@ class Decoder:
             return None
         if dtype == "uint8":
             pixels = numbers.astype(np.uint8)
-            if not np.array_equal(pixels, numbers):  # a fraction was cut off
+            if not np.array_equal(pixels, numbers):  # a number had a fraction
                 return None
             return Decoded(model, version, from_pixels(takes.spec, pixels.reshape(count, -1)))
         return Decoded(model, version, numbers.astype(np.float32).reshape(count, *takes.spec.shape))
+
+
+def read(body: bytes, decoder: Decoder, schemas: RequestSchemas) -> Decoded:
+    """What a body asks for: by simdjson, else by pydantic, which words the errors.
+
+    Raises `InvalidInputError`, `ModelNotFoundError`, `ModelUnavailableError`.
+    """
+    if decoded := decoder.decode(body):
+        return decoded
+    asked = schemas.parse(body, PredictRequest)
+    rows = from_numbers(schemas.specs[asked.model].input, asked.inputs, asked.dtype)
+    return Decoded(asked.model, asked.version, rows)
+
+
+def model_of(body: bytes) -> str | None:
+    """The model that a body begins with, as clients write it."""
+    found = MODEL.match(body)
+    return found[1].decode() if found else None
+
+
+def production_model(first: bytes, last: bytes) -> str | None:
+    """The model whose production version a body asks for, seen from its first and last bytes.
+
+    None where the body has to be read to know.
+    """
+    if VERSION in first[:END_BYTES] or VERSION in last[-END_BYTES:]:
+        return None
+    return model_of(first)
 
 
 def _input(spec: InputSpec) -> _Input:
@@ -103,7 +140,7 @@ def _input(spec: InputSpec) -> _Input:
 
 
 def _arrays_in(shape: Shape) -> int:
-    """How many arrays make one of this shape."""
+    """How many JSON arrays one array of this shape has, itself included."""
     return 1 + (shape[0] * _arrays_in(shape[1:]) if len(shape) > 1 else 0)
 
 
@@ -114,7 +151,7 @@ def _has(row: Any, shape: Shape) -> bool:
 
 
 def _occurs(sign: bytes, times: int, body: bytes) -> bool:
-    """Whether `sign` occurs so many times; `count` is slower where it is rare."""
+    """Whether `sign` occurs exactly so many times; `bytes.count` is slower if it is rare."""
     place = -1
     for _ in range(times):
         if (place := body.find(sign, place + 1)) < 0:

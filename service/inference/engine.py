@@ -246,6 +246,6 @@ class Engine:
 
 def unloadable(version: int, error: Exception) -> str:
     """What callers are told of a version that cannot be loaded; paths are for the log."""
-    known = isinstance(error, CheckpointError)
+    known = isinstance(error, CheckpointError | ModelUnavailableError)
     reason = str(error) if known else f"{type(error).__name__}, as the server's log tells"
     return f"version {version} cannot be loaded: {reason}"

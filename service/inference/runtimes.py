@@ -5,11 +5,13 @@ server never pays its seconds and hundreds of megabytes.
 """
 
 import ctypes
+import logging
 import platform
 import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from perceptd.models import checkpoint, registry
 from perceptd.models.checkpoint import GRAPH, Meta
 from perceptd.models.graph import open_graph
 from perceptd.models.spec import InputSpec
-from perceptd.service.errors import DeviceError
+from perceptd.service.errors import DeviceError, ModelUnavailableError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.settings import Settings
 
@@ -28,6 +30,10 @@ ACCELERATOR_ROWS = 256
 CPU_NUMBERS = 64 * 784
 MIN_ROWS, MAX_ROWS = 4, 1024
 Probabilities = NDArray[np.float32]  # (N, K)
+
+Result = TypeVar("Result")
+
+log = logging.getLogger("perceptd.engine")
 
 
 class Runtime(Protocol):
@@ -60,9 +66,11 @@ class OnnxRuntime:
 class TorchRuntime:
     """The checkpoint's module, built from its architecture and loaded onto a device.
 
-    On CUDA batches of a few sizes only are run, each once before the first request: a size that the
-    device has not seen costs it a search for the best kernels. Smaller batches are filled up. They
-    reach the device from pinned memory, which it reads by itself.
+    On CUDA only a few batch sizes are run, each once before the first request: the first batch of a
+    size is slow, as the device searches for the best kernels. Smaller batches are filled up. The
+    device copies batches from pinned memory.
+
+    Both raise `ModelUnavailableError` if the device has too little memory.
     """
 
     name = "torch"
@@ -82,8 +90,9 @@ class TorchRuntime:
         torch.backends.cudnn.allow_tf32 = False  # both runtimes answer alike to 1e-5
         self.device: str = device
         self._torch = torch
-        self._module = WithHead(module, meta.spec.head).eval().to(device)
         self._pinned: Any = None
+        self._module = WithHead(module, meta.spec.head).eval()
+        self._in_memory("the model", self._module.to, device)
         if device == "cuda":
             largest = (max_batch_size, *meta.spec.input.shape)
             self._pinned = torch.zeros(largest, pin_memory=True)
@@ -94,11 +103,26 @@ class TorchRuntime:
                 self.run(np.zeros((size, *meta.spec.input.shape), dtype=np.float32))
 
     def run(self, rows: Rows) -> Probabilities:
-        torch = self._torch
-        with torch.inference_mode():
-            if self._pinned is not None:
-                return self._run_pinned(rows)
-            return self._numbers(self._module(torch.from_numpy(rows).to(self.device)))
+        run = self._run_pinned if self._pinned is not None else self._run
+        return self._in_memory(f"a batch of {len(rows)} rows", run, rows)
+
+    def _in_memory(self, what: str, function: Callable[[Any], Result], argument: Any) -> Result:
+        """Call the function. Raises `ModelUnavailableError` if the device has too little memory."""
+        try:
+            with self._torch.inference_mode():
+                return function(argument)
+        except self._torch.OutOfMemoryError as error:
+            reason = " ".join(str(error).split())
+        # The error is gone, and with it the tensors of the frames that it had kept.
+        self._torch.cuda.empty_cache()
+        log.error("out of memory on %s: %s", self.device, reason)
+        raise ModelUnavailableError(
+            f"{self.device} has too little free memory for {what}; try again later, or lower "
+            "PERCEPTD_MAX_BATCH_SIZE"
+        )
+
+    def _run(self, rows: Rows) -> Probabilities:
+        return self._numbers(self._module(self._torch.from_numpy(rows).to(self.device)))
 
     def _run_pinned(self, rows: Rows) -> Probabilities:
         size = filled_up(len(rows), len(self._pinned))

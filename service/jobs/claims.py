@@ -1,4 +1,4 @@
-"""What a worker does with jobs: claim, beat, finish, hand back.
+"""What a worker does with jobs: claim, send heartbeats, finish, hand back.
 
 A worker holds a job by a lease that it renews. Whoever writes to a job that it no longer holds is
 told so by `LostJobError` and changes nothing.
@@ -74,7 +74,7 @@ class Claims:
                 return None
             return get_job(connection, job.id)
 
-    def beat(
+    def heartbeat(
         self,
         job: Job,
         *,
@@ -82,7 +82,7 @@ class Claims:
         progress: dict[str, Any] | None = None,
         events: Sequence[Event] = (),
     ) -> None:
-        """Renew the lease and record what happened since the last beat.
+        """Renew the lease and record what happened since the last one.
 
         Raises `LostJobError`, and `CancelledError` after recording.
         """

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from perceptd.models.checkpoint import PLANE_POINTS, CurvePoint, DatasetRef
+from perceptd.models.checkpoint import MAX_PLANE_POINTS, CurvePoint, DatasetRef
 from perceptd.models.spec import InputSpec
 from perceptd.service.errors import FieldError
 from perceptd.service.schemas.requests import whole
@@ -203,9 +203,9 @@ class PlaneData(BaseModel):
 
     x: Pair = Field(description="From where to where it is shown.")
     y: Pair
-    points: list[Pair] = Field(max_length=PLANE_POINTS)
+    points: list[Pair] = Field(max_length=MAX_PLANE_POINTS)
     targets: list[Literal[0, 1]] = Field(
-        max_length=PLANE_POINTS,
+        max_length=MAX_PLANE_POINTS,
         description="Of each point, the position of its label in `labels`.",
     )
 

@@ -8,11 +8,11 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
-from importlib.metadata import version
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.registry import Collector
 
+from perceptd import __version__
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.telemetry import families
@@ -101,7 +101,7 @@ class Build(Collector):
     """Which release runs, on what."""
 
     def __init__(self, engine: Engine) -> None:
-        labels = (version("perceptd"), platform.python_version(), engine.runtime, engine.device)
+        labels = (__version__, platform.python_version(), engine.runtime, engine.device)
         self._labels = labels
 
     def collect(self) -> Iterator[Metric]:

@@ -7,10 +7,10 @@ linked with all. Where nobody asks for traces there is none of this, and nothing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from perceptd import __version__
 from perceptd.models import tracing
 from perceptd.service.errors import PROBLEMS, CallerGoneError
 from perceptd.service.inference.batcher import BatchResult, Observer
@@ -58,7 +58,7 @@ class Spans:
         self._fields = {
             name.lower().encode(): name.lower() for name in propagate.get_global_textmap().fields
         }
-        self._tracer = provider.get_tracer(tracing.NAME, installed_version(tracing.NAME))
+        self._tracer = provider.get_tracer(tracing.NAME, __version__)
 
     def request(self, path: str, headers: Mapping[bytes, bytes], began: float) -> "Span":
         """The span of a POST that is not FastAPI's to make; it has what one of these has."""

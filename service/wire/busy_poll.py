@@ -1,7 +1,7 @@
-"""Staying awake for a moment after an answer.
+"""Polling for a moment after an answer instead of sleeping.
 
-Whoever asks one prediction after the other asks again within some tens of microseconds. To fall
-asleep in between and be woken takes longer than that: without it the CNN answered a single
+A client that sends one prediction after the other sends the next one within some tens of
+microseconds. Falling asleep and waking up takes longer: without polling the CNN answered a single
 connection in 0.42 ms, with it in 0.32. Linux has the same for network cards under this name.
 """
 
@@ -10,7 +10,7 @@ import time
 
 
 class BusyPoll:
-    """Keeps an event loop from waiting until so many seconds after the last `extend`."""
+    """Keeps an event loop awake for so many seconds after the last `extend`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -23,10 +23,10 @@ class BusyPoll:
         self._until = time.perf_counter() + self._seconds
         if not self._is_awake:
             self._is_awake = True
-            loop.call_soon(self._look_again, loop)
+            loop.call_soon(self._poll, loop)
 
-    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A callback that is due makes the loop look for what has arrived instead of waiting."""
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """With a callback due, the loop checks its sockets without waiting."""
         self._is_awake = time.perf_counter() < self._until
         if self._is_awake:
-            loop.call_soon(self._look_again, loop)
+            loop.call_soon(self._poll, loop)

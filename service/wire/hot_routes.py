@@ -1,12 +1,12 @@
-"""The requests that `hot_path.py` answers: how they are known, read and answered."""
+"""The requests that the fast path answers: their heads, how bodies are read and written."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from perceptd.models.preprocessing import from_bytes
 from perceptd.service.api.callers import TIMEOUT_HEADER
+from perceptd.service.api.exchange import HEADER
 from perceptd.service.api.media import JSON_TYPE, PICTURE_MODEL, RAW_TYPE
-from perceptd.service.api.middleware import HEADER
 from perceptd.service.auth.credentials import digest_of
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.encoder import with_labels, with_probabilities
@@ -17,7 +17,7 @@ Found = tuple[LoadedVersion, Rows]
 Headers = Sequence[tuple[bytes, bytes]]
 
 ID = HEADER.lower().encode()
-# What asks for more than a prediction.
+# A request with one of these headers is for the router.
 UNUSUAL = frozenset(
     name.encode()
     for name in (
@@ -29,7 +29,6 @@ UNUSUAL = frozenset(
     )
 )
 
-# Its only charset is UTF-8, said or not.
 JSON = (JSON_TYPE.encode(), f"{JSON_TYPE};charset=utf-8".encode())
 RAW = (RAW_TYPE.encode(),)
 
@@ -42,17 +41,17 @@ class Route(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What comes before the body of a plain prediction."""
+    """The head of a plain prediction."""
 
     route: Route
     url: bytes
     query: bytes
     length: int  # of the body
     request_id: str  # the caller's own, or empty
-    token: bytes  # the SHA-256 of the caller's, or empty
-    forwarded: bool
-    foreign: bool  # a page of another origin may have sent it
-    headers: Mapping[bytes, bytes]
+    token: bytes  # SHA-256 of the caller's token, or empty
+    forwarded: bool  # by a proxy
+    foreign: bool  # sent by a web page, perhaps of another origin
+    headers: Mapping[bytes, bytes]  # without the token
 
 
 def read_numbers(engine: Engine, query: bytes, body: bytes) -> Found | None:
@@ -82,13 +81,13 @@ ROUTES = {
 
 
 def plain_head(url: bytes, headers: Headers) -> Head | None:
-    """The head of a POST, if it asks for nothing but a prediction."""
+    """The head of a POST; None if it asks for more than a prediction."""
     path, _, query = url.partition(b"?")
     route = ROUTES.get(path)
     if route is None:
         return None
     given = dict(headers)
-    if len(given) < len(headers):  # which of two counts is not decided here
+    if len(given) < len(headers):  # the router decides which of two counts
         return None
     length = given.get(b"content-length")
     if length is None or not UNUSUAL.isdisjoint(given):

@@ -1,8 +1,8 @@
-"""Requests that offer another protocol, read as the HTTP/1.1 that they are.
+"""Requests that offer to upgrade the protocol, read as plain HTTP/1.1.
 
-Java's client and `curl --http2` offer HTTP/2 with their first request. A server that does not take
-the offer answers as if there were none (RFC 9110, 7.8). uvicorn's parser ends a request there: its
-body would be lost, or, where it comes later, be taken for a request that somebody else wrote.
+Java's client and `curl --http2` offer HTTP/2 with their first request. A server may ignore the
+offer and answer in HTTP/1.1 (RFC 9110, 7.8). uvicorn's parser instead ends the request after its
+head: its body would be lost or, arriving later, be taken for the next request.
 """
 
 import httptools
@@ -13,7 +13,7 @@ CONNECTION = b"connection"
 
 
 class WithoutUpgrades(HttpToolsProtocol):
-    """One connection, on which HTTP/1.1 is spoken and nothing else ever."""
+    """A connection that stays with HTTP/1.1."""
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -35,14 +35,14 @@ class WithoutUpgrades(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_headers_complete()
         elif self.parser.get_method() == b"CONNECT":
-            raise httptools.HttpParserError("this is no proxy")
+            raise httptools.HttpParserError("CONNECT needs a proxy, and this server is none")
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
     def _without_offer(self) -> bytes:
-        """The head of what came last, to be read once more."""
+        """The head of the last request without its offer, to be parsed again."""
         head = [b"%b %b HTTP/" % (self.parser.get_method(), self.url)]
         head += [self.parser.get_http_version().encode(), b"\r\n"]
         for name, value in self.headers:

@@ -28,15 +28,17 @@ from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
 from perceptd.service.worker.arguments import CHECKPOINT, Arguments
 from perceptd.service.worker.judging import Decision, Judge
-from perceptd.service.worker.process import Budget
-from perceptd.service.worker.watch import (
+from perceptd.service.worker.lease import Lease
+from perceptd.service.worker.monitor import (
     KilledError,
+    Monitor,
     StalledError,
     StoppingError,
     TimedOutError,
     TrainingFailedError,
-    Watch,
 )
+from perceptd.service.worker.process import Budget
+from perceptd.service.worker.recorder import Recorder
 
 STATE = f".{CHECKPOINT}.state"  # where a training keeps what it needs to go on
 
@@ -66,13 +68,13 @@ class Attempt:
         self._arguments = Arguments(
             job.model, self.plan, self.folder, tools.repository, tools.feedback, tools.settings
         )
-        self._watch = Watch(
-            job,
-            tools.claims,
+        self._lease = Lease(job, tools.claims, tools.stop, claimed_at)
+        self._monitor = Monitor(
+            self._lease,
+            Recorder(job),
             tools.stop,
             max_runtime_s=self.plan.max_runtime_s,
             max_silence_s=tools.settings.max_silence_s,
-            claimed_at=claimed_at,
         )
 
     def run(self) -> None:
@@ -170,7 +172,7 @@ class Attempt:
                 self.tools.claims.registered(self.job, version, connection)
                 return version
 
-        return self._watch.persist(register)
+        return self._lease.persist(register)
 
     def _decide(self, version: int) -> None:
         """Judge a version and act on it; again, where production changed in the meantime."""
@@ -187,7 +189,7 @@ class Attempt:
             log.info("job %d: production changed while it was judged", self.job.id)
 
     def _production(self) -> int | None:
-        return self._watch.persist(self.tools.repository.production).get(self.job.model)
+        return self._lease.persist(self.tools.repository.production).get(self.job.model)
 
     def _act(self, version: int, decision: Decision) -> bool:
         """Promote or refuse, and end the job, all at once; False where production has changed."""
@@ -203,7 +205,7 @@ class Attempt:
                 claims.succeed(job, decision.promotion, decision.reason, connection, gate=gate)
                 return True
 
-        return self._watch.persist(act)
+        return self._lease.persist(act)
 
     def _compare_weights(self, made: Path, original: int) -> None:
         """Say whether a training that was done again gave the same weights."""
@@ -233,13 +235,13 @@ class Attempt:
                     reproduction=reproduction.model_dump(mode="json"),
                 )
 
-        self._watch.persist(end)
+        self._lease.persist(end)
 
     def _run(self, arguments: Sequence[str]) -> list[dict[str, Any]]:
         given = self.tools.budget
         planned = self.plan.threads if isinstance(self.plan, TrainPlan) else None
         budget = Budget(planned or given.threads, given.memory_mb, given.nice)
-        return self._watch.run(arguments, self.folder, budget, self.tools.command)
+        return self._monitor.run(arguments, self.folder, budget, self.tools.command)
 
     def _try_again(self, code: str, reason: str) -> None:
         """Hand the job back for another attempt, or fail it after the last."""
@@ -252,10 +254,10 @@ class Attempt:
     def _fail(self, code: str, reason: str) -> None:
         log.warning("job %d failed: %s", self.job.id, reason)
         tracing.failed(code)
-        self._settle(lambda: self.tools.claims.fail(self.job, code, reason, self._watch.log))
+        self._settle(lambda: self.tools.claims.fail(self.job, code, reason, self._monitor.log))
 
     def _settle(self, write: Callable[[], None]) -> None:
         try:
-            self._watch.persist(write)
+            self._lease.persist(write)
         except LostJobError as error:
             log.warning("job %d: %s", self.job.id, error)

@@ -11,7 +11,7 @@ from perceptd.service.jobs.plans import Plan
 from perceptd.service.jobs.queue import Promotion
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import Repository
-from perceptd.service.worker.watch import TrainingFailedError
+from perceptd.service.worker.monitor import TrainingFailedError
 
 # Versions -> what `python -m perceptd.training evaluate` says of each, on the same held-out rows.
 Evaluate = Callable[[Sequence[int]], list[dict[str, Any]]]

@@ -75,7 +75,7 @@ class TrainingProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def said(self, seconds: float) -> list[dict[str, Any]]:
+    def events(self, seconds: float) -> list[dict[str, Any]]:
         """What the process has said, waiting up to so long for its first word.
 
         A line that is no event becomes one: `{"event": "log", "line": ...}`.
@@ -111,7 +111,7 @@ class TrainingProcess:
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
         while self._process.poll() is None and time.monotonic() < deadline:
-            self.said(0.02)  # one that waits to be listened to could not end
+            self.events(0.02)  # one that waits to be listened to could not end
         self._signal(signal.SIGKILL)
         self._process.wait()
 
@@ -120,7 +120,7 @@ class TrainingProcess:
         self.stop()
         deadline = time.monotonic() + GRACE_S
         while any(reader.is_alive() for reader in self._readers) and time.monotonic() < deadline:
-            self.said(0.02)
+            self.events(0.02)
         assert self._process.stdin  # noqa: S101 - it is a pipe
         self._process.stdin.close()
         for reader, pipe in zip(

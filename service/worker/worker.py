@@ -141,7 +141,7 @@ class Worker:
         deadline = time.monotonic() + DESCRIBE_S
         try:
             while (exit_code := process.poll()) is None and time.monotonic() < deadline:
-                said = process.said(POLL_S)
+                said = process.events(POLL_S)
                 lines += [event["line"] for event in said if event.get("stream") == "out"]
                 if self._stop.is_set():
                     return []

@@ -9,15 +9,15 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from perceptd.service.auth import credentials
-from tests.browser.site import Site
-from tests.browser.visitor import Visitor
+from tests.browser.parts.site import Site
+from tests.browser.parts.visitor import Visitor
 from tests.service.admin import ADMIN
 from tests.service.served import Served
 
 CHROMIUM = "PERCEPTD_TEST_BROWSER"
-PATIENCE_MS = 30_000  # the machine may be busy
+TIMEOUT_MS = 30_000  # the machine may be busy
 
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
     if not (path := os.environ.get(CHROMIUM)):
         pytest.skip(f"{CHROMIUM} names no Chromium")
     with sync_playwright() as playwright:
-        # Chromium does not put itself into a sandbox as root, nor in most containers.
+        # Chromium's sandbox does not work as root, nor in most containers.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -39,12 +39,16 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def serving(folder: Path, **variables: str) -> Iterator[Site]:
-    """A server of one process, with a worker unless the variables say otherwise."""
+    """A server with one process and one worker, unless the variables say otherwise."""
     data_dir = folder / "data"
     data_dir.mkdir()
     (data_dir / credentials.FILE).write_text(ADMIN)
-    usual = {"PERCEPTD_PROCESSES": "1", "PERCEPTD_WORKERS": "1"}
-    served = Served(folder, **{**usual, **variables})
+    defaults = {
+        "PERCEPTD_PROCESSES": "1",
+        "PERCEPTD_WORKERS": "1",
+        "PERCEPTD_MAX_QUEUE_WAIT_MS": str(TIMEOUT_MS),
+    }
+    served = Served(folder, **{**defaults, **variables})
     try:
         with closing(Site(served.url, served.data_dir)) as site:
             yield site
@@ -53,32 +57,32 @@ def serving(folder: Path, **variables: str) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="package")
-def settled(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site for tests that change nothing: one job has ended, its version does not serve."""
+def shared_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site for tests that change nothing. Its job 1 has made version 2 of dnn."""
     with serving(tmp_path_factory.mktemp("site")) as site:
-        job = site.ended(site.retrain(model="dnn", epochs=30, gate="never"))
+        job = site.finished(site.retrain(model="dnn", epochs=30, gate="never"))
         assert (job["id"], job["version"]) == (1, 2)
         yield site
 
 
 @pytest.fixture(scope="module")
-def fresh(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site of the module's own: what one test leaves there, the next may find."""
+def own_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site for one module, whose tests may change it."""
     with serving(tmp_path_factory.mktemp("site")) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def site(settled: Site) -> Site:
-    """What is visited; a module that changes it has a fixture of this name that takes another."""
-    return settled
+def site(shared_site: Site) -> Site:
+    """The site that `visit` opens; a module can override it."""
+    return shared_site
 
 
 @pytest.fixture
 def visit(browser: Browser, site: Site) -> Iterator[Visitor]:
-    """Open pages of the site; whatever a test does there, the page must not fail or ask others."""
-    visitor = Visitor(browser, site.url, PATIENCE_MS)
+    """Opens pages of the site. No page may fail, or request anything from another host."""
+    visitor = Visitor(browser, site.url, TIMEOUT_MS)
     yield visitor
-    visitor.leave()
+    visitor.close()
     assert visitor.failures() == []
-    assert visitor.foreign() == []
+    assert visitor.foreign_urls() == []

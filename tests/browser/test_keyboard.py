@@ -1,4 +1,4 @@
-"""All of the page is used by keys alone, and it is seen where one is."""
+"""All of the page can be used by keyboard, with a visible focus."""
 
 import re
 from typing import Any
@@ -6,23 +6,26 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.sheet import Sheet
-from tests.browser.visitor import VIEWS, Visitor
+from tests.browser.parts.sheet import Sheet
+from tests.browser.parts.token_dialog import token_dialog
+from tests.browser.parts.views import VIEWS, heading, wait_until_loaded
+from tests.browser.parts.visitor import Visitor
 
-REACHABLE = """() => {
+NUMBER_FOCUSABLE = """() => {
   const all = "a[href], button, input, select, summary, textarea, [tabindex]";
-  const reached = [...document.querySelectorAll(all)].filter(
+  const found = [...document.querySelectorAll(all)].filter(
     (one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility(),
   );
-  reached.forEach((one, at) => (one.dataset.reach = at));
-  return reached.length;
+  found.forEach((one, at) => (one.dataset.position = at));
+  return found.length;
 }"""
 FOCUSED = """() => {
   const one = document.activeElement;
   const { outlineStyle, outlineWidth } = getComputedStyle(one);
-  const seen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
-  return { at: one.dataset.reach, what: one.outerHTML.slice(0, 120), seen };
+  const isMarked = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+  return { position: one.dataset.position, html: one.outerHTML.slice(0, 120), isMarked };
 }"""
+IS_OUTSIDE = "document.activeElement !== document.body && !document.activeElement.closest('dialog')"
 
 
 def tab(page: Page) -> Any:
@@ -31,32 +34,29 @@ def tab(page: Page) -> Any:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_tab_key_reaches_everything_in_its_order_and_shows_where_it_is(
-    visit: Visitor, view: str
-) -> None:
+def test_tab_key_reaches_everything_in_order(visit: Visitor, view: str) -> None:
     page = visit(f"/#/{view}")
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    wait_until_loaded(page)
     page.evaluate("document.activeElement.blur()")
-    count = page.evaluate(REACHABLE)
+    count = page.evaluate(NUMBER_FOCUSABLE)
     assert count > 10
     reached = [tab(page) for _ in range(count)]
-    assert [int(one["at"] or -1) for one in reached] == list(range(count))
-    assert [one["what"] for one in reached if not one["seen"]] == []
+    assert [int(one["position"] or -1) for one in reached] == list(range(count))
+    assert [one["html"] for one in reached if not one["isMarked"]] == []
 
 
-def test_the_first_key_skips_to_the_content(visit: Visitor) -> None:
+def test_first_key_skips_to_content(visit: Visitor) -> None:
     page = visit()
     expect(page.get_by_role("region", name="mnist-cnn")).to_be_visible()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Draw a digit")
+    expect(heading(page)).to_have_text("Draw a digit")
     page.keyboard.press("Tab")
     expect(Sheet(page).canvas).to_be_focused()
 
 
-def test_a_digit_is_drawn_by_keys(visit: Visitor) -> None:
+def test_digit_is_drawn_by_keys(visit: Visitor) -> None:
     sheet = Sheet(visit())
     sheet.canvas.focus()
     keys = sheet.page.keyboard
@@ -65,30 +65,28 @@ def test_a_digit_is_drawn_by_keys(visit: Visitor) -> None:
         keys.press("ArrowDown")
     keys.press("Space")
     for _ in range(6):
-        keys.press("ArrowRight")  # the pen is up: nothing is drawn
-    sheet.expect_read("1")
-    expect(sheet.page.locator("#spoken")).to_contain_text("mnist-cnn: 1")
+        keys.press("ArrowRight")  # draws nothing: the pen is lifted
+    sheet.expect_label("1")
+    expect(sheet.page.locator("#announcements")).to_contain_text("mnist-cnn: 1")
     keys.press("Control+z")
-    sheet.expect_unread()
+    sheet.expect_no_label()
 
 
-def test_views_are_changed_by_keys(visit: Visitor) -> None:
+def test_view_is_changed_by_keys(visit: Visitor) -> None:
     page = visit()
     expect(page.get_by_role("region", name="mnist-cnn")).to_be_visible()
     for view, title in (("Plane", "The plane"), ("Versions", "Versions"), ("Draw", "Draw a digit")):
         page.get_by_role("navigation", name="Views").get_by_role("link", name=view).focus()
         page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        expect(heading(page)).to_have_text(title)
         expect(page).to_have_title(re.compile(view))
         assert page.evaluate("document.activeElement.closest('main') !== null")
 
 
 @pytest.mark.parametrize(
-    ("address", "opener"), [("/", "Give a token"), ("/#/versions/dnn", "Details of version 1")]
+    ("address", "opener"), [("/", "Enter token"), ("/#/versions/dnn", "Details of version 1")]
 )
-def test_a_dialog_keeps_the_focus_and_gives_it_back(
-    visit: Visitor, address: str, opener: str
-) -> None:
+def test_dialog_keeps_the_focus_and_returns_it(visit: Visitor, address: str, opener: str) -> None:
     page = visit(address)
     button = page.get_by_role("button", name=opener)
     button.focus()
@@ -97,24 +95,21 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(
     expect(dialog).to_be_visible()
     for _ in range(12):
         page.keyboard.press("Tab")
-        outside = (
-            "document.activeElement !== document.body && !document.activeElement.closest('dialog')"
-        )
-        assert not page.evaluate(outside)
+        assert not page.evaluate(IS_OUTSIDE)
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(button).to_be_focused()
 
 
-def test_a_retraining_is_asked_for_by_keys(visit: Visitor) -> None:
+def test_retraining_is_requested_by_keys(visit: Visitor) -> None:
     page = visit("/#/train/dnn")
-    form = page.get_by_role("form", name="Retrain")
-    expect(form.get_by_label("Epochs")).to_be_visible()
-    form.get_by_label("Epochs").focus()
+    epochs = page.get_by_role("form", name="Retrain").get_by_label("Epochs")
+    expect(epochs).to_be_visible()
+    epochs.focus()
     page.keyboard.type("30")
     page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="This needs the admin token")
+    dialog = token_dialog(page)
     expect(dialog.get_by_label("Token")).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    expect(form.get_by_label("Epochs")).to_have_value("30")
+    expect(epochs).to_have_value("30")

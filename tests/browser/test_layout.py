@@ -1,12 +1,13 @@
-"""No view is wider than a phone, and colours are the system's or those that were chosen."""
+"""Every view fits a phone. Colours are those of the system, or those that the user chose."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.sheet import Sheet
-from tests.browser.visitor import PHONE, VIEWS, Visitor
+from tests.browser.parts.sheet import Sheet, drawn
+from tests.browser.parts.views import VIEWS, open_details
+from tests.browser.parts.visitor import PHONE, Visitor
 from tests.waiting import eventually
 
 TOO_WIDE = """() => {
@@ -16,10 +17,11 @@ TOO_WIDE = """() => {
     .filter((one) => one.getBoundingClientRect().right > width + 0.5)
     .map((one) => one.outerHTML.slice(0, 100));
 }"""
-LIGHT = """() => {
+IS_LIGHT = """() => {
   const paper = getComputedStyle(document.body).backgroundColor;
   return paper.match(/\\d+/g).every((part) => part > 128);
 }"""
+Scheme = Literal["light", "dark"]
 
 
 def phone(width: int) -> dict[str, Any]:
@@ -40,26 +42,24 @@ def test_no_view_scrolls_sideways_on_a_phone(visit: Visitor, width: int, locale:
 
 
 @pytest.mark.parametrize("width", [360, 390])
-def test_what_opens_on_a_phone_fits_it(visit: Visitor, width: int) -> None:
+def test_request_bar_and_dialogs_fit_a_phone(visit: Visitor, width: int) -> None:
     sheet = Sheet(visit(**phone(width)))
     page = sheet.page
     sheet.button("Example").click()
-    sheet.expect_read("3")
+    sheet.expect_label("3")
     sheet.button("Requests").click()
-    expect(page.get_by_role("region", name="The request as code")).to_be_visible()
+    expect(page.get_by_role("region", name="Request as code")).to_be_visible()
     assert page.evaluate(TOO_WIDE) == []
     sheet.button("Requests").click()
-    page.get_by_role("button", name="Give a token").click()
-    assert_inside(page, width)
+    page.get_by_role("button", name="Enter token").click()
+    assert_dialog_fits(page, width)
     page.keyboard.press("Escape")
     page.evaluate("location.hash = '#/versions/dnn'")
-    page.get_by_role("button", name="Details of version 1").click()
-    expect(page.get_by_role("dialog").get_by_role("img", name="Boundary")).to_be_visible()
-    assert_inside(page, width)
+    expect(open_details(page).get_by_role("img", name="Boundary")).to_be_visible()
+    assert_dialog_fits(page, width)
 
 
-def assert_inside(page: Page, width: int) -> None:
-    """The dialog is whole on the screen, and nothing in it is wider."""
+def assert_dialog_fits(page: Page, width: int) -> None:
     dialog = page.get_by_role("dialog")
     box = dialog.bounding_box()
     assert box
@@ -69,34 +69,34 @@ def assert_inside(page: Page, width: int) -> None:
     assert page.evaluate(TOO_WIDE) == []
 
 
-@pytest.mark.parametrize("name", ["light", "dark"])
-def test_colours_are_those_of_the_system_until_others_are_chosen(visit: Visitor, name: str) -> None:
-    page = visit(color_scheme=name)
-    light = name == "light"
-    expect_light(page, light)
-    page.emulate_media(color_scheme="dark" if light else "light")
-    expect_light(page, not light)
-    page.emulate_media(color_scheme=name)  # type: ignore[arg-type]
-    expect_light(page, light)
-    page.get_by_role("button", name="Dark colours" if light else "Light colours").click()
-    expect_light(page, not light)
+@pytest.mark.parametrize(("scheme", "other"), [("light", "dark"), ("dark", "light")])
+def test_colours_follow_the_system_until_others_are_chosen(
+    visit: Visitor, scheme: Scheme, other: Scheme
+) -> None:
+    page = visit(color_scheme=scheme)
+    expect_scheme(page, scheme)
+    page.emulate_media(color_scheme=other)
+    expect_scheme(page, other)
+    page.emulate_media(color_scheme=scheme)
+    expect_scheme(page, scheme)
+    page.get_by_role("button", name=f"{other.title()} mode").click()
+    expect_scheme(page, other)
     page.reload()
-    expect_light(page, not light)
-    page.get_by_role("button", name="Light colours" if light else "Dark colours").click()
-    expect_light(page, light)
+    expect_scheme(page, other)
+    page.get_by_role("button", name=f"{scheme.title()} mode").click()
+    expect_scheme(page, scheme)
 
 
-def expect_light(page: Page, light: bool) -> None:
-    page.wait_for_function(f"light => ({LIGHT})() === light", arg=light)
-    name = "Dark colours" if light else "Light colours"
+def expect_scheme(page: Page, scheme: Scheme) -> None:
+    is_light = scheme == "light"
+    page.wait_for_function(f"isLight => ({IS_LIGHT})() === isLight", arg=is_light)
+    name = "Dark mode" if is_light else "Light mode"
     expect(page.get_by_role("button", name=name)).to_be_visible()
 
 
-def test_what_is_painted_follows_the_colours(visit: Visitor) -> None:
-    """A drawing is dark on light paper and light on dark paper, also when that changes."""
-    sheet = Sheet(visit())
-    sheet.draw()
-    eventually(lambda: 0 < sheet.brightness() < 60)
-    sheet.button("Dark colours").click()
-    eventually(lambda: sheet.brightness() > 200)
-    sheet.expect_read("3")
+def test_drawing_changes_its_colours_with_the_page(visit: Visitor) -> None:
+    sheet = drawn(visit())
+    eventually(lambda: 0 < sheet.brightness() < 60, "the drawing is dark")
+    sheet.button("Dark mode").click()
+    eventually(lambda: sheet.brightness() > 200, "the drawing is light")
+    sheet.expect_label("3")

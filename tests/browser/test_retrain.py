@@ -1,57 +1,52 @@
-"""A retraining asked for, watched, judged, promoted and cancelled by the page, with real jobs."""
+"""Real jobs are requested, followed, judged, promoted and cancelled in the page."""
 
 import re
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.sheet import PIXELS
-from tests.browser.site import Site
-from tests.browser.token_dialog import dialog, give, give_ahead
-from tests.browser.visitor import Visitor
+from tests.browser.parts.sheet import SHADES
+from tests.browser.parts.site import Site
+from tests.browser.parts.token_dialog import enter, enter_admin_token, token_dialog
+from tests.browser.parts.views import job_panel
+from tests.browser.parts.visitor import Visitor
 
-# Notes what the panel shows while it changes: points of the curve, and each picture of the plane.
-WATCH = """panel => {
+JOB_TIMEOUT_MS = 120_000
+# Records how many points the curve has, each time that the panel changes.
+RECORD_POINTS = """panel => {
   window.points = new Set();
-  window.watcher = new MutationObserver(() => {
+  window.observer = new MutationObserver(() => {
     const curve = panel.querySelector("path.curve")?.getAttribute("d") ?? "";
     window.points.add((curve.match(/[ML]/g) ?? []).length);
   });
-  window.watcher.observe(panel, { subtree: true, attributes: true, childList: true });
+  window.observer.observe(panel, { subtree: true, attributes: true, childList: true });
 }"""
-SHADES = f"canvas => new Set(new Uint32Array(({PIXELS})(canvas).buffer)).size"
 
 
 @pytest.fixture(scope="module")
-def site(fresh: Site) -> Site:
-    return fresh
+def site(own_site: Site) -> Site:
+    return own_site
 
 
 class Form:
-    """The form of a retraining, and the panel of the job that it makes."""
+    """The form of a retraining, and the panel of its job."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.form = page.get_by_role("form", name="Retrain")
-        self.job = page.get_by_role("region", name=re.compile(r"^Job \d+"))
+        self.job = job_panel(page)
+        self.verdict = self.job.get_by_role("region", name="Verdict")
 
-    def fill(self, **values: str) -> None:
-        for name, value in values.items():
-            field = self.form.get_by_label(name.replace("_", " ").capitalize(), exact=True)
-            field.fill(value)
+    def field(self, name: str) -> Locator:
+        return self.form.get_by_label(name, exact=True)
 
-    def gate(self, words: str) -> None:
-        self.form.get_by_label("Promote the result").select_option(words)
-
-    def submit(self) -> None:
+    def submit(self, epochs: int) -> None:
+        self.field("Epochs").fill(str(epochs))
         self.form.get_by_role("button", name="Retrain").click()
 
     def expect_status(self, status: str) -> None:
-        expect(self.job.get_by_text(status, exact=True).first).to_be_visible(timeout=120_000)
-
-    @property
-    def verdict(self) -> Locator:
-        return self.job.get_by_role("region", name="Verdict")
+        badge = self.job.get_by_text(status, exact=True).first
+        expect(badge).to_be_visible(timeout=JOB_TIMEOUT_MS)
 
     @property
     def number(self) -> int:
@@ -63,7 +58,7 @@ class Form:
 @pytest.fixture
 def form(visit: Visitor) -> Form:
     page = visit("/#/train/dnn")
-    give_ahead(page)
+    enter_admin_token(page)
     return Form(page)
 
 
@@ -72,41 +67,37 @@ def production(site: Site, model: str) -> int:
     return version
 
 
-def test_a_job_is_watched_judged_promoted_and_rolled_back(form: Form, site: Site) -> None:
-    """One retraining from the form to the button that takes it back."""
-    form.fill(epochs="60")
-    form.submit()
+def test_job_is_followed_judged_promoted_and_rolled_back(form: Form, site: Site) -> None:
+    form.submit(epochs=60)
     expect(form.job).to_be_visible()
-    form.job.evaluate(WATCH)
+    form.job.evaluate(RECORD_POINTS)
     plane = form.job.get_by_role("img", name="Plane with training points and decision boundary")
-    expect(plane).to_be_visible(timeout=120_000)
+    expect(plane).to_be_visible(timeout=JOB_TIMEOUT_MS)
     form.page.wait_for_function("() => window.points.size > 10")
     form.expect_status("Succeeded")
     counts = form.page.evaluate("[...window.points]")
     assert counts == sorted(counts)
-    assert form.page.evaluate(f"({SHADES})(document.querySelector('.job canvas'))") > 50
+    assert plane.evaluate(SHADES) > 50
 
     job = site.get(f"/jobs/{form.number}")
     assert (job["promotion"], job["plan"]["epochs"]) == ("refused", 60)
     version = job["version"]
-    expect(form.verdict).to_contain_text(f"Version {version} was kept, but not promoted")
-    for who in ("candidate", "production"):
-        expect(form.verdict).to_contain_text(f"{100 * job['gate'][who]:.2f} %")
+    expect(form.verdict).to_contain_text(f"Version {version} was saved but not promoted")
+    for which in ("candidate", "production"):
+        expect(form.verdict).to_contain_text(f"{100 * job['gate'][which]:.2f} %")
     before = production(site, "dnn")
-    form.job.get_by_role("button", name=f"Promote version {version}").click()
-    expect(form.page.get_by_text(f"dnn: version {version} serves now.")).to_be_visible()
-    assert production(site, "dnn") == version
-    form.job.get_by_role("button", name=f"Roll back to version {before}").click()
-    expect(form.page.get_by_text(f"dnn: version {before} serves now.")).to_be_visible()
-    assert production(site, "dnn") == before
+    for button, wanted in ((f"Promote version {version}", version), ("Roll back to", before)):
+        form.job.get_by_role("button", name=button).click()
+        notice = f"dnn: version {wanted} is now in production."
+        expect(form.page.get_by_text(notice)).to_be_visible()
+        assert production(site, "dnn") == wanted
 
 
-def test_what_passes_the_gate_serves_without_another_word(visit: Visitor, site: Site) -> None:
+def test_promoted_version_is_shown_in_the_plane(visit: Visitor, site: Site) -> None:
     form = Form(visit("/#/train/perceptron"))
-    form.fill(epochs="30")
-    form.gate("always")
-    form.submit()
-    give(dialog(form.page))
+    form.field("Promote the result").select_option("always")
+    form.submit(epochs=30)
+    enter(token_dialog(form.page))
     form.expect_status("Succeeded")
     version = site.get(f"/jobs/{form.number}")["version"]
     expect(form.verdict).to_contain_text(f"Version {version} was promoted")
@@ -117,43 +108,39 @@ def test_what_passes_the_gate_serves_without_another_word(visit: Visitor, site: 
     expect(form.page.get_by_role("combobox", name="Version")).to_have_value(str(version))
 
 
-def test_a_job_is_found_again_after_a_reload_and_cancelled_by_the_page(
-    form: Form, site: Site
-) -> None:
-    form.form.get_by_label("Model").select_option("xor")
-    form.fill(epochs="1000000")
-    form.submit()
-    expect(form.job.get_by_text(re.compile(r"Epoch [\d,]+ of 1,000,000"))).to_be_visible(
-        timeout=120_000
-    )
+def test_job_is_found_after_a_reload_and_cancelled(form: Form, site: Site) -> None:
+    form.field("Model").select_option("xor")
+    form.submit(epochs=1_000_000)
+    progress = form.job.get_by_text(re.compile(r"Epoch [\d,]+ of 1,000,000"))
+    expect(progress).to_be_visible(timeout=JOB_TIMEOUT_MS)
     number = form.number
     form.page.reload()
     form.expect_status("Running")
     assert form.number == number
-    form.job.get_by_role("button", name="Cancel the job").click()
+    form.job.get_by_role("button", name="Cancel job").click()
     form.expect_status("Cancelled")
-    expect(form.verdict).to_contain_text(f"Job {form.number} was cancelled")
-    assert site.get(f"/jobs/{form.number}")["status"] == "cancelled"
+    expect(form.verdict).to_contain_text(f"Job {number} was cancelled")
+    assert site.get(f"/jobs/{number}")["status"] == "cancelled"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "error"),
     [
-        ("epochs", "0", "Enter a whole number from 1 to 1,000,000."),
-        ("learning_rate", "-1", "Enter a number from 0.000001"),
-        ("hidden_units", "2.5", "Enter a whole number from 1 to "),
+        ("Epochs", "0", "Enter a whole number from 1 to 1,000,000."),
+        ("Learning rate", "-1", "Enter a number from 0.000001"),
+        ("Hidden units", "2.5", "Enter a whole number from 1 to "),
     ],
 )
-def test_a_mistake_is_told_at_its_field(
-    form: Form, site: Site, name: str, value: str, told: str
+def test_invalid_value_is_reported_at_its_field(
+    form: Form, site: Site, name: str, value: str, error: str
 ) -> None:
     before = len(site.get("/jobs")["jobs"])
-    form.fill(**{name: value})
-    form.submit()
-    field = form.form.get_by_label(name.replace("_", " ").capitalize(), exact=True)
+    field = form.field(name)
+    field.fill(value)
+    form.form.get_by_role("button", name="Retrain").click()
     expect(field).to_have_attribute("aria-invalid", "true")
-    expect(field).to_have_accessible_description(re.compile(re.escape(told)))
+    expect(field).to_have_accessible_description(re.compile(re.escape(error)))
     expect(field).to_be_focused()
     assert len(site.get("/jobs")["jobs"]) == before
-    form.fill(**{name: "3"})
+    field.fill("3")
     expect(field).not_to_have_attribute("aria-invalid", "true")

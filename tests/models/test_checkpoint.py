@@ -108,7 +108,7 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_truncated_file_is_named(folder: Path, name: str) -> None:
     os.truncate(folder / name, (folder / name).stat().st_size - 1)
 
-    assert refusal(folder).startswith(f"{name} was altered: SHA-256 ")
+    assert refusal(folder).startswith(f"{name} was altered: SHA-256 is ")
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, GRAPH, PICTURES[1]])
@@ -117,7 +117,7 @@ def test_one_flipped_bit_is_noticed(folder: Path, name: str) -> None:
     content[-1] ^= 1
     (folder / name).write_bytes(content)
 
-    assert refusal(folder).startswith(f"{name} was altered: SHA-256 ")
+    assert refusal(folder).startswith(f"{name} was altered: SHA-256 is ")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"not JSON", b"\xff\xfe\x00", b"[]", b"null"])
@@ -130,7 +130,7 @@ def test_meta_that_is_no_json_object_is_refused(folder: Path, content: bytes) ->
 def test_pipe_in_the_place_of_meta_is_refused_and_not_waited_for(folder: Path) -> None:
     (folder / checkpoint.META).unlink()
     os.mkfifo(folder / checkpoint.META)
-    with pytest.raises(CheckpointError, match=r"meta\.json is no file"):
+    with pytest.raises(CheckpointError, match=r"meta\.json is not a regular file"):
         checkpoint.read(folder)
 
 
@@ -176,7 +176,7 @@ def test_wrong_field_of_meta_is_named(folder: Path, field: str, value: Any) -> N
 def test_meta_that_leaves_out_a_file_is_refused(folder: Path, name: str) -> None:
     change_meta(folder, lambda meta: meta["files"].pop(name))
 
-    assert refusal(folder) == f"meta.json names no {name}"
+    assert refusal(folder) == f"meta.json does not list {name}"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_file_that_has_no_place_in_a_checkpoint_is_refused(folder: Path, name: s
     digest = hashlib.sha256(b"secret").hexdigest()
     change_meta(folder, lambda meta: meta["files"].update({name: digest}))
 
-    assert refusal(folder) == f"meta.json names a file that has no place here: {name!r}"
+    assert refusal(folder) == f"meta.json lists a file it must not: {name!r}"
 
 
 def test_file_that_meta_does_not_name_is_not_copied(folder: Path, tmp_path: Path) -> None:

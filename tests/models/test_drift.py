@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from perceptd.models.drift import (
     DESIGN_EFFECT,
-    LASTING,
+    HYSTERESIS,
     MAX_CLASSES,
     THRESHOLD,
     Bins,
@@ -68,7 +68,7 @@ def test_the_threshold_is_the_usual_one_and_more_while_rows_are_few() -> None:
 def test_a_drift_of_inputs_lasts_until_it_is_clearly_below_the_threshold() -> None:
     bins = Bins(HALVES)
     lasting = bins.thresholds(10_000, lasting=True)
-    assert lasting.tolist() == [pytest.approx(LASTING * THRESHOLD), THRESHOLD]
+    assert lasting.tolist() == [pytest.approx(HYSTERESIS * THRESHOLD), THRESHOLD]
     for below, (new, old) in ((4500, (False, False)), (2620, (False, True)), (2400, (True, True))):
         counts = np.array([below, 10_000 - below, 5000, 5000], dtype=float)
         assert bins.drifted(counts, 10_000) is new, below

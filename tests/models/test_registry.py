@@ -115,11 +115,11 @@ def test_two_plug_ins_of_one_name_are_refused(plug_in: PlugIn) -> None:
     [
         ("import no_such_module", "no_such_module"),
         ("OTHER = 1", "ARCHITECTURE"),
-        ("ARCHITECTURE = 1", "spiral_package:ARCHITECTURE is none"),
+        ("ARCHITECTURE = 1", "spiral_package:ARCHITECTURE is not an Architecture"),
         ("def (", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
         (SPIRAL.replace('"c")', '"a")'), "labels must differ"),
-        (SPIRAL.replace('name="spiral"', 'name="helix"'), "calls itself 'helix'"),
+        (SPIRAL.replace('name="spiral"', 'name="helix"'), "has the name 'helix'"),
     ],
 )
 def test_broken_plug_in_is_told_and_leaves_the_others_alone(

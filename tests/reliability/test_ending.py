@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.reliability.wire import connect, request, response
+from tests.raw_http import connect, request, response
 from tests.scorecard import note
 from tests.service.served import Served
 from tests.service.site import is_gone

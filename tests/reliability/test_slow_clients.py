@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 import pytest
 
-from tests.reliability.wire import address_of, connect, more, request, response
+from tests.raw_http import address_of, connect, more, request, response
 from tests.server import unread
 from tests.service.served import Served
 from tests.waiting import eventually

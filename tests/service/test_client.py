@@ -96,7 +96,7 @@ def test_events_are_those_of_the_job_to_its_end(client: Client, claims: Claims) 
     number = client.submit({"model": "dnn"}).id
     job = claims.claim()
     assert job is not None
-    claims.beat(job, runtime_s=1, events=[Event("log", {"line": "a\u2028b"})])
+    claims.heartbeat(job, runtime_s=1, events=[Event("log", {"line": "a\u2028b"})])
     claims.fail(job, "training_failed", "no reason")
     events = list(client.events(number))
     assert [(event.number, event.kind) for event in events] == [

@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from perceptd.service import supervisor
-from perceptd.service.supervisor import AtOnce, Program, Supervisor
+from perceptd.service.supervisor import KillChildren, Program, Supervisor
 from tests.service.served import Served
 from tests.service.site import is_gone
 from tests.waiting import eventually
@@ -32,13 +32,13 @@ os.read(0, 1)
 """
 
 
-def program(script: str, *, tells: bool = True) -> Program:
-    return Program("script", (sys.executable, "-c", script), tells=tells)
+def program(script: str, *, reports_ready: bool = True) -> Program:
+    return Program("script", (sys.executable, "-c", script), reports_ready=reports_ready)
 
 
 def test_all_that_tell_are_waited_for() -> None:
     ended: list[int] = []
-    programs = [program(TELLS), program(LISTENS, tells=False), program(TELLS)]
+    programs = [program(TELLS), program(LISTENS, reports_ready=False), program(TELLS)]
     with Supervisor(programs, os.environ, ended.append) as kept:
         assert kept.wait_until_ready() == 0
     assert len(set(ended)) == 3
@@ -55,16 +55,16 @@ def test_a_second_signal_waits_for_nobody_whenever_it_comes(
         with Supervisor([program(DEAF)], os.environ, ended.append) as kept:
             assert kept.wait_until_ready() == 0
             if comes == "in the block":
-                raise AtOnce(130)
+                raise KillChildren(130)
 
             def interrupted() -> None:
                 Event.set(kept._ending)
-                raise AtOnce(130)
+                raise KillChildren(130)
 
             monkeypatch.setattr(kept._ending, "set", interrupted)
 
     began = time.monotonic()
-    with pytest.raises(AtOnce):
+    with pytest.raises(KillChildren):
         end()
     assert time.monotonic() - began < supervisor.END_S
     assert is_gone(ended[0])
@@ -79,7 +79,7 @@ def test_one_that_cannot_start_later_is_tried_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(supervisor, "PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
 
     def started() -> list[int]:
         return list(map(int, Path("pids").read_text().split()))
@@ -94,7 +94,7 @@ def test_whatever_fails_about_an_end_another_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(supervisor, "PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
 
     def fails(pid: int) -> None:
         raise ValueError("not to be counted")

@@ -85,7 +85,7 @@ def test_plug_ins_are_described_like_built_ins(package: Package) -> None:
         (
             SPIRAL,
             {"models": {"spiral": "broken:ARCHITECTURE"}},
-            "spiral is left out: no recipe for 'spiral': its package names none in "
+            "spiral is left out: no recipe for 'spiral': no package registers one under "
             "'perceptd.recipes'\n",
         ),
         (
@@ -104,7 +104,7 @@ def test_plug_ins_are_described_like_built_ins(package: Package) -> None:
         (
             "CONFIDENCE = 1",
             {"metrics": {"confidence": "broken:CONFIDENCE"}},
-            "The metric confidence is left out: broken:CONFIDENCE is no Metric\n",
+            "The metric confidence is left out: broken:CONFIDENCE is not a Metric\n",
         ),
     ],
 )

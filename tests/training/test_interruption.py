@@ -103,7 +103,7 @@ def test_stopped_training_leaves_no_checkpoint_and_tells_by_its_exit_code(tmp_pa
         terminated.communicate()
 
     assert (interrupted.returncode, terminated.returncode) == (130, 143)
-    assert "The same command goes on from the last saved epoch.\n" in said
+    assert "The same command resumes from the last saved epoch.\n" in said
     assert said.endswith("Stopped.\n")
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 

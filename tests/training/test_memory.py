@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limi
 PROGRAM = """
 import re, resource, sys
 from pathlib import Path
-import sklearn.datasets, sklearn.model_selection, training.importing, training.run
+import sklearn.datasets, sklearn.model_selection
+import perceptd.training.importing, perceptd.training.run
 from perceptd.training.__main__ import main
 taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 limit = taken + (int(sys.argv.pop(1)) << 20)

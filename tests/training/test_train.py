@@ -160,13 +160,13 @@ def test_long_training_is_told_in_some_200_points_and_the_last_epoch() -> None:
 def test_a_long_epoch_tells_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int, int]] = []
 
-    def alive(epoch: int, step: int, steps: int) -> None:
+    def report_step(epoch: int, step: int, steps: int) -> None:
         told.append((epoch, step, steps))
 
-    run("xor", {}, XOR, alive=alive)
+    run("xor", {}, XOR, report_step=report_step)
     assert told == []
-    monkeypatch.setattr(perceptd.training.train, "ALIVE_SECONDS", 0.0)
-    run("xor", {}, XOR.model_copy(update={"epochs": 2, "batch_size": 10}), alive=alive)
+    monkeypatch.setattr(perceptd.training.train, "STEP_SECONDS", 0.0)
+    run("xor", {}, XOR.model_copy(update={"epochs": 2, "batch_size": 10}), report_step=report_step)
     assert told == [(epoch, step, 8) for epoch in (1, 2) for step in range(1, 9)]
 
 

@@ -1,1 +1,1 @@
-"""Data sets: made ones, MNIST, files, corrected labels, and their splits."""
+"""Data sets: generated ones, MNIST, files, corrected labels, and their splits."""

@@ -1,7 +1,7 @@
-"""Data sets by name: `blobs`, `circles`, `xor` and `digits` are made, `mnist` is downloaded.
+"""Data sets by name: `blobs`, `circles`, `xor` and `digits` are generated, `mnist` is downloaded.
 
-MNIST is read by `mnist.py`, files of one's own by `files.py`. scikit-learn takes
-two seconds to import, so only what needs it does.
+`mnist.py` reads MNIST and `files.py` reads a user's files. scikit-learn takes two seconds to
+import, so only the functions that need it import it.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ DATA_SEED = 123
 
 
 def load(dataset: str | Maker, spec: ModelSpec, data_dir: Path) -> Dataset:
-    """The data set of that name, in that file (.csv, .npz) or made by that function.
+    """The data set of that name, in that file (.csv, .npz) or returned by that function.
 
-    Raises `DataError`, whose text says what to mend.
+    Raises `DataError`.
     """
     if callable(dataset):
         return dataset(spec, data_dir)
@@ -50,19 +50,19 @@ def load(dataset: str | Maker, spec: ModelSpec, data_dir: Path) -> Dataset:
 
 
 def load_present(dataset: str | Maker, spec: ModelSpec, data_dir: Path) -> Dataset:
-    """As `load`, but nothing is downloaded for it."""
+    """As `load`, but never downloads."""
     if dataset == "mnist" and not is_in(data_dir):
         raise DataError(f"MNIST is not in {data_dir}; --dataset mnist downloads it")
     return load(dataset, spec, data_dir)
 
 
 def fitting(spec: ModelSpec) -> list[str]:
-    """The named data sets that the model can be trained on."""
+    """The names of the data sets that fit a model."""
     return [name for name, named in NAMED.items() if named.fits(spec)]
 
 
 def blobs(spec: ModelSpec, data_dir: Path) -> Dataset:
-    """Two clouds of points: 100 to train on, 1,000 others to be judged on."""
+    """Two clouds of points: 100 to train on, 1,000 others to test on."""
     from sklearn.datasets import make_blobs
 
     def split(rows: int, seed: int) -> Split:
@@ -74,7 +74,7 @@ def blobs(spec: ModelSpec, data_dir: Path) -> Dataset:
 
 
 def circles(spec: ModelSpec, data_dir: Path) -> Dataset:
-    """A ring (0) around a disc (1): 500 points to train on, 1,000 others to be judged on."""
+    """A ring (0) around a disc (1): 500 points to train on, 1,000 others to test on."""
     from sklearn.datasets import make_circles
 
     def split(rows: int, seed: int) -> Split:
@@ -85,7 +85,7 @@ def circles(spec: ModelSpec, data_dir: Path) -> Dataset:
 
 
 def xor(spec: ModelSpec, data_dir: Path) -> Dataset:
-    """Four clouds, class 1 where the signs differ: 80 points to train on, 20 to be judged on."""
+    """Four clouds, class 1 where the signs differ: 80 points to train on, 20 to test on."""
     from sklearn.datasets import make_blobs
     from sklearn.model_selection import train_test_split
 
@@ -98,7 +98,7 @@ def xor(spec: ModelSpec, data_dir: Path) -> Dataset:
 
 
 def digits(spec: ModelSpec, data_dir: Path) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits of 8 x 8, brought to 28 x 28 as MNIST's were."""
+    """scikit-learn's 1,797 handwritten digits of 8 x 8, scaled to 28 x 28 as MNIST's were."""
     from sklearn.datasets import load_digits
 
     small, targets = load_digits(return_X_y=True)
@@ -113,7 +113,7 @@ def _plane(points: NDArray[np.float64], targets: NDArray[Any]) -> Split:
 
 @dataclass(frozen=True)
 class Named:
-    """A data set by name: how it is made, and for which models."""
+    """A data set by name: how it is made, what it holds and which models it fits."""
 
     make: Maker
     holds: str

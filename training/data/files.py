@@ -1,4 +1,4 @@
-"""A data set in a file of one's own: CSV or NPZ.
+"""A data set in a user's file: CSV or NPZ.
 
 **CSV**: a header line, then one row per line. The column `label` holds one of the model's labels,
 an optional column `split` holds `train` or `test`; all other columns, in their order, are the
@@ -7,7 +7,7 @@ numbers of one input row.
 **NPZ**: arrays `inputs` (N, ...) and `labels` (N,); optionally `test_inputs` and `test_labels`.
 
 Pictures are numbers in 0..1, or whole numbers 0..255 (uint8 in an NPZ; in a CSV, a file whose
-largest number exceeds 1). Where no test rows are named, a fifth of each class is held out.
+largest number exceeds 1). Without test rows, a fifth of each class is held out.
 """
 
 import csv
@@ -29,13 +29,13 @@ SUFFIXES = (".csv", ".npz")
 
 
 def read(spec: ModelSpec, path: Path) -> Dataset:
-    """Read one's own data set for a model. Raises `DataError`, whose text says what to mend."""
+    """Read a user's data set for a model. Raises `DataError`, whose message says what to fix."""
     _check_there(path)
     return _read_csv(spec, path) if path.suffix == ".csv" else _read_npz(spec, path)
 
 
 def read_rows(spec: ModelSpec, path: Path) -> Split:
-    """The arrays `inputs` and `labels` of an NPZ, in their order. Raises `DataError`."""
+    """The arrays `inputs` and `labels` of an NPZ, in file order. Raises `DataError`."""
     _check_there(path)
     return _split(spec, path, _load_npz(path), "")
 
@@ -86,7 +86,7 @@ def _read_csv(spec: ModelSpec, path: Path) -> Dataset:
 
 def _load_columns(path: Path, columns: list[int], kind: type) -> NDArray[Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about blank lines, and about no line at all
+        warnings.simplefilter("ignore")  # about blank lines and empty files
         return np.loadtxt(
             path,
             delimiter=",",
@@ -122,7 +122,7 @@ def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
-    except Exception as error:  # numpy and zipfile raise whatever the damaged file provokes
+    except Exception as error:  # a damaged file makes numpy and zipfile raise any type
         reason = "it is no NPZ, or holds Python objects" if "pickle" in str(error) else error
         raise DataError(f"{path} is not a readable NPZ file of plain arrays: {reason}") from error
 
@@ -148,7 +148,7 @@ def _checked(
     targets = np.empty(len(labels), dtype=np.int64)
     for row, label in enumerate(labels.tolist()):
         text = str(label)
-        if text not in index and WHOLE.fullmatch(text):  # as some programs write whole numbers
+        if text not in index and WHOLE.fullmatch(text):  # some programs write 1 as 1.0
             text = text.partition(".")[0]
         if text not in index:
             raise DataError(
@@ -160,5 +160,6 @@ def _checked(
 
 def _both(path: Path, train: Split, test: Split) -> Dataset:
     if not len(train) or not len(test):
-        raise DataError(f"{path}: {len(train)} rows to train on and {len(test)} to be judged on")
+        got = f"{len(train)} train rows and {len(test)} test rows"
+        raise DataError(f"{path}: expected rows of both splits, got {got}")
     return Dataset(path.name, train, test)

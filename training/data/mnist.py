@@ -1,4 +1,4 @@
-"""MNIST: 60,000 and 10,000 digits, read from their folder or downloaded there."""
+"""MNIST: 60,000 training and 10,000 test digits, read from a folder or downloaded into it."""
 
 import math
 import shutil
@@ -17,19 +17,22 @@ BYTES = 8  # the code of unsigned bytes in an IDX file's header
 
 
 def mnist(spec: ModelSpec, data_dir: Path) -> Dataset:
-    """MNIST, read from `data_dir`/MNIST/raw or downloaded there by torchvision."""
+    """Read MNIST from `data_dir`/MNIST/raw; torchvision downloads it if it is missing.
+
+    Raises `DataError`.
+    """
     if not is_in(data_dir):
         _download(data_dir)
     return Dataset("mnist", _split(spec, data_dir, True), _split(spec, data_dir, False))
 
 
 def is_in(data_dir: Path) -> bool:
-    """Whether the folder holds MNIST, whole or not: nothing is downloaded over what is there."""
+    """Whether the folder holds MNIST, complete or not: a download never overwrites it."""
     return (data_dir / "MNIST").exists()
 
 
 def _download(data_dir: Path) -> None:
-    """Download beside the place and rename, so that a broken download leaves nothing behind."""
+    """Download into a temporary folder and rename, so a failed download leaves nothing behind."""
     from torchvision.datasets import MNIST  # takes five seconds to import
 
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -41,7 +44,7 @@ def _download(data_dir: Path) -> None:
             raise DataError(
                 f"MNIST is not in {data_dir} and cannot be downloaded ({reason}); "
                 "name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR, "
-                "or take the data set digits, which is embedded"
+                "or choose --dataset digits, which needs no download"
             ) from error
         shutil.move(Path(folder) / "MNIST", data_dir / "MNIST")
 
@@ -56,8 +59,8 @@ def _split(spec: ModelSpec, data_dir: Path, train: bool) -> Split:
         raise DataError(f"the {part} set in {raw} is incomplete or damaged: {error}") from error
     if pictures.shape != (rows, 28, 28) or labels.shape != (rows,):
         raise DataError(
-            f"the {part} set in {raw} should hold {rows:,} pictures of "
-            f"28 x 28 with labels, but holds {pictures.shape} with {labels.shape}"
+            f"the {part} set in {raw} should hold {rows:,} labelled pictures of 28 x 28, "
+            f"but has pictures of shape {pictures.shape} and labels of shape {labels.shape}"
         )
     if labels.max() > 9:
         raise DataError(f"the {part} set in {raw} has labels beyond 0 to 9")
@@ -65,12 +68,12 @@ def _split(spec: ModelSpec, data_dir: Path, train: bool) -> Split:
 
 
 def _read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """An array in the format of MNIST's makers: a header of big-endian sizes, then the bytes."""
+    """An array in IDX format: a header of big-endian sizes, then the bytes."""
     content = path.read_bytes()
     if content[:4] != bytes([0, 0, BYTES, axes]):
-        raise ValueError(f"{path.name} does not begin as such a file does")
+        raise ValueError(f"{path.name} is not an IDX file of bytes with {axes} axes")
     header = 4 + 4 * axes
     shape = [int(size) for size in np.frombuffer(content[4:header], ">u4")]
     if len(shape) != axes or len(content) - header != math.prod(shape):
-        raise ValueError(f"{path.name} has {len(content):,} bytes, not those its header tells of")
+        raise ValueError(f"{path.name} has {len(content):,} bytes, its header promises others")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

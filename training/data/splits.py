@@ -1,4 +1,4 @@
-"""What a data set is: rows to train on, and rows held out to be judged on."""
+"""A data set: rows to train on, and held-out rows to evaluate on."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one model and their class indices."""
+    """Input rows and their class indices."""
 
     inputs: NDArray[np.float32]  # (N, *spec.input.shape)
     targets: NDArray[np.int64]  # (N,)
@@ -24,9 +24,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a model trains on, and what it is judged on and never sees in training.
+    """Training rows, and test rows that training never sees.
 
-    `feedback` holds the corrected rows among the test rows, to be judged on alone as well.
+    `feedback` holds the corrected rows among the test rows; they get metrics of their own.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits that a model has metrics of, by name."""
+        """The splits to measure a model on, by name."""
         feedback = {"feedback": self.feedback} if self.feedback else {}
         return {"train": self.train, "test": self.test, **feedback}
 
 
 def hold_out(name: str, inputs: NDArray[np.float32], targets: NDArray[np.int64]) -> Dataset:
-    """Keep a fifth of each class aside for judging, the same rows each time."""
+    """Hold out a fifth of each class, the same rows each time. Raises `DataError`."""
     from sklearn.model_selection import train_test_split
 
     try:

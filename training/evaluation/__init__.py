@@ -1,1 +1,1 @@
-"""Measure a checkpoint, and what its inputs look like."""
+"""Evaluation: metrics of checkpoints, and references for the drift of their inputs."""

@@ -1,4 +1,4 @@
-"""What a model answers, and how good it is on one split."""
+"""A module's predictions, and its loss and accuracy on one split."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -24,9 +24,9 @@ def loss_of(output: Tensor, targets: Tensor, head: Head) -> Tensor:
 
 
 def correct(output: Tensor, targets: Tensor, head: Head) -> Tensor:
-    """How many rows are answered right, as a scalar tensor."""
-    answers = output[:, 0] >= 0.5 if head == "sigmoid" else output.argmax(dim=1)
-    return (answers == targets).sum()
+    """The number of rows predicted correctly, as a scalar tensor."""
+    predicted = output[:, 0] >= 0.5 if head == "sigmoid" else output.argmax(dim=1)  # (N,)
+    return (predicted == targets).sum()
 
 
 @torch.inference_mode()
@@ -37,23 +37,27 @@ def evaluate(
     head: Head,
     precision: AbstractContextManager[None] | None = None,
 ) -> dict[str, float]:
-    """Mean loss and share of right answers over all rows."""
+    """Mean loss and accuracy over all rows, in eval mode."""
     was_training = module.training
     module.eval()
     loss = torch.zeros((), device=inputs.device)
     right = torch.zeros((), device=inputs.device)
     with precision or nullcontext():
         for first in range(0, len(inputs), BATCH_SIZE):
-            rows, wanted = inputs[first : first + BATCH_SIZE], targets[first : first + BATCH_SIZE]
-            output = module(rows).float()
-            loss += loss_of(output, wanted, head) * len(rows)
-            right += correct(output, wanted, head)
+            x = inputs[first : first + BATCH_SIZE]  # (B, *shape)
+            y = targets[first : first + BATCH_SIZE]  # (B,)
+            output = module(x).float()  # (B, 1) or (B, K)
+            loss += loss_of(output, y, head) * len(x)
+            right += correct(output, y, head)
     module.train(was_training)
     return {"loss": loss.item() / len(inputs), "accuracy": right.item() / len(inputs)}
 
 
 def classifier(module: nn.Module, head: Head, device: torch.device = CPU) -> Classifier:
-    """What the module, which is on that device, answers to rows; it stays in the mode it is in."""
+    """A function from rows to probabilities (N, K), by a module on that device.
+
+    It runs the module in eval mode and then restores the module's mode.
+    """
     with_head = Probabilities(module, head)
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
-"""How good checkpoints are, one beside the other, on the same held-out rows.
+"""Metrics of checkpoints on the same held-out rows.
 
-Judged is the graph, for it is what serves.
+The exported graph is measured, because it is what serves.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def measure_checkpoints(
     feedback: Path | None,
     progress: str,
 ) -> None:
-    """Tell the metrics of each checkpoint on the held-out rows of one data set, in their order."""
+    """Report the metrics of each checkpoint, in order, on the held-out rows of one data set."""
     candidates = read_candidates(folders)
     spec, architecture = candidates[0].spec, candidates[0].meta.architecture
     data = datasets.load(dataset or pick_recipe(architecture, recipe).dataset, spec, data_dir)
@@ -55,7 +55,7 @@ def measure_checkpoints(
     known = metrics.of(spec, metrics.plug_ins())
     with reporter(progress) as report:
         for candidate in candidates:
-            probabilities = answers(candidate, data.test)
+            probabilities = predict(candidate, data.test)
             values = metrics.measure(known, data.test.targets, probabilities, candidate.spec)
             figures = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
             report.event(
@@ -69,7 +69,7 @@ def measure_checkpoints(
 
 
 def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
-    """Verify the checkpoints, which must take the same rows and answer with the same labels.
+    """Verify the checkpoints, which must have the same architecture, input and labels.
 
     Raises `CheckpointError`, `MeasurementError`.
     """
@@ -82,13 +82,13 @@ def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
             )
         if (other.spec.input, other.spec.labels) != (first.spec.input, first.spec.labels):
             raise MeasurementError(
-                f"{other.folder} takes other rows or answers with other labels than {first.folder}"
+                f"{other.folder} has another input or other labels than {first.folder}"
             )
     return candidates
 
 
-def answers(candidate: Candidate, split: Split) -> Probabilities:
-    """What the checkpoint's graph answers to the rows of a split, (N, K)."""
+def predict(candidate: Candidate, split: Split) -> Probabilities:
+    """The probabilities (N, K) that the checkpoint's graph returns for a split."""
     session = open_graph(candidate.folder / GRAPH)
     name = candidate.spec.input.name
     batches = [
@@ -97,5 +97,5 @@ def answers(candidate: Candidate, split: Split) -> Probabilities:
     ]
     probabilities: Probabilities = np.concatenate(batches)
     if not np.isfinite(probabilities).all():
-        raise MeasurementError(f"{candidate.folder}: its graph answers NaN or infinities")
+        raise MeasurementError(f"{candidate.folder}: its graph returns NaN or infinities")
     return probabilities

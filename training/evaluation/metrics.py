@@ -1,11 +1,11 @@
-"""What a model's answers are judged by, each metric under its name.
+"""Metrics of a model's predictions, by name.
 
 A plug-in adds its own through the entry-point group `perceptd.metrics`, under the metric's name;
 the value names a `Metric`: `confidence = "my_package.metrics:CONFIDENCE"`, where
 
     CONFIDENCE = Metric(lambda targets, probabilities, spec: probabilities.max(axis=1).mean())
 
-scikit-learn takes two seconds to import, so that only what computes a metric does.
+scikit-learn takes two seconds to import, so only the functions that need it import it.
 """
 
 import math
@@ -28,7 +28,7 @@ Probabilities = NDArray[np.float32]  # (N, K)
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of (targets, probabilities, spec); None where these rows do not define it."""
+    """A function of (targets, probabilities, spec); None if the rows do not define its value."""
 
     function: Callable[[Targets, Probabilities, ModelSpec], float | None]
     greater_is_better: bool = True
@@ -45,19 +45,19 @@ def loss(targets: Targets, probabilities: Probabilities, spec: ModelSpec) -> flo
 
 
 def accuracy(targets: Targets, probabilities: Probabilities, spec: ModelSpec) -> float:
-    """Share of the rows that are answered right."""
+    """Share of the rows that are predicted correctly."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(targets, decide(probabilities, spec.head)))
 
 
 def balanced_accuracy(targets: Targets, probabilities: Probabilities, spec: ModelSpec) -> float:
-    """Mean recall of the labels that occur, each counting the same however rare it is."""
+    """Mean recall of the labels that occur; rare labels count as much as common ones."""
     return _recall(targets, probabilities, spec, np.unique(targets).tolist())
 
 
 def f1_macro(targets: Targets, probabilities: Probabilities, spec: ModelSpec) -> float:
-    """Mean F1 of the labels that occur or are answered."""
+    """Mean F1 of the labels that occur or are predicted."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(targets, decide(probabilities, spec.head), average="macro"))
@@ -66,7 +66,7 @@ def f1_macro(targets: Targets, probabilities: Probabilities, spec: ModelSpec) ->
 def recall(
     index: int, targets: Targets, probabilities: Probabilities, spec: ModelSpec
 ) -> float | None:
-    """Share of one label's rows that are answered with it."""
+    """Share of one label's rows that are predicted as that label; None without such rows."""
     return _recall(targets, probabilities, spec, [index]) if index in targets else None
 
 
@@ -80,7 +80,7 @@ def _recall(
 
 
 def of(spec: ModelSpec, plug_ins: Metrics) -> dict[str, Metric]:
-    """Every metric of a model by name; no plug-in replaces one of these."""
+    """Every metric of a model, by name. A plug-in cannot replace the built-in ones."""
     recalls = {
         f"recall:{label}": Metric(partial(recall, index)) for index, label in enumerate(spec.labels)
     }
@@ -95,7 +95,7 @@ def of(spec: ModelSpec, plug_ins: Metrics) -> dict[str, Metric]:
 
 
 def plug_ins() -> dict[str, Metric]:
-    """The metrics that packages bring; one of no use is left out, which is told on stderr."""
+    """The metrics of installed packages. One that does not load is left out, as stderr says."""
     found = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
@@ -110,7 +110,7 @@ def plug_ins() -> dict[str, Metric]:
 def _load(entry: EntryPoint) -> Metric:
     metric = entry.load()
     if not isinstance(metric, Metric):
-        raise TypeError(f"{entry.value} is no Metric")
+        raise TypeError(f"{entry.value} is not a Metric")
     return metric
 
 
@@ -132,7 +132,7 @@ def _leave_out(name: str, error: Exception) -> None:
 def measure(
     metrics: Metrics, targets: Targets, probabilities: Probabilities, spec: ModelSpec
 ) -> dict[str, float]:
-    """The value of each metric that these rows define; values are finite."""
+    """The metrics that these rows define. Values that are not finite are left out."""
     values = {
         name: metric.function(targets, probabilities, spec) for name, metric in metrics.items()
     }

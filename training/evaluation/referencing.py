@@ -1,4 +1,4 @@
-"""A checkpoint of an earlier release -> the same with what its inputs are held against."""
+"""Give a checkpoint of an earlier release a drift reference."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,11 @@ from perceptd.training.plotting.redrawing import classifier_of, open_data
 
 
 def add_reference(folder: Path, *, dataset: str | None, data_dir: Path, out: Path | None) -> None:
-    """Copy a checkpoint and give the copy a drift reference, from the data that it was made with.
+    """Copy a checkpoint and give the copy a drift reference, from the data it was made with.
 
-    Weights, graph and pictures stay what they are, and so do their hashes.
+    Weights, graph and plots stay the same, and so do their hashes.
 
-    Raises `CheckpointError`, `DataError`, `DrawingError` for other data.
+    Raises `CheckpointError`, `DataError`, and `DrawingError` for other data.
     """
     meta = checkpoint.read(folder)
     target = free_target(out, meta.architecture)

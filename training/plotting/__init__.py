@@ -1,1 +1,1 @@
-"""Pictures of a training: curves, decision boundaries, predictions."""
+"""Plots of a training: loss curves, decision boundaries, predictions."""

@@ -1,4 +1,4 @@
-"""The pictures that go with a checkpoint: loss curve, decision boundary, grid of predictions."""
+"""The plots of a checkpoint: loss curve, decision boundary, grid of predictions."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,11 @@ from perceptd.training.data.splits import Dataset, Split
 from perceptd.training.plotting.plane import Classifier, Plane, has_plane, plane_of
 
 CLASS_COLORS = ("#2563eb", "#dc2626")
-GRID = 5  # predictions are shown in a square of this many pictures a side
+GRID = 5  # pictures per side of the square of predictions
 LINEAR = {"perceptron"}  # its boundary is a line
-RESOLUTION = 200  # points per axis at which the drawn plane is asked
+RESOLUTION = 200  # grid points per axis of a drawn boundary
 STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "perceptd",  # equal pictures are equal files
+    "svg.hashsalt": "perceptd",  # equal plots are equal files
     "svg.fonttype": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,9 +34,9 @@ def draw(
     data: Dataset | None,
     curve: list[CurvePoint],
 ) -> None:
-    """Write every picture that makes sense for this model into `folder`, each as SVG and PNG.
+    """Write the plots that suit this model into `folder`, each as SVG and PNG.
 
-    Beside a boundary lies `boundary.json`: the extent that it shows, and the points on it.
+    With a boundary comes `boundary.json`: the plane's extent and points.
     """
     spec = architecture.spec
     with mpl.rc_context(STYLE):
@@ -44,7 +44,7 @@ def draw(
             _save(loss_curve(curve), folder / "loss")
         if data is None:
             return
-        match picture_of_data(spec):
+        match data_plot(spec):
             case "boundary":
                 if (plane := plane_of(spec, data.train)) is None:
                     return
@@ -56,15 +56,15 @@ def draw(
                 _save(predictions(spec, classify, data.test), folder / "predictions")
 
 
-def picture_of_data(spec: ModelSpec) -> Literal["boundary", "predictions"] | None:
-    """What is drawn of a model's answers to its data, if anything is."""
+def data_plot(spec: ModelSpec) -> Literal["boundary", "predictions"] | None:
+    """The plot that shows a model's predictions for its data; None if there is none."""
     if has_plane(spec):
         return "boundary"
     return "predictions" if spec.input.picture else None
 
 
 def loss_curve(curve: list[CurvePoint]) -> Figure:
-    """Loss per epoch, on the training rows and on the held-out rows."""
+    """Loss per epoch on the training rows and on the held-out rows."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.subplots()
     epochs = [point.epoch for point in curve]
@@ -82,15 +82,15 @@ def boundary(
 ) -> Figure:
     """The points of a 2-D model with its decision boundary.
 
-    A linear model gets the line alone, any other the probability of class 1 as filled contours.
+    A linear model gets the line alone; others also get P(class 1) as filled contours.
     """
-    x, y, field = plane.ask(classify, RESOLUTION)
+    x, y, field = plane.sample(classify, RESOLUTION)  # (RESOLUTION, RESOLUTION) each
 
     figure = Figure(figsize=(5, 4.2), layout="constrained")
     axes = figure.subplots()
     if not linear:
         filled = axes.contourf(x, y, field, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
-        filled.set_rasterized(True)  # thousands of vertices, of no use in an SVG
+        filled.set_rasterized(True)  # thousands of vertices would bloat the SVG
         figure.colorbar(filled, label=f"P({spec.labels[1]})")
     if field.min() < 0.5 < field.max():
         axes.contour(x, y, field, levels=[0.5], colors="black")
@@ -111,20 +111,20 @@ def boundary(
 
 
 def predictions(spec: ModelSpec, classify: Classifier, split: Split) -> Figure:
-    """A square of held-out pictures, titled with prediction and label, red where they differ."""
+    """A square of held-out pictures, titled with prediction and label, red if they differ."""
     rows = split.inputs[: GRID * GRID]
-    answers = decide(classify(rows), spec.head)
+    predicted = decide(classify(rows), spec.head)  # (N,)
     figure = Figure(figsize=(5, 5.6), layout="constrained")
     for place, axes in enumerate(figure.subplots(GRID, GRID).flat):
         axes.axis("off")
         if place >= len(rows):
             continue
-        answer, wanted = int(answers[place]), int(split.targets[place])
+        answer, target = int(predicted[place]), int(split.targets[place])
         axes.imshow(rows[place].reshape(spec.input.picture), cmap="gray_r", vmin=0)
         axes.set_title(
-            f"{spec.labels[answer]} (label {spec.labels[wanted]})",
+            f"{spec.labels[answer]} (label {spec.labels[target]})",
             fontsize=8,
-            color="black" if answer == wanted else CLASS_COLORS[1],
+            color="black" if answer == target else CLASS_COLORS[1],
         )
     return figure
 

@@ -1,6 +1,6 @@
 """`POST /v2/models/{model}/infer`: predictions in the Open Inference Protocol."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
@@ -15,19 +15,8 @@ from perceptd.service.api.media import JSON_TYPE, RAW_TYPE
 from perceptd.service.api.oip import codec
 from perceptd.service.api.oip.schemas import InferResponse
 from perceptd.service.api.oip.tensors import HEADER
-from perceptd.service.api.problems import documented_v2
+from perceptd.service.api.operations import PREDICTION, Responses, body, documented_v2
 from perceptd.service.api.routes.models import ModelName, VersionNumber
-from perceptd.service.errors import (
-    BodyTooLargeError,
-    DeadlineExceededError,
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    QueueFullError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
-)
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.inference.pending import Caller
 from perceptd.service.settings import Settings
@@ -36,7 +25,7 @@ JsonLength = Annotated[
     str | None,
     Header(alias=HEADER, description="Bytes of the JSON, where bytes of a tensor follow it."),
 ]
-ANSWER: dict[int | str, dict[str, Any]] = {
+ANSWER: Responses = {
     200: {
         "model": InferResponse,
         "description": "The tensors asked for; as bytes behind the JSON where that was asked for.",
@@ -49,25 +38,12 @@ router = APIRouter(
     prefix="/v2/models/{model}",
     tags=["open inference protocol"],
     dependencies=[Depends(require_predict_token)],
-    responses={
-        **documented_v2(
-            InvalidInputError,
-            UnauthorizedError,
-            ModelNotFoundError,
-            VersionNotFoundError,
-            BodyTooLargeError,
-            UnsupportedMediaTypeError,
-            QueueFullError,
-            ModelUnavailableError,
-            DeadlineExceededError,
-        ),
-        **ANSWER,
-    },
+    responses={**documented_v2(*PREDICTION), **ANSWER},
     default_response_class=Response,
 )
 
 
-@router.post("/infer")
+@router.post("/infer", openapi_extra=body("inference"))
 async def infer(
     model: ModelName,
     request: Request,
@@ -86,7 +62,7 @@ async def infer(
     return await ask(await engine.find(model), request, caller, settings, json_length)
 
 
-@router.post("/versions/{version}/infer")
+@router.post("/versions/{version}/infer", openapi_extra=body("inference"))
 async def infer_version(
     model: ModelName,
     version: VersionNumber,

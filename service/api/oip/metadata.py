@@ -22,18 +22,10 @@ from perceptd.service.api.oip.schemas import (
     TensorConfig,
     TensorMetadata,
 )
-from perceptd.service.api.problems import documented_v2
+from perceptd.service.api.operations import LOADED_VERSION, READ, documented_v2
 from perceptd.service.api.routes import health
 from perceptd.service.api.routes.models import ModelName, VersionNumber
-from perceptd.service.errors import (
-    DrainingError,
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    StoreError,
-    UnauthorizedError,
-    VersionNotFoundError,
-)
+from perceptd.service.errors import DrainingError, ModelUnavailableError, UnauthorizedError
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.store.repository import Repository
 
@@ -45,14 +37,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 of_a_model = APIRouter(
     prefix="/models/{model}",
     dependencies=[Depends(require_predict_token)],
-    responses=documented_v2(
-        InvalidInputError,
-        UnauthorizedError,
-        ModelNotFoundError,
-        VersionNotFoundError,
-        ModelUnavailableError,
-        StoreError,
-    ),
+    responses=documented_v2(*LOADED_VERSION, *READ),
 )
 
 

@@ -18,18 +18,14 @@ from perceptd.service.api.oip.requests import (
     parse,
 )
 from perceptd.service.api.oip.schemas import IndexEntry, RepositoryIndex
-from perceptd.service.api.problems import documented_v2
+from perceptd.service.api.operations import BODY, READ, body, documented_v2
 from perceptd.service.api.routes.models import ModelName
 from perceptd.service.errors import (
-    BodyTooLargeError,
     ConflictError,
     FieldError,
     ForbiddenError,
     InvalidInputError,
     ModelNotFoundError,
-    StoreError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
 )
 from perceptd.service.inference.engine import Engine
 
@@ -37,13 +33,7 @@ router = APIRouter(
     prefix="/v2/repository",
     tags=["open inference protocol"],
     dependencies=[Depends(require_predict_token)],
-    responses=documented_v2(
-        InvalidInputError,
-        UnauthorizedError,
-        BodyTooLargeError,
-        UnsupportedMediaTypeError,
-        StoreError,
-    ),
+    responses=documented_v2(*BODY, *READ),
 )
 changes = APIRouter(
     prefix="/models/{model}",
@@ -60,7 +50,7 @@ async def read_load_request(request: Request) -> LoadRequest:
     return parse(load_request, await request.body() or b"{}")
 
 
-@router.post("/index")
+@router.post("/index", openapi_extra=body("index"))
 def index(
     asked: Annotated[IndexRequest, Depends(read_index_request)],
     engine: EngineDep,
@@ -74,7 +64,7 @@ def index(
     return RepositoryIndex([one for one in entries if one.state == "READY" or not asked.ready])
 
 
-@changes.post("/load")
+@changes.post("/load", openapi_extra=body("load"))
 def load(
     model: ModelName,
     asked: Annotated[LoadRequest, Depends(read_load_request)],
@@ -98,7 +88,7 @@ def load(
     return entry(engine, model, version)
 
 
-@changes.post("/unload")
+@changes.post("/unload", openapi_extra=body("load"))
 def unload(
     model: ModelName,
     asked: Annotated[LoadRequest, Depends(read_load_request)],

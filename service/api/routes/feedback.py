@@ -11,34 +11,18 @@ from perceptd.service.api.deps import (
     MetricsDep,
     require_any_token,
 )
-from perceptd.service.api.problems import documented
-from perceptd.service.errors import (
-    BodyTooLargeError,
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    StoreError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-)
+from perceptd.service.api.operations import BODY, READ, body, documented
+from perceptd.service.errors import ModelNotFoundError, ModelUnavailableError
 from perceptd.service.schemas.responses import FeedbackPublic
 
 router = APIRouter(
     tags=["feedback"],
     dependencies=[Depends(require_any_token)],
-    responses=documented(
-        UnauthorizedError,
-        ModelNotFoundError,
-        BodyTooLargeError,
-        UnsupportedMediaTypeError,
-        InvalidInputError,
-        ModelUnavailableError,
-        StoreError,
-    ),
+    responses=documented(ModelNotFoundError, ModelUnavailableError, *BODY, *READ),
 )
 
 
-@router.post("/feedback", status_code=201)
+@router.post("/feedback", status_code=201, openapi_extra=body("feedback"))
 async def give_feedback(
     request: FeedbackRequestDep, engine: EngineDep, feedback: FeedbackDep, metrics: MetricsDep
 ) -> FeedbackPublic:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from perceptd.service.api.deps import DrainingDep, EngineDep
-from perceptd.service.api.problems import documented
+from perceptd.service.api.operations import documented
 from perceptd.service.errors import DrainingError, ModelUnavailableError
 from perceptd.service.schemas.responses import Live, Ready
 

@@ -8,17 +8,13 @@ from starlette.datastructures import UploadFile
 
 from perceptd.service.api.deps import IntakeDep, media_type, require_admin_token
 from perceptd.service.api.media import FORM_TYPE
-from perceptd.service.api.problems import documented
+from perceptd.service.api.operations import BODY, WRITE, body, documented
 from perceptd.service.api.routes.jobs import ACCEPTED, accepted
 from perceptd.service.errors import (
-    BodyTooLargeError,
     ConflictError,
     DiskError,
     FieldError,
-    ForbiddenError,
     InvalidInputError,
-    StoreError,
-    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from perceptd.service.jobs.intake import IMPORT_EXAMPLE
@@ -30,18 +26,8 @@ router = APIRouter(tags=["models"], dependencies=[Depends(require_admin_token)])
 @router.post(
     "/models/{model}/versions",
     status_code=202,
-    responses={
-        **documented(
-            UnauthorizedError,
-            ForbiddenError,
-            ConflictError,
-            BodyTooLargeError,
-            UnsupportedMediaTypeError,
-            InvalidInputError,
-            StoreError,
-        ),
-        **ACCEPTED,
-    },
+    responses={**documented(ConflictError, *BODY, *WRITE), **ACCEPTED},
+    openapi_extra=body("upload"),
 )
 async def upload_weights(
     model: Annotated[str, Path(examples=["mnist-cnn"])],

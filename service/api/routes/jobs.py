@@ -18,18 +18,8 @@ from perceptd.service.api.deps import (
     require_json,
     require_predict_token,
 )
-from perceptd.service.api.problems import documented
-from perceptd.service.errors import (
-    BodyTooLargeError,
-    ConflictError,
-    ForbiddenError,
-    InvalidInputError,
-    JobNotFoundError,
-    ModelNotFoundError,
-    StoreError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-)
+from perceptd.service.api.operations import BODY, READ, WRITE, Responses, documented, links
+from perceptd.service.errors import ConflictError, JobNotFoundError, ModelNotFoundError, StoreError
 from perceptd.service.jobs.queue import Job, Status
 from perceptd.service.jobs.schemas import JobCreate, JobDetail, JobPublic, JobsPublic
 
@@ -40,11 +30,17 @@ MAX_PAGE = 200
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 reading: dict[str, Any] = {"dependencies": [Depends(require_predict_token)]}
 changing: dict[str, Any] = {"dependencies": [Depends(require_admin_token)], "status_code": 202}
-may_read = documented(UnauthorizedError, InvalidInputError, StoreError)
-may_change = documented(UnauthorizedError, ForbiddenError, InvalidInputError, StoreError)
-of_a_job = documented(JobNotFoundError)
-ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"headers": {"Location": {"schema": {"type": "string"}}}}
+
+JOB = {"job": "$response.body#/id"}
+READ_JOB = links(JOB, "get_job_jobs__job__get", "follow_job_jobs__job__events_get")
+CHANGE_JOB = links(
+    JOB, "cancel_job_jobs__job__cancel_post", "reproduce_job_jobs__job__reproduce_post"
+)
+ACCEPTED: Responses = {
+    202: {
+        "headers": {"Location": {"schema": {"type": "string"}}},
+        "links": {**READ_JOB, **CHANGE_JOB},
+    }
 }
 
 JobNumber = Annotated[int, Path(ge=1, examples=[1])]
@@ -84,10 +80,8 @@ FollowedDep = Annotated[Job, Depends(followed)]
 @router.post(
     "",
     responses={
-        **may_change,
-        **documented(
-            ModelNotFoundError, ConflictError, BodyTooLargeError, UnsupportedMediaTypeError
-        ),
+        **documented(*WRITE),
+        **documented(ModelNotFoundError, ConflictError, *BODY),
         **ACCEPTED,
     },
     status_code=202,
@@ -100,7 +94,7 @@ def create_job(
     return accepted(intake.train(body, idempotency_key), response)
 
 
-@router.get("", responses=may_read, **reading)
+@router.get("", responses=documented(*READ), **reading)
 def list_jobs(
     jobs: JobsDep,
     after: Annotated[int | None, Query(ge=1, description="`after` of the page before.")] = None,
@@ -116,7 +110,7 @@ def list_jobs(
     )
 
 
-@router.get("/{job}", responses={**may_read, **of_a_job}, **reading)
+@router.get("/{job}", responses={**documented(*READ), **documented(JobNotFoundError)}, **reading)
 def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
     """One job: how far it is, its curve so far, and what became of it."""
     curve = [event.data for event in jobs.events(job.id, kind="epoch")]
@@ -128,7 +122,11 @@ def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
 @router.get(
     "/{job}/events",
     response_class=EventSourceResponse,
-    responses={**may_read, **of_a_job, NOTHING_MORE: {"description": "Nothing comes after it"}},
+    responses={
+        **documented(*READ),
+        **documented(JobNotFoundError),
+        NOTHING_MORE: {"description": "Nothing comes after it"},
+    },
     **reading,
 )
 async def follow_job(
@@ -175,7 +173,11 @@ async def follow_job(
 
 @router.post(
     "/{job}/cancel",
-    responses={**may_change, **documented(JobNotFoundError, ConflictError)},
+    responses={
+        **documented(*WRITE),
+        **documented(JobNotFoundError, ConflictError),
+        202: {"links": READ_JOB},
+    },
     **changing,
 )
 def cancel_job(job: JobNumber, jobs: JobsDep) -> JobPublic:
@@ -185,7 +187,11 @@ def cancel_job(job: JobNumber, jobs: JobsDep) -> JobPublic:
 
 @router.post(
     "/{job}/reproduce",
-    responses={**may_change, **documented(JobNotFoundError, ConflictError), **ACCEPTED},
+    responses={
+        **documented(*WRITE),
+        **documented(JobNotFoundError, ConflictError),
+        **ACCEPTED,
+    },
     **changing,
 )
 def reproduce_job(

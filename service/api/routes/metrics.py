@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse, Response
 
 from perceptd.service.api.deps import MetricsDep, require_predict_token
-from perceptd.service.api.problems import documented
+from perceptd.service.api.operations import documented
 from perceptd.service.errors import UnauthorizedError
 from perceptd.service.telemetry.families import EXAMPLE
 from perceptd.service.telemetry.metrics import MEDIA_TYPE

@@ -17,9 +17,8 @@ from perceptd.service.api.deps import (
     require_predict_token,
 )
 from perceptd.service.api.media import JSON_TYPE
-from perceptd.service.api.problems import documented
+from perceptd.service.api.operations import BODY, STORED_VERSION, documented, links
 from perceptd.service.errors import (
-    BodyTooLargeError,
     ConflictError,
     ForbiddenError,
     InvalidInputError,
@@ -28,8 +27,6 @@ from perceptd.service.errors import (
     PlotNotFoundError,
     StoreError,
     UnauthorizedError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
 )
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.jobs.schemas import TrainableModel
@@ -54,10 +51,8 @@ router = APIRouter(
     responses=documented(UnauthorizedError),
 )
 of_a_model = documented(ModelNotFoundError, InvalidInputError, ModelUnavailableError)
-of_a_version = documented(ModelNotFoundError, VersionNotFoundError, InvalidInputError, StoreError)
-of_a_plot = documented(
-    ModelNotFoundError, VersionNotFoundError, PlotNotFoundError, InvalidInputError, StoreError
-)
+of_a_version = documented(*STORED_VERSION)
+of_a_plot = documented(*STORED_VERSION, PlotNotFoundError)
 
 ModelName = Annotated[str, Path(examples=["mnist-cnn"])]
 VersionNumber = Annotated[int, Path(ge=1, examples=[1])]
@@ -70,6 +65,21 @@ PLOT_HEADERS = {
     # An SVG opened on its own runs nothing, whoever made the checkpoint.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
 }
+
+
+def version_links(place: str) -> dict[str, Any]:
+    """Links from a response that has a version at `place`, a JSON pointer."""
+    model = {"model": f"$response.body#{place}/model"}
+    version = {**model, "version": f"$response.body#{place}/version"}
+    return {
+        **links(model, "get_model_models__model__get", "list_versions_models__model__versions_get"),
+        **links(
+            version,
+            "get_version_models__model__versions__version__get",
+            "version_metadata_v2_models__model__versions__version__get",
+            "version_ready_v2_models__model__versions__version__ready_get",
+        ),
+    }
 
 
 def model_public(loaded: LoadedVersion, settings: Settings) -> ModelPublic:
@@ -127,7 +137,10 @@ def get_trainable(model: ModelName, planner: PlannerDep) -> TrainableModel:
     return planner.trainable(model)
 
 
-@router.get("/models/{model}/versions", responses=of_a_version)
+@router.get(
+    "/models/{model}/versions",
+    responses={**of_a_version, 200: {"links": version_links("/versions/0")}},
+)
 def list_versions(model: ModelName, repository: RepositoryDep) -> VersionsPublic:
     """Every version of a model, newest first."""
     return VersionsPublic(
@@ -192,7 +205,8 @@ def get_plot(
     "/models/{model}/aliases/{alias}",
     responses={
         **of_a_version,
-        **documented(ForbiddenError, ConflictError, BodyTooLargeError, UnsupportedMediaTypeError),
+        **documented(ForbiddenError, ConflictError, *BODY),
+        200: {"links": version_links("")},
     },
     dependencies=[Depends(require_admin_token), Depends(require_json)],
 )

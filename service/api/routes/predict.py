@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from perceptd.models.pictures.picture import PictureError
-from perceptd.models.preprocessing import InputError, from_bytes, from_numbers, from_picture
+from perceptd.models.preprocessing import InputError, from_bytes, from_picture
 from perceptd.service.api.deps import (
     CallerDep,
     EngineDep,
@@ -24,24 +24,12 @@ from perceptd.service.api.media import (
     PICTURE_TYPES,
     RAW_TYPE,
 )
-from perceptd.service.api.problems import documented
-from perceptd.service.errors import (
-    BodyTooLargeError,
-    DeadlineExceededError,
-    FieldError,
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    QueueFullError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
-)
+from perceptd.service.api.operations import PREDICTION, body, documented
+from perceptd.service.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.encoder import with_labels, with_pixels, with_probabilities
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
-from perceptd.service.schemas.requests import PredictRequest
 from perceptd.service.schemas.responses import (
     PredictImageResponse,
     PredictProbaResponse,
@@ -54,41 +42,33 @@ PICTURE_PARAMETERS = ("model", "version", "pixels")
 router = APIRouter(
     tags=["predict"],
     dependencies=[Depends(require_predict_token)],
-    responses=documented(
-        UnauthorizedError,
-        ModelNotFoundError,
-        VersionNotFoundError,
-        BodyTooLargeError,
-        UnsupportedMediaTypeError,
-        InvalidInputError,
-        QueueFullError,
-        ModelUnavailableError,
-        DeadlineExceededError,
-    ),
+    responses=documented(*PREDICTION),
 )
 
 
-@router.post("/predict", response_model=PredictResponse)
+@router.post("/predict", response_model=PredictResponse, openapi_extra=body("prediction"))
 async def predict(
     request: Request, prediction: PredictionDep, engine: EngineDep, caller: CallerDep
 ) -> Response:
     """The label of each row."""
     version = answered_by(request, await engine.find(prediction.model, prediction.version))
-    answer = await version.answer(rows_of(prediction, version), caller)
+    answer = await version.answer(prediction.rows, caller)
     return Response(with_labels(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict_proba", response_model=PredictProbaResponse)
+@router.post(
+    "/predict_proba", response_model=PredictProbaResponse, openapi_extra=body("prediction")
+)
 async def predict_proba(
     request: Request, prediction: PredictionDep, engine: EngineDep, caller: CallerDep
 ) -> Response:
     """The label of each row with the probability of every label."""
     version = answered_by(request, await engine.find(prediction.model, prediction.version))
-    answer = await version.answer(rows_of(prediction, version), caller)
+    answer = await version.answer(prediction.rows, caller)
     return Response(with_probabilities(version, answer), media_type=JSON_TYPE)
 
 
-@router.post("/predict/image", response_model=PredictImageResponse)
+@router.post("/predict/image", response_model=PredictImageResponse, openapi_extra=body("picture"))
 async def predict_image(
     request: Request,
     engine: EngineDep,
@@ -123,14 +103,10 @@ async def predict_image(
     return Response(with_probabilities(loaded, answer), media_type=JSON_TYPE)
 
 
-def rows_of(prediction: PredictRequest, version: LoadedVersion) -> Rows:
-    return from_numbers(version.spec.input, prediction.inputs, prediction.dtype)
-
-
 async def picture_rows(
     request: Request, version: LoadedVersion, engine: Engine, settings: Settings
 ) -> Rows:
-    """The one row that a picture in a body or a form makes."""
+    """The picture of a body or a form, as one row (1, *spec.input.shape)."""
     spec = version.spec.input
     kind = media_type(request)
     try:
@@ -141,9 +117,9 @@ async def picture_rows(
         elif kind in PICTURE_TYPES:
             body = await request.body()
         else:
-            known = ", ".join((*PICTURE_TYPES, RAW_TYPE, FORM_TYPE))
+            types = ", ".join((*PICTURE_TYPES, RAW_TYPE, FORM_TYPE))
             raise UnsupportedMediaTypeError(
-                f"the body must be one of {known}, got {kind or 'no Content-Type'}"
+                f"the body must be one of {types}, got {kind or 'no Content-Type'}"
             )
         return await engine.off_the_loop(read_picture, version, body, settings.max_picture_pixels)
     except (PictureError, InputError) as error:
@@ -155,7 +131,7 @@ def read_picture(version: LoadedVersion, body: bytes, max_pixels: int) -> Rows:
 
 
 async def form_file(request: Request) -> bytes:
-    """The field `file` of a multipart form, which has no other."""
+    """The field `file` of a multipart form that has no other field."""
     got = "no such field"
     try:
         async with request.form(max_files=1, max_fields=1) as form:
@@ -179,6 +155,6 @@ def known(names: Sequence[str]) -> str:
 def wrong_picture(
     request: Request, loc: list[str | int], expected: str, got: str
 ) -> InvalidInputError:
-    """An error whose example is a command that works here."""
+    """An error with a command that works on this server."""
     example = f"curl -F file=@digit.png '{request.base_url}predict/image?model=mnist-cnn'"
     return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], example)

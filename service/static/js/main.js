@@ -1,14 +1,14 @@
-/** The page, started. */
+/** Starts the page. */
 
-import { Refused } from "./api.js";
-import * as language from "./language.js";
-import * as models from "./models.js";
-import * as notices from "./notices.js";
-import * as requests from "./requests.js";
+import { TokenDeclined } from "./core/api.js";
+import { h, icon } from "./core/dom.js";
+import * as language from "./core/language.js";
+import * as models from "./core/models.js";
+import * as notices from "./core/notices.js";
+import * as theme from "./core/theme.js";
+import * as token from "./core/token.js";
+import * as requestBar from "./parts/request_bar.js";
 import * as router from "./router.js";
-import * as theme from "./theme.js";
-import * as token from "./token.js";
-import { h, icon } from "./dom.js";
 
 const SUN =
   "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0z";
@@ -19,7 +19,7 @@ const languageButton = document.getElementById("language");
 
 function showTools() {
   themeButton.replaceChildren(icon(theme.isDark() ? SUN : MOON));
-  language.translated(themeButton, "label", theme.isDark() ? "shell.light" : "shell.dark");
+  language.translate(themeButton, "label", theme.isDark() ? "shell.light" : "shell.dark");
   const { tag, name } = language.other();
   languageButton.textContent = name;
   languageButton.lang = tag;
@@ -29,7 +29,7 @@ async function start() {
   theme.start();
   await language.start();
   token.start();
-  requests.start();
+  requestBar.start();
   notices.start();
   showTools();
   themeButton.addEventListener("click", theme.toggle);
@@ -43,18 +43,18 @@ async function open() {
   try {
     await models.refresh();
   } catch (error) {
-    if (error instanceof Refused) return showLocked();
-    notices.complain(error);
+    if (error instanceof TokenDeclined) return showLocked();
+    notices.showError(error);
   }
   await router.start();
 }
 
-/** No view has anything to show without a token, and none was given. */
+/** Without a token, no view has anything to show. */
 function showLocked() {
-  const again = h("button", {
+  const retry = h("button", {
     class: "button main",
     type: "button",
-    t: "token.again",
+    t: "token.retry",
     on: { click: notices.guarded(open) },
   });
   document
@@ -63,9 +63,9 @@ function showLocked() {
       h(
         "section",
         { class: "panel stack" },
-        h("h1", { t: "token.reading" }),
-        h("p", { t: "token.without" }),
-        h("p", {}, again),
+        h("h1", { t: "token.required" }),
+        h("p", { t: "token.missing" }),
+        h("p", {}, retry),
       ),
     );
 }

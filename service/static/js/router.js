@@ -1,48 +1,44 @@
-/** Which view is shown: the address says it, `#/plane/dnn`. */
+/** Shows the view that the address names: `#/plane/dnn`. */
 
-import { onLanguage, t } from "./language.js";
-import { guarded } from "./notices.js";
+import { onLanguage, t, updateTexts } from "./core/language.js";
+import { guarded } from "./core/notices.js";
 
 const VIEWS = {
-  draw: () => import("./draw.js"),
-  plane: () => import("./plane_view.js"),
-  train: () => import("./train.js"),
-  versions: () => import("./versions.js"),
-  jobs: () => import("./jobs.js"),
+  draw: () => import("./views/draw.js"),
+  plane: () => import("./views/plane.js"),
+  train: () => import("./views/train.js"),
+  versions: () => import("./views/versions.js"),
+  jobs: () => import("./views/jobs.js"),
 };
 
-const built = new Map(); // name -> what the module's `build()` made: { element, show(), hide() }
-let shown = null;
+const built = new Map(); // name -> a view: { element, show(), hide() }
+let shown = null; // a view
 let current = "draw"; // its name
-let round = 0; // of where somebody went, the newest counts
+let routes = 0; // counts calls of route(), to ignore modules that load late
 
 export async function start() {
   const again = guarded(route);
   addEventListener("hashchange", again);
   addEventListener("click", ({ target }) => {
-    if (target.closest?.("a")?.hash === location.hash) again(); // it may have failed before
+    if (target.closest?.("a")?.hash === location.hash) again(); // to retry what failed
   });
-  onLanguage(() => entitle(current));
+  onLanguage(() => setTitle(current));
   await route();
 }
 
-/** Go to a view: `go("plane", "dnn")`. */
-export function go(...parts) {
-  location.hash = `#/${parts.map(encodeURIComponent).join("/")}`;
-}
-
 async function route() {
-  const mine = ++round;
-  const [, given, ...rest] = location.hash.split("/").map(decodeURIComponent);
-  const name = given in VIEWS ? given : "draw";
+  const turn = ++routes;
+  const [, wanted, ...rest] = location.hash.split("/").map(decodeURIComponent);
+  const name = wanted in VIEWS ? wanted : "draw";
   if (!built.has(name)) {
     const { build } = await VIEWS[name]();
-    if (mine !== round) return;
+    if (turn !== routes) return;
     built.set(name, build());
   }
   const view = built.get(name);
   if (view !== shown) {
     shown?.hide();
+    updateTexts(view.element);
     document.getElementById("main").replaceChildren(view.element);
     for (const link of document.querySelectorAll(".views a")) {
       if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
@@ -51,12 +47,12 @@ async function route() {
     if (shown) document.getElementById("main").focus();
     shown = view;
     scrollTo(0, 0);
-    entitle(name);
+    setTitle(name);
   }
   await view.show(...rest);
 }
 
-function entitle(name) {
+function setTitle(name) {
   current = name;
   document.title = `${t(`shell.${name}`)} · perceptd`;
 }

@@ -72,7 +72,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (delete, "meta.json cannot be read"),
     (link_weights_to_zeros, "model.safetensors is missing"),
     (link_elsewhere, "this is not the checkpoint registered as dnn version"),
-    (make_meta_a_pipe, "meta.json is no file"),
+    (make_meta_a_pipe, "meta.json is not a regular file"),
 ]
 
 

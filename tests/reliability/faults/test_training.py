@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perceptd.service.jobs.queue import Job
-from perceptd.service.worker.watch import MAX_EVENTS
+from perceptd.service.worker.recorder import MAX_EVENTS
 from tests.reliability.faults.misbehaving import MISBEHAVIOURS, SELF
 from tests.reliability.load import fault
 from tests.service.site import Site, is_gone, opened
@@ -19,8 +19,8 @@ MEMORY_MB = 1024  # that a training may take
 WORKER_MB = 400  # that its worker takes at most, whatever the training says
 
 FAILS = {
-    "hang": ("training_stalled", "its training hung: it said nothing for 2 s"),
-    "close_stdout": ("training_stalled", "its training hung: it said nothing for 2 s"),
+    "hang": ("training_stalled", "its training hung: no output for 2 s"),
+    "close_stdout": ("training_stalled", "its training hung: no output for 2 s"),
     "leave_nothing": ("registration_failed", "left no checkpoint"),
     "eat_memory": ("training_failed", "MemoryError"),
     "make_another": ("registration_failed", "its training made a perceptron, not a dnn"),

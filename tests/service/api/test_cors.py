@@ -1,15 +1,13 @@
-"""Pages of other origins: none may read an answer but those that are configured."""
+"""Of other origins, only those that are configured may read an answer."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from pydantic import ValidationError
 
 from perceptd.service.settings import Settings
-from perceptd.service.wire.hot_path import HotPath
 from tests.server import running
 from tests.service.admin import AS_ADMIN, AS_PREDICTOR, guarded
 
@@ -37,7 +35,7 @@ def preflight(
     ("method", "path"),
     [("POST", "/predict"), ("PUT", "/models/xor/aliases/production"), ("GET", "/v2/models/xor")],
 )
-def test_a_preflight_of_a_known_origin_is_let_pass(
+def test_a_preflight_of_a_known_origin_passes(
     shared: httpx.Client, origin: str, method: str, path: str
 ) -> None:
     asks = "authorization, content-type, traceparent, tracestate"
@@ -51,21 +49,19 @@ def test_a_preflight_of_a_known_origin_is_let_pass(
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_preflight_of_another_is_not(shared: httpx.Client, origin: str) -> None:
+def test_a_preflight_of_another_origin_is_refused(shared: httpx.Client, origin: str) -> None:
     answer = preflight(shared, origin, "POST", "/predict", "authorization")
     assert answer.status_code == 400
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_a_preflight_for_what_nobody_needs_is_refused(shared: httpx.Client) -> None:
+def test_a_preflight_for_unused_methods_and_headers_is_refused(shared: httpx.Client) -> None:
     assert preflight(shared, HERE, "DELETE", "/predict", "authorization").status_code == 400
     assert preflight(shared, HERE, "POST", "/predict", "cookie").status_code == 400
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 413, 415, 422])
-def test_a_known_origin_may_read_every_answer_and_no_other_any(
-    shared: httpx.Client, status: int
-) -> None:
+def test_only_a_known_origin_may_read_an_answer(shared: httpx.Client, status: int) -> None:
     for origin, may_read in ((HERE, True), (ELSEWHERE, False)):
         headers = {**AS_PREDICTOR, "Origin": origin}
         if status == 413:
@@ -81,26 +77,7 @@ def test_a_known_origin_may_read_every_answer_and_no_other_any(
         assert answer.headers["X-Request-ID"]
 
 
-def test_plain_predictions_go_the_ordinary_way_for_pages_alone(
-    shared: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hot: list[bool] = []
-    deliver = HotPath._deliver
-
-    def noted(self: HotPath, *given: Any) -> None:
-        hot.append(True)
-        deliver(self, *given)
-
-    monkeypatch.setattr(HotPath, "_deliver", noted)
-    for _ in range(2):  # the second time the head is known
-        page = shared.post("/predict", json=BODY, headers={**AS_PREDICTOR, "Origin": HERE})
-        assert page.headers["Access-Control-Allow-Origin"] == HERE
-        assert not hot
-    assert shared.post("/predict", json=BODY, headers=AS_PREDICTOR).json() == page.json()
-    assert hot == [True]
-
-
-def test_no_other_origin_is_known_unless_it_is_configured(client: httpx.Client) -> None:
+def test_no_origin_is_known_unless_configured(client: httpx.Client) -> None:
     refused = preflight(client, HERE, "POST", "/predict", "content-type")
     assert refused.status_code == 405
     for answer in (
@@ -125,11 +102,11 @@ def test_no_other_origin_is_known_unless_it_is_configured(client: httpx.Client) 
         "a b",
     ],
 )
-def test_what_is_no_exact_origin_is_refused(
+def test_an_inexact_origin_is_refused(
     origins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PERCEPTD_CORS_ORIGINS", origins)
-    with pytest.raises(ValidationError, match="an origin is exact"):
+    with pytest.raises(ValidationError, match="expected an exact origin"):
         Settings(data_dir=tmp_path)
 
 

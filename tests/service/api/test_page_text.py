@@ -1,7 +1,9 @@
-"""The page's words, and how its files refer to each other: read as files, without a browser."""
+"""The page's texts, and how its files refer to each other: read as files, without a browser."""
 
 import json
 import re
+from collections import Counter
+from graphlib import TopologicalSorter as CycleFinder
 from html.parser import HTMLParser
 
 import pytest
@@ -9,12 +11,15 @@ import pytest
 from perceptd.service.api.page import FOLDER
 
 LANGUAGES = ("en", "ko")
-SCRIPTS = {path.name: path.read_text() for path in sorted((FOLDER / "js").glob("*.js"))}
+JS = FOLDER / "js"
+SCRIPTS = {str(path.relative_to(JS)): path.read_text() for path in sorted(JS.rglob("*.js"))}
 INDEX = (FOLDER / "index.html").read_text()
-FIRST_VIEW = "draw.js"
+FIRST_VIEW = "views/draw.js"
+# `main` and `router`, in no room, put the rooms together and may import any.
+MAY_IMPORT = {"core": {"core"}, "parts": {"core", "parts"}, "views": {"core", "parts", "views"}}
 
-IMPORT = re.compile(r'^(?:import|export)\b[^;]*?"\./(\w+\.js)";', re.MULTILINE)
-IMPORTED_LATER = re.compile(r'\bimport\("\./(\w+\.js)"\)')
+IMPORT = re.compile(r'^(?:import|export)\b[^;]*?"(\.[\w./]+\.js)";', re.MULTILINE)
+ANY_IMPORT = re.compile(r"""(?:\bfrom |\bimport\()"(\.[\w./]+\.js)\"""")
 QUOTED = re.compile(r'"([\w.]+)"')
 BUILT = re.compile(r"`(\w+\.[\w.]*)\$\{[^}]*\}(?:\$\{[^}]*\})*(\w*)`")  # as `status.${word}`
 SHOWN = re.compile(r"""\.(?:textContent|title|placeholder|alt)\s*=\s*["'`][^"'`$]*[A-Za-z]{2}""")
@@ -59,13 +64,20 @@ class Tags(HTMLParser):
         return [value for _, given in self.found if (value := given.get(name))]
 
 
-def reached(script: str) -> set[str]:
-    """The script, and what it imports before anything runs."""
+def imports(script: str, pattern: re.Pattern[str] = IMPORT) -> set[str]:
+    """The scripts that a script imports, by their paths below `js`."""
+    folder = (JS / script).parent
+    found = [(folder / name).resolve() for name in pattern.findall(SCRIPTS[script])]
+    return {str(path.relative_to(JS.resolve())) for path in found}
+
+
+def reached(script: str, pattern: re.Pattern[str] = IMPORT) -> set[str]:
+    """The script, and all that it imports, also through others."""
     found: set[str] = set()
     waiting = {script}
     while waiting:
         found |= waiting
-        waiting = {name for one in waiting for name in IMPORT.findall(SCRIPTS[one])} - found
+        waiting = {name for one in waiting for name in imports(one, pattern)} - found
     return found
 
 
@@ -114,26 +126,45 @@ def test_every_address_is_relative() -> None:
     for address in Tags(INDEX).values("href") + Tags(INDEX).values("src"):
         assert not address.startswith(("/", "http:", "https:"))
     for name, source in SCRIPTS.items():
-        asked = re.findall(r"""(?:fetch|get|post|put|ask)\(\s*["'`]/""", source)
+        asked = re.findall(r"""(?:fetch|get|post|put|request)\(\s*["'`]/""", source)
         assert asked == [], name
         assert set(re.findall(r"https?://[^\"'`\s]+", source)) <= {"http://www.w3.org/2000/svg"}
 
 
 def test_what_the_first_view_needs_is_asked_for_at_once() -> None:
     needed = reached("main.js") | reached(FIRST_VIEW)
-    named = re.findall(r'rel="modulepreload" href="static/js/(\w+\.js)"', INDEX)
+    named = re.findall(r'rel="modulepreload" href="static/js/([\w/]+\.js)"', INDEX)
     assert sorted(named) == sorted(needed - {"main.js"})
 
 
 def test_every_script_is_reached_from_the_page() -> None:
-    found = reached("main.js")
-    later = {name for one in found for name in IMPORTED_LATER.findall(SCRIPTS[one])}
-    for name in later:
-        found |= reached(name)
-    assert found == set(SCRIPTS)
+    assert reached("main.js", ANY_IMPORT) == set(SCRIPTS)
 
 
 def test_every_style_sheet_is_on_the_page() -> None:
     assert {path.name for path in FOLDER.glob("*.css")} == set(
         re.findall(r'rel="stylesheet" href="static/(\w+\.css)"', INDEX)
     )
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_scripts_import_only_rooms_below_theirs(room: str) -> None:
+    for script in SCRIPTS:
+        if script.startswith(f"{room}/"):
+            rooms = {name.partition("/")[0] for name in imports(script, ANY_IMPORT)}
+            assert rooms <= MAY_IMPORT[room], script
+
+
+def test_no_script_imports_itself_through_others() -> None:
+    CycleFinder({script: imports(script, ANY_IMPORT) for script in SCRIPTS}).prepare()
+
+
+def test_no_folder_of_scripts_has_more_than_14_files() -> None:
+    counts = Counter(script.rpartition("/")[0] for script in SCRIPTS)
+    assert {folder: count for folder, count in counts.items() if count > 14} == {}
+
+
+def test_no_script_or_style_sheet_has_more_than_300_lines() -> None:
+    sheets = {path.name: path.read_text() for path in FOLDER.glob("*.css")}
+    lines = {name: text.count("\n") for name, text in {**SCRIPTS, **sheets}.items()}
+    assert {name: count for name, count in lines.items() if count > 300} == {}

@@ -99,7 +99,7 @@ def succeed(site: Site, job: Job) -> None:
 
 def beat(claims: Claims, job: Job, *events: Event) -> None:
     progress = next((event.data for event in reversed(events) if event.kind == "epoch"), None)
-    claims.beat(job, runtime_s=1.5, progress=progress, events=events)
+    claims.heartbeat(job, runtime_s=1.5, progress=progress, events=events)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     client = serve(Settings(data_dir=tmp_path, drift_window=8 * BLOCK))
     start = drift(client)
     assert (start["verdict"], start["rows"], start["window"]) == ("collecting", 0, 8 * BLOCK)
-    assert start["hint"] == "200 more rows have to be counted"
+    assert start["hint"] == "200 more rows are needed"
     assert told(client) == {}
 
     send(client, usual[:BLOCK])
@@ -199,7 +199,7 @@ def test_a_version_whose_counts_could_not_be_kept_serves_and_says_so(
     assert set(send(client, usual)) == {200}
     found = drift(client)
     assert (found["verdict"], found["since"], found["rows"]) == ("failed", None, 0)
-    assert "could not be kept" in found["hint"]
+    assert "could not be stored" in found["hint"]
 
 
 def files_open() -> int:

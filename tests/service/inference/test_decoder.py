@@ -193,3 +193,19 @@ def test_a_large_body_is_left_to_pydantic() -> None:
 def test_without_simdjson_pydantic_reads_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "simdjson", None)
     assert Decoder(SPECS, MAX_ROWS).decode(b'{"model": "dnn", "inputs": [[1, 2]]}') is None
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"model":"mnist-cnn","inputs":[]}', "mnist-cnn"),
+        (b'{ "model" : "a.b_c" }', "a.b_c"),
+        (b'{"model": "dnn", "version": 3, "inputs": []}', None),
+        (b'{"model": "dnn", "inputs": [' + b" " * 1000 + b'], "version": 3}', None),
+        (b'{"inputs":[],"model":"dnn"}', None),
+        (b'{"model": 7}', None),
+        (b"", None),
+    ],
+)
+def test_the_model_is_known_from_the_ends_of_a_usual_body(body: bytes, model: str | None) -> None:
+    assert decoder.production_model(body, body) == model

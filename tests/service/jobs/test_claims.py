@@ -175,7 +175,7 @@ def test_a_job_whose_worker_was_lost_goes_on_with_another(
 ) -> None:
     submit(jobs)
     lost = claimed(one)
-    one.beat(lost, runtime_s=4.5, progress={"epoch": 3}, events=[Event("epoch", {"epoch": 3})])
+    one.heartbeat(lost, runtime_s=4.5, progress={"epoch": 3}, events=[Event("epoch", {"epoch": 3})])
     expire(database, lost)
 
     job = claimed(two)
@@ -266,10 +266,10 @@ def test_a_beat_renews_the_lease_and_records(
     job = claimed(one)
     expire(database, job)
     events = [Event("epoch", {"epoch": 1}), Event("log", {"line": "a\tb"})]
-    one.beat(job, runtime_s=1.5, progress={"epoch": 1}, events=events)
+    one.heartbeat(job, runtime_s=1.5, progress={"epoch": 1}, events=events)
     assert two.claim() is None
 
-    one.beat(job, runtime_s=2.5, events=[Event("epoch", {"epoch": 2})])
+    one.heartbeat(job, runtime_s=2.5, events=[Event("epoch", {"epoch": 2})])
     beaten = jobs.get(job.id)
     assert (beaten.runtime_s, beaten.progress, beaten.status) == (2.5, {"epoch": 1}, "running")
     assert beaten.lease_until
@@ -294,12 +294,12 @@ def test_what_a_beat_or_an_attempt_before_has_told_is_not_told_again(
 
     submit(jobs)
     job = claimed(one)
-    one.beat(job, runtime_s=1, events=[plane, line, *after(1), *after(3)[:1]])
+    one.heartbeat(job, runtime_s=1, events=[plane, line, *after(1), *after(3)[:1]])
     # Its answer was lost, and more has happened since: epochs 1 and 3 are not new.
-    one.beat(job, runtime_s=2, events=[plane, line, *after(1), *after(3), *after(5)])
+    one.heartbeat(job, runtime_s=2, events=[plane, line, *after(1), *after(3), *after(5)])
     one.hand_back(job, "stopped", counts=False)
     again = claimed(two)
-    two.beat(again, runtime_s=3, events=[plane, *after(1), *after(5), *after(5), *after(6)])
+    two.heartbeat(again, runtime_s=3, events=[plane, *after(1), *after(5), *after(5), *after(6)])
 
     events = [event for event in jobs.events(job.id) if event.kind != "status"]
     assert [(event.kind, event.data.get("epoch")) for event in events] == [
@@ -323,7 +323,7 @@ def test_a_beat_of_a_job_to_be_cancelled_records_and_says_so(jobs: Jobs, one: Cl
     job = claimed(one)
     jobs.cancel(job.id)
     with pytest.raises(CancelledError):
-        one.beat(job, runtime_s=2, events=[Event("epoch", {"epoch": 1})])
+        one.heartbeat(job, runtime_s=2, events=[Event("epoch", {"epoch": 1})])
     assert jobs.get(job.id).runtime_s == 2
     assert [event.kind for event in jobs.events(job.id)] == ["status"] * 3 + ["epoch"]
     told(jobs, job)
@@ -353,7 +353,7 @@ def test_events_are_numbered_without_gap_while_the_job_is_cancelled(
                 beaten.release()
                 beats += 1
                 events = [Event("epoch", {"epoch": 2 * beats + n}) for n in range(2)]
-                one.beat(running, runtime_s=beats, events=events)
+                one.heartbeat(running, runtime_s=beats, events=events)
         assert 3 <= beats <= 31
         canceller.join()
 
@@ -365,7 +365,7 @@ def test_events_are_numbered_without_gap_while_the_job_is_cancelled(
 
 
 def beat(claims: Claims, job: Job) -> None:
-    claims.beat(job, runtime_s=9, progress={"epoch": 9}, events=[Event("epoch", {"epoch": 9})])
+    claims.heartbeat(job, runtime_s=9, progress={"epoch": 9}, events=[Event("epoch", {"epoch": 9})])
 
 
 def fail(claims: Claims, job: Job) -> None:
@@ -441,7 +441,7 @@ def test_success_and_promotion_come_together(
     repository.register(DNN)
     submit(jobs)
     job = claimed(one)
-    one.beat(job, runtime_s=1, events=[Event("epoch", {"epoch": 1})])
+    one.heartbeat(job, runtime_s=1, events=[Event("epoch", {"epoch": 1})])
     with one.holding(job) as connection:
         repository.point("dnn", PRODUCTION, 2, within=connection)
         one.succeed(job, "promoted", "better by far", connection, gate=GATE)
@@ -556,7 +556,7 @@ def test_a_job_handed_back_waits_again(
 ) -> None:
     submit(jobs)
     job = claimed(one)
-    one.beat(job, runtime_s=3, progress={"epoch": 2})
+    one.heartbeat(job, runtime_s=3, progress={"epoch": 2})
     one.hand_back(job, "its worker was asked to end", counts=counts)
 
     waiting = jobs.get(job.id)

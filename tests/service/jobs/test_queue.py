@@ -150,7 +150,9 @@ def test_events_go_on_after_a_number_and_are_those_of_one_job(jobs: Jobs, claims
     jobs.submit("train", "dnn", REQUEST, PLAN)
     jobs.submit("train", "xor", REQUEST, PLAN)
     job = claimed(claims)
-    claims.beat(job, runtime_s=1, events=[Event("epoch", {"epoch": 1}), Event("log", {"line": ""})])
+    claims.heartbeat(
+        job, runtime_s=1, events=[Event("epoch", {"epoch": 1}), Event("log", {"line": ""})]
+    )
 
     kinds = ["status", "status", "epoch", "log"]
     events = jobs.events(job.id)

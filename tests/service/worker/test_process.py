@@ -42,7 +42,7 @@ def ended(process: TrainingProcess) -> tuple[int, list[dict[str, object]]]:
     deadline = time.monotonic() + 60
     while (exit_code := process.poll()) is None:
         assert time.monotonic() < deadline
-        said += process.said(0.05)
+        said += process.events(0.05)
     return exit_code, said
 
 
@@ -78,7 +78,7 @@ def test_a_flood_of_garbage_is_taken_in_parts_and_only_its_end_is_kept(start: St
     )
     parts = []
     while process.poll() is None:
-        parts.append(len(process.said(0.05)))
+        parts.append(len(process.events(0.05)))
     assert sum(parts) == 50_000
     assert max(parts) <= 1000
     assert len(process.log) == LOG_LINES
@@ -124,7 +124,7 @@ def test_whatever_it_started_ends_with_it_even_against_its_will(start: Start) ->
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    (line,) = process.said(30)
+    (line,) = process.events(30)
     child = int(line["line"])
     began = time.monotonic()
     process.stop()
@@ -150,7 +150,7 @@ def test_a_process_out_of_reach_that_holds_its_output_does_not_hold_up_the_end(
         " start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
     )
-    (line,) = process.said(30)
+    (line,) = process.events(30)
     began = time.monotonic()
     process.close()
     assert time.monotonic() - began < 10

@@ -166,8 +166,14 @@ def test_pixel_that_is_no_grey_value_is_told(
             "the column split says 'validation', expected train or test",
         ),
         ("x,y,label,split\n1,2,0,\n", "the column split says '', expected train or test"),
-        ("x,y,label,split\n1,2,0,train\n", "1 rows to train on and 0 to be judged on"),
-        ("x,y,label,split\n1,2,0,test\n", "0 rows to train on and 1 to be judged on"),
+        (
+            "x,y,label,split\n1,2,0,train\n",
+            "expected rows of both splits, got 1 train rows and 0 test rows",
+        ),
+        (
+            "x,y,label,split\n1,2,0,test\n",
+            "expected rows of both splits, got 0 train rows and 1 test rows",
+        ),
         (
             "x,y,label\n" + BALANCED.replace(",1\n", ",0\n", 9),
             "a fifth of each class cannot be held out",

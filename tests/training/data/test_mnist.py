@@ -24,7 +24,7 @@ def test_absent_mnist_without_a_network_is_one_sentence_and_leaves_no_trace(
     assert text.startswith(f"MNIST is not in {tmp_path} and cannot be downloaded (")
     assert text.endswith(
         "name the folder that holds MNIST/raw with --data-dir or PERCEPTD_MNIST_DIR, "
-        "or take the data set digits, which is embedded"
+        "or choose --dataset digits, which needs no download"
     )
     assert "\n" not in text
     assert list(tmp_path.iterdir()) == []
@@ -59,14 +59,17 @@ def test_mnist_of_few_pictures_is_told(tmp_path: Path) -> None:
     write_mnist(tmp_path, 5, 5)
 
     assert refusal(tmp_path).endswith(
-        "should hold 60,000 pictures of 28 x 28 with labels, but holds (5, 28, 28) with (5,)"
+        "should hold 60,000 labelled pictures of 28 x 28, "
+        "but has pictures of shape (5, 28, 28) and labels of shape (5,)"
     )
 
 
 def test_mnist_with_fewer_labels_than_pictures_is_told(tmp_path: Path) -> None:
     write_mnist(tmp_path, 60_000, 59_999)
 
-    assert refusal(tmp_path).endswith("but holds (60000, 28, 28) with (59999,)")
+    assert refusal(tmp_path).endswith(
+        "pictures of shape (60000, 28, 28) and labels of shape (59999,)"
+    )
 
 
 def test_mnist_with_labels_beyond_9_is_told(tmp_path: Path) -> None:

@@ -110,9 +110,7 @@ def test_checkpoints_of_other_labels_or_rows_are_not_compared(
     outcome = command("evaluate", DNN, other)
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == (
-        f"Error: {other} takes other rows or answers with other labels than {DNN}\n"
-    )
+    assert outcome.stderr == (f"Error: {other} has another input or other labels than {DNN}\n")
 
 
 def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) -> None:

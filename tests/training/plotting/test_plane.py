@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from perceptd.models import registry
-from perceptd.models.checkpoint import PLANE_POINTS
+from perceptd.models.checkpoint import MAX_PLANE_POINTS
 from perceptd.training.data import datasets
 from perceptd.training.data.splits import Split
 from perceptd.training.plotting.plane import (
@@ -64,12 +64,12 @@ def test_points_are_told_in_few_digits() -> None:
 
 
 def test_of_many_points_some_are_told_evenly_and_the_extent_is_that_of_all() -> None:
-    many = points(10 * PLANE_POINTS)
+    many = points(10 * MAX_PLANE_POINTS)
     many.inputs[1] = (9, -9)  # the next to the first, which is not told
 
     facts = Plane(many).facts()
 
-    assert len(facts["points"]) == len(facts["targets"]) == PLANE_POINTS
+    assert len(facts["points"]) == len(facts["targets"]) == MAX_PLANE_POINTS
     assert facts["points"][0] == pytest.approx(many.inputs[0].tolist(), abs=1e-4)
     assert facts["points"][-1] == pytest.approx(many.inputs[-1].tolist(), abs=1e-4)
     assert [9, -9] not in facts["points"]
@@ -129,10 +129,10 @@ def test_answers_that_are_no_numbers_are_no_boundary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "most", "expected"),
+    ("count", "limit", "expected"),
     [(1, 40, [0]), (2, 40, [0, 1]), (5, 5, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (6, 2, [0, 5])],
 )
 def test_evenly_takes_the_first_the_last_and_none_twice(
-    count: int, most: int, expected: list[int]
+    count: int, limit: int, expected: list[int]
 ) -> None:
-    assert evenly(count, most) == expected
+    assert evenly(count, limit) == expected

@@ -175,7 +175,7 @@ def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_pa
 
     assert outcome.stdout == "drawn: loss.png, loss.svg\n"
     assert outcome.stderr == (
-        "Not drawn: boundary (mine.csv is not there; name it with --dataset)\n"
+        "Not drawn: boundary (mine.csv is not found; name it with --dataset)\n"
     )
     assert (tmp_path / "drawn" / "loss.svg").read_bytes() == (
         mine / "plots" / "loss.svg"
@@ -192,7 +192,7 @@ def test_corrections_leave_the_curve_and_a_line_that_says_so(tmp_path: Path) -> 
 
     assert outcome.stdout.endswith("drawn: loss.png, loss.svg\n")
     assert outcome.stderr == (
-        "Not drawn: boundary (circles+feedback holds corrections, which are in the store alone)\n"
+        "Not drawn: boundary (circles+feedback holds corrections, which only the store has)\n"
     )
 
 
@@ -215,7 +215,7 @@ def test_checkpoint_is_never_drawn_into(out: str, wide_dnn: Path) -> None:
 
     told = refused(wide_dnn, "--out", wide_dnn / out)
 
-    assert told == f"{wide_dnn / out} is in a checkpoint, and those are never changed"
+    assert told == f"{wide_dnn / out} is in a checkpoint, and a checkpoint is never changed"
     assert sorted(wide_dnn.rglob("*")) == before
 
 
@@ -224,11 +224,11 @@ def test_picture_that_is_there_is_not_overwritten(wide_dnn: Path, tmp_path: Path
 
     told = refused(wide_dnn, "--out", tmp_path)
 
-    assert told == f"{tmp_path / 'loss.svg'} exists, and a picture is never overwritten"
+    assert told == f"{tmp_path / 'loss.svg'} exists, and a plot is never overwritten"
     assert [path.name for path in tmp_path.iterdir()] == ["loss.svg"]
     assert (tmp_path / "loss.svg").read_text() == "mine"
     assert refused(wide_dnn, "--out", tmp_path / "loss.svg") == (
-        f"{tmp_path / 'loss.svg'} is no folder"
+        f"{tmp_path / 'loss.svg'} is not a folder"
     )
 
 
@@ -262,7 +262,7 @@ def test_other_data_are_refused_with_both_hashes(
         (["dnn", "--dataset", "digits"], "digits holds 28 x 28 pictures of 10 classes, "),
         (["altered"], "altered: model.safetensors was altered: "),
         (["unknown"], "no architecture is called 'helix'; known: perceptron, "),
-        (["unset"], "unset: dnn has no such settings as {'width': 8, 'activation': 'tanh'}"),
+        (["unset"], "unset: dnn does not accept the settings {'width': 8, 'activation': 'tanh'}"),
         (
             ["headless"],
             "headless: meta.json does not fit dnn, which cannot have rows of shape (2,), "
@@ -330,7 +330,7 @@ def test_import_without_data_has_nothing_to_draw_until_data_are_named(tmp_path: 
     assert command("import", "mnist-mlp", tmp_path / "theirs.pt", *options).exit_code == 0
 
     assert refused(made, "--out", tmp_path / "drawn") == (
-        f"nothing to draw of {made}: no loss curve, no predictions "
+        f"{made} has nothing to draw: no loss curve and no predictions "
         "(it was made without data; name some with --dataset)"
     )
     assert not (tmp_path / "drawn").exists()

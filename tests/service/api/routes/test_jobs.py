@@ -478,7 +478,7 @@ def test_one_job_shows_its_curve_its_verdict_and_what_became_of_it(
     job = claimed(claims)
     epochs = [{**EPOCH, "epoch": epoch} for epoch in (1, 2)]
     events = [Event("epoch", epoch) for epoch in epochs]
-    claims.beat(job, runtime_s=2.5, progress={**epochs[-1], "threads": 1}, events=events)
+    claims.heartbeat(job, runtime_s=2.5, progress={**epochs[-1], "threads": 1}, events=events)
 
     running = admin.get(f"/jobs/{number}").json()
     assert (running["status"], running["attempts"], running["runtime_s"]) == ("running", 1, 2.5)
@@ -575,7 +575,9 @@ def test_a_stream_tells_all_that_happened_in_order_and_ends_with_the_job(
 ) -> None:
     number = submit(admin)
     job = claimed(claims)
-    claims.beat(job, runtime_s=1, events=[Event("epoch", EPOCH), Event("log", {"line": "a\nb ä"})])
+    claims.heartbeat(
+        job, runtime_s=1, events=[Event("epoch", EPOCH), Event("log", {"line": "a\nb ä"})]
+    )
     succeed(claims, job)
     ended = {"attempts": 1, "promotion": "promoted", "reason": "better"}
     with following(admin, number) as events:
@@ -604,7 +606,7 @@ def test_a_stream_tells_what_happens_while_it_is_read(
         assert next(events)[:2] == (1, "status")
         job = claimed(claims)
         assert next(events)[2] == {"status": "running", "attempts": 1}
-        claims.beat(job, runtime_s=1, events=[Event("epoch", EPOCH)])
+        claims.heartbeat(job, runtime_s=1, events=[Event("epoch", EPOCH)])
         assert next(events) == (3, "epoch", EPOCH)
         jobs.cancel(number)
         assert next(events)[2]["status"] == "cancelling"
@@ -620,7 +622,7 @@ def test_a_lost_connection_is_gone_on_from_without_gap_or_repeat(
     job = claimed(claims)
     seen: list[int] = []
     for _ in range(4):
-        claims.beat(job, runtime_s=1, events=[Event("log", {"line": "."}) for _ in range(5)])
+        claims.heartbeat(job, runtime_s=1, events=[Event("log", {"line": "."}) for _ in range(5)])
         with following(admin, number, seen[-1] if seen else None) as events:
             seen += [next(events)[0] for _ in range(3)]  # and the connection breaks
     succeed(claims, job)
