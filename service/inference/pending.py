@@ -1,4 +1,4 @@
-"""A request whose rows wait for their answer, and its caller."""
+"""A request whose rows wait for an answer, and its caller."""
 
 import logging
 import time
@@ -19,15 +19,14 @@ def never() -> bool:
 
 
 class Caller(NamedTuple):
-    """Who waits for an answer: until when, on the event loop's clock, and whether still there."""
+    """Who waits for an answer."""
 
-    deadline: float | None = None
+    deadline: float | None = None  # by the event loop's clock
     has_gone: Callable[[], bool] = never
-    span: "SpanContext | None" = None  # of the request, where it is traced
+    span: "SpanContext | None" = None  # of the request, if it is traced
 
 
-NO_CALLER = Caller()  # in particular
-
+NO_CALLER = Caller()  # no deadline, cannot disconnect
 
 Outcome = Answer | Exception
 Deliver = Callable[[Outcome], None]
@@ -35,14 +34,17 @@ Deliver = Callable[[Outcome], None]
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request's rows on their way. Whoever sets `ended` gets nothing any more."""
+    """A request's rows, and the parts of their answer so far.
+
+    Once `ended` is set, nothing more is delivered.
+    """
 
     rows: Rows
     deliver: Deliver
     caller: Caller
-    since: int  # how many batches had been run when it came
-    came: float = field(default_factory=time.perf_counter)
-    taken: int = 0  # rows that are in a batch, or were
+    batches_before: int  # batches that had run when it arrived
+    arrived: float = field(default_factory=time.perf_counter)
+    taken: int = 0  # rows that are or were in a batch
     missing: int = 0  # rows without an answer
     parts: tuple[Answer, ...] = ()
     ended: bool = False
@@ -51,16 +53,16 @@ class PendingRequest:
         self.missing = len(self.rows)
 
     def end(self, outcome: Outcome) -> None:
-        """Whatever comes of it, the others of the batch are still to be answered."""
+        """Deliver the outcome. An error is only logged: the rest of the batch needs its answers."""
         self.ended = True
         try:
             self.deliver(outcome)
         except Exception:
-            log.exception("an answer could not be delivered")
+            log.exception("cannot deliver an answer")
 
     def has_gone(self) -> bool:
         try:
             return self.caller.has_gone()
         except Exception:
-            log.exception("a caller cannot be asked whether it is still there")
+            log.exception("cannot check whether a caller is still connected")
             return False

@@ -110,7 +110,7 @@ class PredictingConnection(Connection):
         caller = Caller(now + self.timeout_s, self._has_gone, sampled(prediction.span))
         try:
             prediction.pending = version.batcher.enqueue(rows, deliver, caller)
-            if version.batcher.is_long:
+            if version.batcher.has_long_queue:
                 self.overload.saw_long_queue(now)
         except QueueFullError as error:
             self.overload.saw_full_queue(version, rows, body, now)
