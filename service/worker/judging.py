@@ -85,12 +85,11 @@ class Judge:
         return Decision("promoted" if passed else "refused", reason, production, verdict)
 
     def _why_it_cannot_serve(self, version: int) -> str | None:
-        from perceptd.service.inference import (
-            engine,  # imports ONNX Runtime, which an idle worker does not need
-        )
+        # ONNX Runtime, which an idle worker does not need
+        from perceptd.service.inference import loaded_version
 
         try:
-            engine.load(self.repository, self.model, version, "cpu", "onnx", self.settings)
+            loaded_version.load(self.repository, self.model, version, "cpu", "onnx", self.settings)
         except StoreError:
             raise
         except Exception as error:  # of ONNX Runtime, about any graph

@@ -351,7 +351,7 @@ def test_a_fault_is_logged_and_answered_500(
     def broken(*args: object) -> None:
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr("perceptd.service.inference.engine.LoadedVersion.checked", broken)
+    monkeypatch.setattr("perceptd.service.inference.loaded_version.LoadedVersion.checked", broken)
     response = client.post("/predict", json=DNN)
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "it broke" not in response.text
