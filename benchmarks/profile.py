@@ -35,6 +35,7 @@ from perceptd.service.api.services import services_of
 from perceptd.service.app import create_app
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.batcher import NO_CALLER, Batcher
+from perceptd.service.inference.decoder import read
 from perceptd.service.inference.encoder import with_probabilities
 from perceptd.service.inference.engine import LoadedVersion, compute
 from perceptd.service.schemas.requests import PredictRequest
@@ -121,7 +122,7 @@ def parts(app: FastAPI, body: bytes) -> list[tuple[str, Part, int]]:
     version: LoadedVersion = engine.production["mnist-cnn"]
     head = f"POST /predict_proba HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     request = f"{head}Content-Type: application/json\r\n\r\n".encode() + body
-    decoded = engine.decoder.decode(body)
+    decoded = read(body, engine.decoder, engine.schemas)
     rows = np.concatenate([decoded.rows] * TOGETHER)
     answer = compute(version.runtime, version.spec.head, decoded.rows)
     batcher = idle_batcher(answer)
