@@ -62,6 +62,9 @@ class Wire(asyncio.Transport):
         self.missing = 0
         self.is_complete = asyncio.Event()
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def write(self, data: Any) -> None:
         """A response comes in one piece, or its head and its body in two."""
         self.missing -= data.startswith(b"HTTP/1.1 200 ")
