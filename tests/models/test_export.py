@@ -1,4 +1,4 @@
-"""The exported graph: the module's answers for any batch size, and nothing of the machine."""
+"""The exported graph gives the module's probabilities for any batch size, and no local path."""
 
 import shutil
 from collections.abc import Callable
@@ -120,7 +120,7 @@ class Branching(nn.Linear):
         (Branching(2, 1), "the module cannot be exported"),
     ],
 )
-def test_module_that_no_graph_can_stand_for_is_refused(
+def test_module_that_cannot_be_exported_is_refused(
     tmp_path: Path, module: nn.Module, reason: str
 ) -> None:
     save_file({k: v.numpy() for k, v in module.state_dict().items()}, tmp_path / WEIGHTS)

@@ -1,4 +1,4 @@
-"""Raw input -> the array a model takes: one way for training and serving."""
+"""Raw input becomes the array that a model takes, the same in training and serving."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_every_way_in_scales_pixels_as_training_does(pixels: NDArray[np.uint8]) 
 
 
 @pytest.mark.parametrize("shape", [(784,), (1, 28, 28), (1, 8, 98)])
-def test_pixels_come_back_as_they_were(shape: tuple[int, ...], pixels: NDArray[np.uint8]) -> None:
+def test_to_pixels_inverts_from_pixels(shape: tuple[int, ...], pixels: NDArray[np.uint8]) -> None:
     rows = from_pixels(InputSpec(shape=shape), pixels)
     back = to_pixels(rows)
     assert back.dtype == np.uint8

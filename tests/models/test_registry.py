@@ -1,4 +1,4 @@
-"""Finding architectures by name: the built-in ones, and those of other packages."""
+"""Architectures are found by name: the built-in ones, and those of other packages."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def test_built_in_architecture_is_found_by_its_own_name(name: str) -> None:
     assert registry.load(name).name == name
 
 
-def test_unknown_name_is_told_with_the_known_ones() -> None:
+def test_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownArchitectureError) as error:
         registry.load("mnist-cmm")
 
@@ -90,7 +90,7 @@ def test_two_plug_ins_of_one_name_are_refused(plug_in: PlugIn) -> None:
         (SPIRAL.replace('name="spiral"', 'name="helix"'), "has the name 'helix'"),
     ],
 )
-def test_broken_plug_in_is_told_and_leaves_the_others_alone(
+def test_broken_plug_in_is_refused_and_leaves_the_others_usable(
     plug_in: PlugIn, source: str, reason: str
 ) -> None:
     plug_in(source)

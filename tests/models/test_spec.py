@@ -1,4 +1,4 @@
-"""What a spec may say, that the built-in ones are true, and how an answer is decided."""
+"""Specs are validated, the built-in ones are right, and `decide` picks the predicted class."""
 
 import json
 from typing import Any

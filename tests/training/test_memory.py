@@ -1,4 +1,4 @@
-"""A training that needs more memory than it may have."""
+"""A training that runs out of memory ends with one sentence."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from perceptd.training.errors import memory_shortage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what is written")
 
-# May take so many MB more than what it has once all is imported.
+# The memory limit is what the process has after its imports, and so many MB more.
 PROGRAM = """
 import re, resource, sys
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_shortage_is_one_sentence_and_nothing_is_left(megabytes: int, tmp_path: 
         (RuntimeError("the weights do not fit"), None),
     ],
 )
-def test_shortage_is_told_from_other_failures(error: Exception, told: str | None) -> None:
+def test_shortage_is_distinguished_from_other_failures(error: Exception, told: str | None) -> None:
     assert memory_shortage(error) == told
 
 

@@ -1,4 +1,4 @@
-"""`evaluate`: checkpoints beside each other on the same rows, judged by the graph that serves."""
+"""`evaluate` measures checkpoints on the same rows, by the graph that serves."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_checkpoints_are_measured_in_their_order_on_the_same_rows(wide_dnn: Path
     assert wide["metrics"]["accuracy"] < shipped["metrics"]["accuracy"]
 
 
-def test_other_data_is_measured_on_when_it_is_named(tmp_path: Path) -> None:
+def test_named_data_set_replaces_the_recipes(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(
         "x,y,label,split\n0,0,1,train\n0,0,1,test\n0.1,0,1,test\n2,2,1,test\n0,2,1,test\n"
@@ -62,7 +62,7 @@ def test_corrections_count_among_the_held_out_rows(tmp_path: Path) -> None:
     )
 
 
-def test_people_are_told_a_line_per_checkpoint(wide_dnn: Path) -> None:
+def test_bar_prints_a_line_per_checkpoint(wide_dnn: Path) -> None:
     outcome = command("evaluate", DNN, wide_dnn)
 
     first, second = outcome.stdout.splitlines()
@@ -134,7 +134,7 @@ def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) ->
         (["absent"], 1, "Error: absent: meta.json cannot be read"),
     ],
 )
-def test_what_cannot_be_measured_is_told(
+def test_wrong_arguments_are_refused(
     arguments: list[str | Path], exit_code: int, said: str
 ) -> None:
     outcome = command("evaluate", *arguments)

@@ -1,4 +1,4 @@
-"""Metrics of answers that are known."""
+"""Metrics of known probabilities."""
 
 import math
 
@@ -102,5 +102,5 @@ def test_plug_in_adds_metrics_and_disturbs_none(
     assert capsys.readouterr().err == "The metric broken is left out: division by zero\n"
 
 
-def test_metric_says_when_greater_is_better_unless_told() -> None:
+def test_greater_is_better_by_default() -> None:
     assert Metric(lambda targets, probabilities, spec: 0.0).greater_is_better

@@ -1,4 +1,4 @@
-"""The pictures: which ones a model gets, that viewers open them, and what is on them."""
+"""The plots: which ones a model gets, that viewers open them, and what they show."""
 
 import io
 import json
@@ -56,7 +56,7 @@ DIGITS = ["loss.png", "loss.svg", "predictions.png", "predictions.svg"]
     ("name", "expected"),
     [("perceptron", PLANE), ("dnn", PLANE), ("xor", PLANE), ("mnist-mlp", DIGITS)],
 )
-def test_model_gets_its_pictures_the_same_each_time(
+def test_model_gets_its_plots_the_same_each_time(
     name: str, expected: list[str], tmp_path: Path
 ) -> None:
     data = dataset_of(name)
@@ -144,7 +144,7 @@ def test_one_sided_model_has_no_boundary_to_draw(tmp_path: Path) -> None:
     assert len(axes.collections) == 2  # the points of either class, and no line
 
 
-def test_what_lies_beside_a_boundary_is_what_it_shows(tmp_path: Path) -> None:
+def test_boundary_json_matches_the_plot(tmp_path: Path) -> None:
     spec, data = registry.load("xor").spec, dataset_of("xor")
     draw(tmp_path / "plots", "xor", data, [])
 

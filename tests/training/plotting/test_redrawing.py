@@ -15,7 +15,7 @@ from tests.training.conftest import SPIRAL, Outcome, Package, command
 PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
 CURVE = ["loss.png", "loss.svg"]
 
-# Two labels, so that there is a plane, and points that only the package makes.
+# Two labels, so that it has a plane, with points that only the package can make.
 HALVES = SPIRAL.replace("spiral", "halves").replace("(8, 3)", "(8, 2)")
 HALVES = HALVES.replace('("a", "b", "c")', '("a", "b")').replace(" + (inputs[:, 1] > 0)", "")
 
@@ -43,7 +43,7 @@ def imported(wide_dnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def assert_same_pictures(folder: Path, drawn: Path, names: list[str]) -> None:
+def assert_same_plots(folder: Path, drawn: Path, names: list[str]) -> None:
     assert sorted(path.name for path in drawn.iterdir()) == names
     assert sorted(path.name for path in (folder / "plots").iterdir()) == names
     for name in names:
@@ -57,7 +57,7 @@ def plot(*arguments: str | Path) -> Outcome:
 
 
 def refused(*arguments: str | Path) -> str:
-    """The one line that says why nothing is drawn."""
+    """The line that says why nothing is drawn."""
     outcome = command("plot", *arguments)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith("Error: ")
@@ -66,34 +66,34 @@ def refused(*arguments: str | Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["perceptron", "dnn", "xor"])
-def test_pictures_are_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
+def test_plots_equal_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
     assert command(name, "--recipe", "fast", "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", drawn)
 
-    assert_same_pictures(made, drawn, PLANE)
+    assert_same_plots(made, drawn, PLANE)
     assert (outcome.stdout, outcome.stderr) == (f"{drawn}: {', '.join(PLANE)}\n", "")
 
 
-def test_pictures_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> None:
+def test_plots_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> None:
     with chdir(tmp_path):
         first, second = (plot(wide_dnn) for _ in range(2))
 
     assert first.stdout.startswith("plots/dnn/1: boundary.json, ")
     assert second.stdout.startswith("plots/dnn/2: boundary.json, ")
     for number in ("1", "2"):  # of a network with settings of its own
-        assert_same_pictures(wide_dnn, tmp_path / "plots" / "dnn" / number, PLANE)
+        assert_same_plots(wide_dnn, tmp_path / "plots" / "dnn" / number, PLANE)
 
 
-def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
+def test_grid_of_predictions_is_drawn_again(tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
     options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
     assert command("mnist-mlp", *options, "--out", made).exit_code == 0
 
     plot(made, "--out", drawn)
 
-    assert_same_pictures(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
+    assert_same_plots(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
 
 
 def test_import_has_a_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_plots_of_a_plug_in_are_drawn_again(
 
     assert plot(tmp_path / "made", "--out", tmp_path / "drawn").stderr == ""
 
-    assert_same_pictures(tmp_path / "made", tmp_path / "drawn", drawn)
+    assert_same_plots(tmp_path / "made", tmp_path / "drawn", drawn)
 
 
 def test_file_is_found_at_its_recorded_path_or_by_dataset(mine: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_file_is_found_at_its_recorded_path_or_by_dataset(mine: Path, tmp_path: 
     plot(mine, "--dataset", moved, "--out", tmp_path / "named")
 
     for drawn in ("there", "named"):
-        assert_same_pictures(mine, tmp_path / drawn, PLANE)
+        assert_same_plots(mine, tmp_path / drawn, PLANE)
 
 
 def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
         plot("moved", "--data-dir", "store", "--out", "named")
 
     for drawn in ("there", "named"):
-        assert_same_pictures(version, tmp_path / drawn, PLANE)
+        assert_same_plots(version, tmp_path / drawn, PLANE)
 
 
 def test_missing_file_leaves_the_curve_and_is_reported(mine: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_corrections_leave_the_curve_and_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_mnist_server")
-def test_absent_mnist_is_not_downloaded_unasked(tmp_path: Path) -> None:
+def test_missing_mnist_is_not_downloaded_unasked(tmp_path: Path) -> None:
     shipped = Path(checkpoint.__file__).parent / "pretrained" / "mnist-mlp"
 
     outcome = plot(shipped, "--data-dir", tmp_path / "data", "--out", tmp_path / "drawn")
@@ -261,7 +261,7 @@ def test_other_data_are_refused_with_both_hashes(
         (["unlike"], "unlike/model.safetensors does not fit dnn with "),
     ],
 )
-def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(
     arguments: list[str], reason: str, wide_dnn: Path, tmp_path: Path
 ) -> None:
     for name, old, new in (
@@ -287,7 +287,7 @@ def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("out", ["new", "new/deep", "there"])
-def test_drawing_that_fails_leaves_nothing_in_its_own_way(
+def test_failed_drawing_leaves_nothing_and_can_be_repeated(
     out: str, wide_dnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -300,7 +300,7 @@ def test_drawing_that_fails_leaves_nothing_in_its_own_way(
 
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
     plot(wide_dnn, "--out", tmp_path / out)
-    assert_same_pictures(wide_dnn, tmp_path / out, PLANE)
+    assert_same_plots(wide_dnn, tmp_path / out, PLANE)
 
 
 @pytest.mark.usefixtures("no_mnist_server")
