@@ -95,7 +95,7 @@ def test_a_setting_has_several_tokens_each_in_clear_or_hashed(
 
 def test_where_hashes_alone_are_set_there_is_no_token_to_tell(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, admin_token=SecretStr(credentials.hash_of(TOKEN)))
-    with pytest.raises(ConflictError, match="hashes alone"):
+    with pytest.raises(ConflictError, match="only hashes"):
         credentials.admin_token(settings)
 
 
