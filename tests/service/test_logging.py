@@ -145,7 +145,10 @@ class Process:
     @property
     def url(self) -> str:
         pattern = re.compile(r"perceptd serves on (http://\S+)")
-        eventually(lambda: self.process.poll() is not None or bool(pattern.search(self.told())))
+        eventually(
+            lambda: self.process.poll() is not None or pattern.search(self.told()),
+            "the server names its address",
+        )
         found = pattern.search(self.told())
         assert found, self.told()
         return found[1]

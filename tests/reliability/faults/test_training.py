@@ -57,7 +57,7 @@ def test_the_job_fails_in_clear_words_and_production_stays(site: Site, how: str)
     assert job.attempts == (2 if code == "training_stalled" else 1)
     assert site.ask("GET", "/models/dnn").json()["version"] == 1
     folder = site.settings.data_dir / "jobs"
-    eventually(lambda: not [*folder.iterdir()])
+    eventually(lambda: not [*folder.iterdir()], "the job's folder is removed", log=site.log)
     assert children_of(worker) == []
     assert {path.name for path in (site.settings.data_dir / "checkpoints/dnn").iterdir()} == {"1"}
 

@@ -12,7 +12,7 @@ from perceptd.service.commands.common import opened_store
 from perceptd.service.jobs.plans import DATASETS
 from perceptd.service.settings import Settings
 from tests.service.admin import AS_PREDICTOR, as_admin, guarded, problem
-from tests.service.jobs.test_plans import altered
+from tests.service.jobs.test_planner import altered
 
 SHIPPED = {one.architecture: one for one in trainable.shipped()}
 Serve = Callable[[Settings], httpx.Client]
