@@ -34,9 +34,10 @@ from perceptd.models.preprocessing import from_numbers
 from perceptd.service.api.services import services_of
 from perceptd.service.app import create_app
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import NO_CALLER, Batcher
+from perceptd.service.inference.batcher import Batcher
 from perceptd.service.inference.encoder import with_probabilities
-from perceptd.service.inference.engine import LoadedVersion, compute
+from perceptd.service.inference.loaded_version import LoadedVersion, compute
+from perceptd.service.inference.pending import NO_CALLER
 from perceptd.service.schemas.requests import PredictRequest
 from perceptd.service.schemas.responses import PredictProbaResponse
 from perceptd.service.server import config
@@ -60,6 +61,9 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.missing = 0
         self.is_complete = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, data: Any) -> None:
         """A response comes in one piece, or its head and its body in two."""

@@ -39,7 +39,7 @@ from perceptd.service.inference.batcher import Observer
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.runtimes import Runtime
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.jobs.uploads import JOBS, Uploads

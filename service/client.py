@@ -12,7 +12,8 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from perceptd.service.errors import InvalidInputError, ServerAwayError, ServerError
-from perceptd.service.jobs.queue import ENDED, Event, Status
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import ENDED, Status
 from perceptd.service.jobs.schemas import JobDetail, JobPublic, JobsPublic
 from perceptd.service.schemas.responses import ProblemBody, VersionPublic, VersionsPublic
 from perceptd.service.settings import is_loopback

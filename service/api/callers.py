@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from perceptd.service.inference.batcher import Caller
+from perceptd.service.inference.pending import Caller
 from perceptd.service.telemetry import spans
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"

@@ -18,11 +18,12 @@ from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import UnsupportedMediaTypeError
 from perceptd.service.inference import decoder
-from perceptd.service.inference.batcher import Caller
 from perceptd.service.inference.decoder import Decoded, production_model
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.inference.pending import Caller
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.schemas.requests import FeedbackRequest
 from perceptd.service.settings import Settings

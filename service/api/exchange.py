@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perceptd.service import logging as logs
 from perceptd.service.api.services import Services
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

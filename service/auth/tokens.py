@@ -10,7 +10,7 @@ from perceptd.service.auth import credentials
 from perceptd.service.auth.credentials import Credential, Role
 from perceptd.service.errors import ConflictError
 from perceptd.service.store import db, tables
-from perceptd.service.store.repository import NAME, NAME_RULE
+from perceptd.service.store.versions import NAME, NAME_RULE
 
 ROLES: tuple[Role, ...] = get_args(Role)
 

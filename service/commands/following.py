@@ -9,7 +9,7 @@ import click
 
 from perceptd.models.terminal import EpochBar, epoch_words
 from perceptd.service.client import Client
-from perceptd.service.jobs.queue import Event
+from perceptd.service.jobs.events import Event
 from perceptd.service.jobs.schemas import DRAWN, JobProgress
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended

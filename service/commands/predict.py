@@ -12,7 +12,8 @@ from perceptd.models.pictures.picture import PictureError
 from perceptd.service.commands.common import DATA_DIR, opened_store, read_settings
 from perceptd.service.errors import InvalidInputError
 from perceptd.service.inference.answers import Rows
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.schemas.requests import PredictRequest, RequestSchemas
 from perceptd.service.settings import Settings
 

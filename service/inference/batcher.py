@@ -1,7 +1,7 @@
 """Requests -> batch -> answers. Knows no runtime.
 
-A batch is what arrived in the same turn of the event loop, or queued up while the last batch ran:
-nobody waits for company while the engine is idle, and under load the batches grow by themselves.
+A batch holds the rows that arrived in the same turn of the event loop, or while the batch before
+ran. While the batcher is idle no request waits to fill a batch; under load the batches grow.
 """
 
 import asyncio
@@ -11,89 +11,33 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from perceptd.service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 from perceptd.service.inference.answers import Answer, Rows, joined
-from perceptd.service.inference.drain_rate import DrainRate
+from perceptd.service.inference.pending import Caller, Deliver, Outcome, PendingRequest
 
-if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext
-
-INLINE_S = 0.010  # a longer batch runs in a thread: that costs 0.1 ms, and the event loop goes on
-LONG_BATCHES = 4
-BUSY_INLINE_S = 0.100  # the same where more rows wait: a thread would share its core with refusals
-FORGETTING = 1.05  # by which the least time of a row grows with each batch
+INLINE_S = 0.010  # longer batches run in a thread: that costs 0.1 ms and frees the event loop
+BUSY_INLINE_S = 0.100  # the same while rows wait: refusals would slow the thread down
+LONG_QUEUE_BATCHES = 4
+DRAIN_DECAY = 0.9  # weight that a measured batch loses with each later one
+MIN_TIME_GROWTH = 1.05  # per batch, so that one fast batch does not count for ever
 
 log = logging.getLogger("perceptd")
-
-
-def never() -> bool:
-    return False
-
-
-class Caller(NamedTuple):
-    """Who waits for an answer: until when, on the event loop's clock, and whether still there."""
-
-    deadline: float | None = None
-    has_gone: Callable[[], bool] = never
-    span: "SpanContext | None" = None  # of the request, where it is traced
-
-
-NO_CALLER = Caller()  # in particular
-
-
-Outcome = Answer | Exception
-Deliver = Callable[[Outcome], None]
-
-
-@dataclass(slots=True, eq=False)
-class PendingRequest:
-    """A request's rows on their way. Whoever sets `ended` gets nothing any more."""
-
-    rows: Rows
-    deliver: Deliver
-    caller: Caller
-    since: int  # how many batches had been run when it came
-    came: float = field(default_factory=time.perf_counter)
-    taken: int = 0  # rows that are in a batch, or were
-    missing: int = 0  # rows without an answer
-    parts: tuple[Answer, ...] = ()
-    ended: bool = False
-
-    def __post_init__(self) -> None:
-        self.missing = len(self.rows)
-
-    def end(self, outcome: Outcome) -> None:
-        """Whatever comes of it, the others of the batch are still to be answered."""
-        self.ended = True
-        try:
-            self.deliver(outcome)
-        except Exception:
-            log.exception("an answer could not be delivered")
-
-    def has_gone(self) -> bool:
-        try:
-            return self.caller.has_gone()
-        except Exception:
-            log.exception("a caller cannot be asked whether it is still there")
-            return False
-
 
 _Batch = list[tuple[PendingRequest, Rows]]
 
 
 class BatchResult(NamedTuple):
-    """A batch that was computed. Its times are `time.perf_counter`'s, as a request's `came` is."""
+    """A batch that was computed. Times are by `time.perf_counter`."""
 
     rows: Rows  # (N, ...)
-    answer: Answer  # to all of them
-    requests: Sequence[PendingRequest]  # whose rows they are, in order
+    answer: Answer  # to all rows
+    requests: Sequence[PendingRequest]  # that the rows are from, in order
     began: float
     ended: float
 
@@ -101,13 +45,49 @@ class BatchResult(NamedTuple):
 Observer = Callable[[BatchResult], None]
 
 
-class Batcher:
-    """Gathers the rows of requests into batches, run one after the other on one event loop.
+class DrainRate:
+    """Seconds per row while one batch follows the other. They include what happens in between:
+    reading requests, writing answers, refusing others.
 
-    A request of more rows than a batch has room for is answered over several, and lets others in
-    between. `run` computes a batch; where it raises for the rows of several requests it is asked
-    for each alone, so that only those fail which fail by themselves. Observers are told of each
-    batch on the event loop, once its answers are on their way.
+    A batch that no other follows can only lower the estimate. It has to, as an estimate that is too
+    high refuses the requests that would correct it.
+    """
+
+    def __init__(self, row_s: float = 0.0) -> None:
+        self.row_s = row_s  # 0: not known, nothing is refused
+        self._rows = 0.0
+        self._seconds = 0.0
+        self._since = 0.0
+
+    def start(self) -> None:
+        """The first batch after a pause begins."""
+        self._since = time.perf_counter()
+
+    def measure(self, rows: int, *, more: bool) -> None:
+        """A batch of `rows` rows ended. `more`: another one follows at once."""
+        now = time.perf_counter()
+        took, self._since = now - self._since, now
+        if more:
+            self._rows = self._rows * DRAIN_DECAY + rows
+            self._seconds = self._seconds * DRAIN_DECAY + took
+            if self._rows:
+                self.row_s = self._seconds / self._rows
+        elif took < rows * self.row_s:
+            self._rows, self._seconds, self.row_s = rows, took, took / rows
+
+    def remaining_s(self, rows: int) -> float:
+        """Estimated time until the running batch of `rows` rows ends."""
+        return max(rows * self.row_s - (time.perf_counter() - self._since), 0.0)
+
+
+class Batcher:
+    """Combines the rows of requests into batches, and runs one batch after the other on one event
+    loop.
+
+    A request with more rows than a batch can hold is answered over several batches, with other
+    requests in between. `run` computes a batch. If it raises for the rows of several requests, it
+    is called for each request alone, so that only the bad ones fail. Observers are called on the
+    event loop, after the answers of their batch are delivered.
     """
 
     def __init__(
@@ -120,11 +100,12 @@ class Batcher:
         max_queue_size: int,
         max_queue_wait_s: float = math.inf,
         observers: Sequence[Observer] = (),
+        drain_rate: DrainRate | None = None,
     ) -> None:
         self._run = run
         self._limiter = limiter
         self._observers = observers
-        self._ran: list[BatchResult] = []  # and not yet told of
+        self._unobserved: list[BatchResult] = []
         self._max_batch_size = max_batch_size
         self._max_batch_time_s = max_batch_time_s
         self._max_queue_size = max_queue_size
@@ -132,13 +113,13 @@ class Batcher:
         self._queue: deque[PendingRequest] = deque()
         self._queued_rows = 0
         self._running_rows = 0
-        self._drain_rate = DrainRate()
-        self._busy = False  # a batch runs, or will in the next turn
+        self._drain_rate = drain_rate or DrainRate()
+        self._busy = False  # a batch runs, or will in the next turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._batches = 0
-        self._context = Context()  # no caller's own: a batch is not about one of its requests
-        self._row_s = math.inf  # the least that a row has taken of late
+        self._context = Context()  # empty: a batch does not log as one of its requests
+        self._min_row_s = math.inf  # least time per row of the last batches
 
     @property
     def queued_rows(self) -> int:
@@ -146,13 +127,13 @@ class Batcher:
         return self._queued_rows
 
     @property
-    def is_long(self) -> bool:
-        """Whether more rows wait than a few batches take."""
-        return self._queued_rows > LONG_BATCHES * self._max_batch_size
+    def has_long_queue(self) -> bool:
+        """Whether more rows wait than `LONG_QUEUE_BATCHES` batches hold."""
+        return self._queued_rows > LONG_QUEUE_BATCHES * self._max_batch_size
 
     @property
     def max_queue_size(self) -> int:
-        """How many rows may wait."""
+        """Rows that may wait at most."""
         return self._max_queue_size
 
     async def submit(self, rows: Rows, caller: Caller) -> Answer:
@@ -163,58 +144,58 @@ class Batcher:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def deliver(outcome: Outcome) -> None:
-            if not future.done():  # cancelled, and its task not yet woken to say so
+            if not future.done():  # it may be cancelled before its task runs again
                 future.set_result(outcome)
 
-        waiting = self.enqueue(rows, deliver, caller)
+        request = self.enqueue(rows, deliver, caller)
         try:
             async with asyncio.timeout_at(caller.deadline):
                 outcome = await future
         except TimeoutError:
             raise DeadlineExceededError from None
         finally:
-            waiting.ended = True
+            request.ended = True
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def enqueue(self, rows: Rows, deliver: Deliver, caller: Caller) -> PendingRequest:
-        """Have `deliver` called once with the answer to all rows, or with what went wrong.
+        """Queue rows. `deliver` is called once, with the answer to all rows or with an error.
 
         Raises `QueueFullError`.
         """
         if self._busy or self._queue:
             self.admit(len(rows), caller.deadline)
-        waiting = PendingRequest(rows, deliver, caller, self._batches)
-        self._queue.append(waiting)
+        request = PendingRequest(rows, deliver, caller, self._batches)
+        self._queue.append(request)
         self._queued_rows += len(rows)
         if not self._busy:
             self._wake(asyncio.get_running_loop())
-        return waiting
+        return request
 
     def admit(self, rows: int, deadline: float | None = None) -> None:
-        """Let so many rows into the queue, or not.
+        """Check whether so many more rows may wait.
 
-        Raises `QueueFullError` where they would be too many, or wait too long for their turn, or
-        be answered after their deadline. Its text is one of few: it may be kept as bytes.
+        Raises `QueueFullError` if they would be too many, wait too long or miss the deadline. There
+        are few different messages, so that callers can cache the encoded answers.
         """
         row_s = self._drain_rate.row_s
         wait_s = self._queued_rows * row_s
         if self._queue and self._queued_rows + rows > self._max_queue_size:
-            most = f"at most {self._max_queue_size} rows may wait for a model"
-            raise QueueFullError(most, wait_s)
+            limit = f"at most {self._max_queue_size} rows may wait for a model"
+            raise QueueFullError(f"queue is full: {limit}", wait_s)
         if wait_s + self._running_rows * row_s > self._max_queue_wait_s:
-            wait_s += self._drain_rate.left(self._running_rows)
+            wait_s += self._drain_rate.remaining_s(self._running_rows)
             if wait_s > self._max_queue_wait_s:
-                most = f"a prediction waits {self._max_queue_wait_s * 1000:g} ms at most"
-                raise QueueFullError(f"{most}, and would have to wait longer now", wait_s)
+                limit = f"{self._max_queue_wait_s * 1000:g} ms"
+                raise QueueFullError(f"queue is full: estimated wait exceeds {limit}", wait_s)
         if deadline is not None and self._queue:
             left_s = deadline - asyncio.get_running_loop().time()
             if wait_s + rows * row_s > left_s:
-                raise QueueFullError("there is no answer within the time that is allowed", wait_s)
+                raise QueueFullError("estimated wait exceeds the request's deadline", wait_s)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run what waits: in the next turn, or once `max_batch_time` has passed."""
+        """Start a batch in the next turn of the loop, or after `max_batch_time_s`."""
         if self._max_batch_time_s and self._queued_rows < self._max_batch_size:
             if not self._timer:
                 self._timer = loop.call_later(self._max_batch_time_s, self._start, loop)
@@ -227,78 +208,77 @@ class Batcher:
             self._timer = None
         self._busy = True
         self._drain_rate.start()
-        loop.call_soon(self._next, context=self._context)
+        loop.call_soon(self._run_next, context=self._context)
 
-    def _next(self) -> None:
-        """Run the next batch."""
+    def _run_next(self) -> None:
         loop = asyncio.get_running_loop()
-        batch = self._take(loop.time())
+        batch = self._take_batch(loop.time())
         self._running_rows = sum(len(piece) for _, piece in batch)
-        if self._running_rows * self._row_s > (BUSY_INLINE_S if self._queue else INLINE_S):
-            self._task = loop.create_task(self._off_the_loop(batch))
+        if self._running_rows * self._min_row_s > (BUSY_INLINE_S if self._queue else INLINE_S):
+            self._task = loop.create_task(self._run_in_thread(batch))
             return
         try:
             self._deliver(batch, self._compute(batch))
         finally:
-            self._done(loop)
+            self._finish(loop)
 
-    async def _off_the_loop(self, batch: _Batch) -> None:
+    async def _run_in_thread(self, batch: _Batch) -> None:
         try:
             outcomes = await to_thread.run_sync(self._compute, batch, limiter=self._limiter)
-        except Exception as error:  # no thread to be had
+        except Exception as error:  # no thread can be started
             outcomes = [error] * len(batch)
         try:
             self._deliver(batch, outcomes)
         finally:
-            self._done(asyncio.get_running_loop())
+            self._finish(asyncio.get_running_loop())
 
-    def _done(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._tell()
+    def _finish(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._notify_observers()
         self._batches += 1
         self._busy = bool(self._queue)
-        self._drain_rate.ran(self._running_rows, more=self._busy)
+        self._drain_rate.measure(self._running_rows, more=self._busy)
         self._running_rows = 0
         if self._queue:
-            loop.call_soon(self._next, context=self._context)
+            loop.call_soon(self._run_next, context=self._context)
 
-    def _tell(self) -> None:
-        ran, self._ran = self._ran, []
-        for batch in ran:
+    def _notify_observers(self) -> None:
+        batches, self._unobserved = self._unobserved, []
+        for batch in batches:
             for observer in self._observers:
                 try:
                     observer(batch)
-                except Exception:  # what watches the answers must not end them
-                    log.exception("a batch could not be observed")
+                except Exception:  # an observer must not stop the answers
+                    log.exception("an observer of batches failed")
 
-    def _take(self, now: float) -> _Batch:
-        """The rows of the next batch, of those who still want an answer."""
+    def _take_batch(self, now: float) -> _Batch:
+        """The rows of the next batch, without requests that no longer need an answer."""
         batch: _Batch = []
         room = self._max_batch_size
         while self._queue and room:
-            waiting = self._queue.popleft()
-            if not self._is_wanted(waiting, now):
-                self._queued_rows -= len(waiting.rows) - waiting.taken
+            request = self._queue.popleft()
+            if not self._is_wanted(request, now):
+                self._queued_rows -= len(request.rows) - request.taken
                 continue
-            piece = waiting.rows[waiting.taken : waiting.taken + room]
-            batch.append((waiting, piece))
+            piece = request.rows[request.taken : request.taken + room]
+            batch.append((request, piece))
             room -= len(piece)
             self._queued_rows -= len(piece)
-            waiting.taken += len(piece)
-            if waiting.taken < len(waiting.rows):
-                self._queue.append(waiting)  # behind those who came meanwhile
+            request.taken += len(piece)
+            if request.taken < len(request.rows):
+                self._queue.append(request)  # its other rows go behind later requests
         return batch
 
-    def _is_wanted(self, waiting: PendingRequest, now: float) -> bool:
-        deadline = waiting.caller.deadline
-        if not waiting.ended and deadline is not None and deadline <= now:
-            waiting.end(DeadlineExceededError())
-        # Who waited for no other batch is not asked: that would cost more than it could save.
-        if not waiting.ended and waiting.since != self._batches and waiting.has_gone():
-            waiting.end(CallerGoneError())
-        return not waiting.ended
+    def _is_wanted(self, request: PendingRequest, now: float) -> bool:
+        deadline = request.caller.deadline
+        if not request.ended and deadline is not None and deadline <= now:
+            request.end(DeadlineExceededError())
+        # If no other batch ran meanwhile, looking for the caller would cost more than it saves.
+        if not request.ended and request.batches_before != self._batches and request.has_gone():
+            request.end(CallerGoneError())
+        return not request.ended
 
     def _compute(self, batch: _Batch) -> list[Outcome]:
-        """What becomes of each piece of a batch."""
+        """The outcome for each request's rows of a batch."""
         pieces = [piece for _, piece in batch]
         if not pieces:
             return []
@@ -311,19 +291,21 @@ class Batcher:
                 return [error]
             return [outcome for alone in batch for outcome in self._compute([alone])]
         ended = time.perf_counter()
-        self._row_s = min(self._row_s * FORGETTING, (ended - began) / len(rows))
-        self._ran.append(BatchResult(rows, answer, [waiting for waiting, _ in batch], began, ended))
+        self._min_row_s = min(self._min_row_s * MIN_TIME_GROWTH, (ended - began) / len(rows))
+        self._unobserved.append(
+            BatchResult(rows, answer, [request for request, _ in batch], began, ended)
+        )
         ends = list(accumulate(map(len, pieces)))
         return [answer.part(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
 
     def _deliver(self, batch: _Batch, outcomes: list[Outcome]) -> None:
-        for (waiting, _), outcome in zip(batch, outcomes, strict=True):
-            if waiting.ended:
+        for (request, _), outcome in zip(batch, outcomes, strict=True):
+            if request.ended:
                 continue
             if isinstance(outcome, Answer):
-                waiting.parts += (outcome,)
-                waiting.missing -= len(outcome.indices)
-                if waiting.missing:
+                request.parts += (outcome,)
+                request.missing -= len(outcome.indices)
+                if request.missing:
                     continue
-                outcome = joined(waiting.parts)
-            waiting.end(outcome)
+                outcome = joined(request.parts)
+            request.end(outcome)

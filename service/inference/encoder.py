@@ -6,7 +6,7 @@ import msgspec
 
 from perceptd.models.preprocessing import to_pixels
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 
 def with_labels(version: LoadedVersion, answer: Answer) -> bytes:

@@ -1,28 +1,20 @@
 """The loaded versions: load, warm up, swap, run."""
 
 import logging
-import math
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 from anyio import CapacityLimiter, to_thread
 
-from perceptd.models.checkpoint import CheckpointError, Meta
-from perceptd.models.preprocessing import from_numbers
-from perceptd.models.spec import Head, ModelSpec, decide
-from perceptd.service import logging as logs
+from perceptd.models.checkpoint import CheckpointError
 from perceptd.service.errors import (
     ConflictError,
-    FieldError,
-    InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
     PerceptdError,
@@ -30,11 +22,14 @@ from perceptd.service.errors import (
     unloaded_error,
 )
 from perceptd.service.inference import runtimes
-from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import NO_CALLER, Batcher, Caller, Observer
 from perceptd.service.inference.decoder import Decoder
-from perceptd.service.inference.runtimes import Device, Runtime, RuntimeName
-from perceptd.service.schemas.requests import RequestSchemas, example_of
+from perceptd.service.inference.loaded_version import (
+    LoadedVersion,
+    MakeObservers,
+    load,
+    no_observers,
+)
+from perceptd.service.schemas.requests import RequestSchemas
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import Serving
 from perceptd.service.store.repository import Repository
@@ -43,54 +38,6 @@ RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
 Result = TypeVar("Result")
-MakeObservers = Callable[[str, int, Meta, Runtime], Sequence[Observer]]  # of a model's version
-
-
-def no_observers(model: str, version: int, meta: Meta, runtime: Runtime) -> Sequence[Observer]:
-    return ()
-
-
-@dataclass(frozen=True)
-class LoadedVersion:
-    """One version, loaded and warm."""
-
-    model: str
-    version: int
-    meta: Meta
-    runtime: Runtime
-    batcher: Batcher
-
-    @property
-    def spec(self) -> ModelSpec:
-        return self.meta.spec
-
-    async def answer(self, rows: Rows, caller: Caller = NO_CALLER) -> Answer:
-        """Answer all rows, together with those of other requests.
-
-        Raises `InvalidInputError` where numbers overflow the network, `QueueFullError`,
-        `DeadlineExceededError`.
-        """
-        logs.note(model=self.model, version=self.version)
-        return self.checked(await self.batcher.submit(rows, caller))
-
-    def checked(self, answer: Answer) -> Answer:
-        """The answer. Raises `InvalidInputError` where numbers overflow the network."""
-        if not answer.finite:
-            overflowed = np.flatnonzero(~np.isfinite(answer.probabilities).all(axis=1)).tolist()
-            if overflowed:
-                expected = f"numbers that {self.model} can compute with"
-                error = FieldError(
-                    loc=["inputs", overflowed[0]], expected=expected, got="an overflow"
-                )
-                raise InvalidInputError.of([error], example_of(self.model, self.spec))
-        return answer
-
-
-def compute(runtime: Runtime, head: Head, rows: Rows) -> Answer:
-    """Answer one batch."""
-    probabilities = runtime.run(rows)
-    finite = math.isfinite(np.add.reduce(probabilities, axis=None))  # at most 1 each, or none is
-    return Answer(decide(probabilities, head), probabilities, finite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,41 +249,3 @@ def unloadable(version: int, error: Exception) -> str:
     known = isinstance(error, CheckpointError | ModelUnavailableError)
     reason = str(error) if known else f"{type(error).__name__}, as the server's log tells"
     return f"version {version} cannot be loaded: {reason}"
-
-
-def load(
-    repository: Repository,
-    model: str,
-    version: int,
-    device: Device,
-    runtime_name: RuntimeName,
-    settings: Settings,
-    limiter: CapacityLimiter | None = None,
-    make_observers: MakeObservers = no_observers,
-) -> LoadedVersion:
-    """Load a version and have it answer its own example.
-
-    Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
-    """
-    folder, meta = repository.verified_folder(model, version)
-    spec = meta.spec
-    size = settings.max_batch_size or runtimes.usual_batch_size(device, spec.input)
-    runtime = runtimes.load(folder, meta, device, runtime_name, settings.threads, size)
-    rows = from_numbers(spec.input, spec.example.inputs, spec.example.dtype)
-    answer = compute(runtime, spec.head, rows[:size])
-    if not answer.finite:
-        raise CheckpointError("it cannot answer its own example: its numbers overflow")
-    if answer.probabilities.shape[1] != len(spec.labels):
-        answers = answer.probabilities.shape[1]
-        raise CheckpointError(f"it answers {answers} classes for {len(spec.labels)} labels")
-
-    batcher = Batcher(
-        partial(compute, runtime, spec.head),
-        limiter,
-        max_batch_size=size,
-        max_batch_time_s=settings.max_batch_time_ms / 1000,
-        max_queue_size=settings.max_queue_size,
-        max_queue_wait_s=settings.max_queue_wait_ms / 1000,
-        observers=make_observers(model, version, meta, runtime),
-    )
-    return LoadedVersion(model, version, meta, runtime, batcher)

@@ -128,7 +128,7 @@ class Batches:
         for request in requests:
             parts = request.parts
             if not parts or len(parts[0].indices) == request.taken:  # its first batch
-                seconds = began - request.came
+                seconds = began - request.arrived
                 waited += seconds
                 wait[bisect_left(families.SECONDS, seconds)] += 1
         wait[-1] += waited

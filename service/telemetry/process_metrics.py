@@ -13,7 +13,8 @@ from prometheus_client import Metric, ProcessCollector
 from prometheus_client.registry import Collector
 
 from perceptd import __version__
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.telemetry import families
 from perceptd.service.telemetry.families import Family
 from perceptd.service.telemetry.metric_store import MetricStore

@@ -99,7 +99,7 @@ class Spans:
 
         def observe(ran: BatchResult) -> None:
             traced = [
-                (waiting.came, waiting.caller.span)
+                (waiting.arrived, waiting.caller.span)
                 for waiting in ran.requests
                 if waiting.caller.span
             ]

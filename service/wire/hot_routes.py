@@ -10,7 +10,8 @@ from perceptd.service.api.media import JSON_TYPE, PICTURE_MODEL, RAW_TYPE
 from perceptd.service.auth.credentials import digest_of
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.encoder import with_labels, with_probabilities
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 Found = tuple[LoadedVersion, Rows]
 Headers = Sequence[tuple[bytes, bytes]]

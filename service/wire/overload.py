@@ -9,7 +9,8 @@ from perceptd.service.api import problems
 from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.decoder import model_of, production_model
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.wire.connections import header_lines
 
 OVERLOAD_S = 1.0  # that overload is assumed to last after a queue was full or long

@@ -18,8 +18,8 @@ from perceptd.service.errors import (
     PerceptdError,
     QueueFullError,
 )
-from perceptd.service.inference.batcher import Caller, Outcome, PendingRequest
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.inference.pending import Caller, Outcome, PendingRequest
 from perceptd.service.telemetry.spans import GONE, ids, sampled
 from perceptd.service.wire import overload
 from perceptd.service.wire.busy_poll import BusyPoll
@@ -110,7 +110,7 @@ class PredictingConnection(Connection):
         caller = Caller(now + self.timeout_s, self._has_gone, sampled(prediction.span))
         try:
             prediction.pending = version.batcher.enqueue(rows, deliver, caller)
-            if version.batcher.is_long:
+            if version.batcher.has_long_queue:
                 self.overload.saw_long_queue(now)
         except QueueFullError as error:
             self.overload.saw_full_queue(version, rows, body, now)

@@ -24,7 +24,7 @@ from perceptd.models import checkpoint
 from perceptd.models.checkpoint import GRAPH, META, WEIGHTS, CheckpointError
 from perceptd.models.preprocessing import from_numbers
 from perceptd.service.inference import runtimes
-from perceptd.service.inference.engine import compute
+from perceptd.service.inference.loaded_version import compute
 from perceptd.service.store.repository import PRETRAINED
 from perceptd.training.errors import ImportFileError
 from perceptd.training.importing import read_state_dict

@@ -206,48 +206,6 @@ def test_the_limit_of_a_head_ignores_other_requests_in_its_piece(start: Start) -
         assert more(client).startswith(b"HTTP/1.1 200")
 
 
-def test_the_longest_idle_connection_gives_way_to_a_new_one(start: Start) -> None:
-    served = start(
-        PERCEPTD_MAX_CONNECTIONS="20", PERCEPTD_ACCESS_LOG="0", PERCEPTD_READ_TIMEOUT_S="300"
-    )
-    with connect(served.url) as eldest:
-        eldest.sendall(request())
-        assert response(eldest).status == 200
-        time.sleep(0.05)  # the loop's clock has a resolution of milliseconds
-        with crowd(served.url, request()[:40], 19):
-            for number in range(10):
-                with connect(served.url) as new:
-                    new.sendall(request())
-                    assert response(new).status == 200, number
-        assert eldest.recv(1) == b""
-    assert closed(served)["gave_way"] >= 1
-
-
-def test_a_new_connection_is_refused_if_none_can_give_way(start: Start) -> None:
-    wait_s = 1  # the longest time that a batch may wait for more rows
-    served = start(PERCEPTD_MAX_CONNECTIONS="4", PERCEPTD_MAX_BATCH_TIME_MS=str(wait_s * 1000))
-
-    def was_in_time() -> bool:
-        with ExitStack() as opened:
-            waiting = [opened.enter_context(connect(served.url)) for _ in range(4)]
-            began = time.monotonic()
-            for client in waiting:
-                client.sendall(request())
-            served.eventually(lambda: unread(served.url) == 0, "all requests are read")
-            new = opened.enter_context(connect(served.url))
-            new.sendall(request())
-            answer = response(new)
-            if time.monotonic() - began >= wait_s:
-                return False  # on a busy machine the batch may have run by then
-            assert (answer.status, answer.code) == (503, "too_many_connections")
-            assert answer.headers["retry-after"] == "1"
-            assert new.recv(1) == b""
-            assert [response(client).status for client in waiting] == [200] * 4
-            return True
-
-    served.eventually(was_in_time, "the new connection comes in time")
-
-
 def test_a_client_that_reads_its_answer_does_not_give_way(start: Start) -> None:
     served = start(PERCEPTD_MAX_ROWS=str(ROWS), PERCEPTD_MAX_CONNECTIONS="1")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.service.site import is_gone
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 TAKES_JOBS = re.compile(r"worker [^ :]*:(\d+):\w+ takes jobs")
 STARTED = re.compile(r"Started server process \[(\d+)\]")
@@ -59,9 +59,11 @@ class Served:
     def all_gone(self) -> bool:
         return all(is_gone(pid) for pid in self.started())
 
-    def eventually(self, check: Callable[[], object], what: str, **more: float) -> float:
+    def eventually(
+        self, check: Callable[[], object], what: str, *, seconds: float = PATIENCE_S
+    ) -> float:
         """Wait until `check` holds; a failure shows the end of the log."""
-        return eventually(check, what, log=self.log, **more)
+        return eventually(check, what, seconds=seconds, log=self.log)
 
     def end(self) -> None:
         """Kill it; its child processes must end on their own."""

@@ -47,14 +47,15 @@ def worker() -> None:
     from perceptd.service.__main__ import main
     from perceptd.service.jobs.claims import Claims
     from perceptd.service.worker.attempt import Attempt
+    from perceptd.service.worker.publishing import Publisher
     from perceptd.service.worker.worker import Worker
 
     Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
     for owner, name, stage in (
         (Attempt, "run", "claimed"),
-        (Attempt, "_register", "registering"),
-        (Attempt, "_decide", "registered"),
-        (Attempt, "_act", "gated"),
+        (Publisher, "register", "registering"),
+        (Publisher, "publish", "registered"),
+        (Publisher, "end", "gated"),
         (Claims, "succeed", "promoting"),
     ):
         setattr(owner, name, pausing(stage, getattr(owner, name)))

@@ -8,7 +8,7 @@ from perceptd.service.auth import credentials
 from perceptd.service.client import Client, read_events, sentence
 from perceptd.service.errors import FieldError, ServerAwayError, ServerError
 from perceptd.service.jobs.claims import Claims
-from perceptd.service.jobs.queue import Event
+from perceptd.service.jobs.events import Event
 from perceptd.service.schemas.responses import ProblemBody
 from perceptd.service.settings import Settings
 from perceptd.service.store import db

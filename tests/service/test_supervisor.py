@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,8 +79,13 @@ def test_a_program_that_cannot_start_is_not_restarted() -> None:
         assert kept.wait_until_ready() == 3
 
 
+def fails(pid: int) -> None:
+    raise ValueError("on_end failed")
+
+
+@pytest.mark.parametrize("on_end", [lambda pid: None, fails], ids=["on_end", "on_end that fails"])
 def test_a_program_that_once_started_is_restarted_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_end: Callable[[int], object]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
@@ -88,28 +93,10 @@ def test_a_program_that_once_started_is_restarted_again_and_again(
     def started() -> list[int]:
         return list(map(int, Path("pids").read_text().split()))
 
-    with Supervisor([program(ONLY_ONCE)], os.environ) as kept:
+    with Supervisor([program(ONLY_ONCE)], os.environ, on_end) as kept:
         assert kept.wait_until_ready() == 0
         os.kill(started()[0], signal.SIGKILL)
         eventually(lambda: len(started()) >= 4, "the program is restarted three times")
-
-
-def test_a_program_is_restarted_even_if_on_end_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
-
-    def fails(pid: int) -> None:
-        raise ValueError("not to be counted")
-
-    with Supervisor([program(ONLY_ONCE)], os.environ, fails) as kept:
-        assert kept.wait_until_ready() == 0
-        os.kill(int(Path("pids").read_text()), signal.SIGKILL)
-        eventually(
-            lambda: len(Path("pids").read_text().split()) >= 3, "the program is restarted twice"
-        )
-    assert "not to be counted" in caplog.text
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from perceptd.service.api.oip.tensors import (
 )
 from perceptd.service.errors import FieldError, InvalidInputError
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 LABEL, PROBABILITIES = "label", "probabilities"
 OUTPUTS = (LABEL, PROBABILITIES)

@@ -17,8 +17,8 @@ from perceptd.service.api.oip.schemas import InferResponse
 from perceptd.service.api.oip.tensors import HEADER
 from perceptd.service.api.operations import PREDICTION, Responses, body, documented_v2
 from perceptd.service.api.routes.models import ModelName, VersionNumber
-from perceptd.service.inference.batcher import Caller
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.inference.pending import Caller
 from perceptd.service.settings import Settings
 
 JsonLength = Annotated[

@@ -26,7 +26,7 @@ from perceptd.service.api.operations import LOADED_VERSION, READ, documented_v2
 from perceptd.service.api.routes import health
 from perceptd.service.api.routes.models import ModelName, VersionNumber
 from perceptd.service.errors import DrainingError, ModelUnavailableError, UnauthorizedError
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.store.repository import Repository
 
 # Those that Triton calls so.

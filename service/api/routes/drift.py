@@ -15,7 +15,7 @@ from perceptd.service.drift.schemas import (
     PredictionDrift,
     Unwatched,
 )
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 
 OFF = "drift is not measured: PERCEPTD_DRIFT is 0"
 NO_REFERENCE = (

@@ -28,7 +28,7 @@ from perceptd.service.errors import (
     StoreError,
     UnauthorizedError,
 )
-from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.jobs.schemas import TrainableModel
 from perceptd.service.schemas.requests import example_of
 from perceptd.service.schemas.responses import (
@@ -42,7 +42,7 @@ from perceptd.service.schemas.responses import (
 )
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import PRODUCTION
-from perceptd.service.store.repository import Version
+from perceptd.service.store.versions import Version
 
 router = APIRouter(
     tags=["models"],

@@ -28,7 +28,8 @@ from perceptd.service.api.operations import PREDICTION, body, documented
 from perceptd.service.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.encoder import with_labels, with_pixels, with_probabilities
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.schemas.responses import (
     PredictImageResponse,
     PredictProbaResponse,

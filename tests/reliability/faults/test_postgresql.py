@@ -149,7 +149,9 @@ def test_a_job_outlives_it(
 
     with fault(site.url):
         server.kill()
-        away = "still serving what is loaded" if attempts == 1 else "no jobs meanwhile"
+        away = (
+            "still serving what is loaded" if attempts == 1 else "no jobs while the store is away"
+        )
         eventually(lambda: site.said(away) > 0)
         server.start()
         site.go_on()

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from perceptd.service.jobs.claims import Claims
-from perceptd.service.jobs.queue import Event, Job, Jobs
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.worker.worker import Worker
@@ -322,7 +323,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(site: Site) -> None:
     assert said.startswith(f"no longer followed, job {number} goes on: ")
     assert len(said.splitlines()) == 1
     assert Jobs(site.database).get(number).status == "running"
-    site.claims.cancelled(job)
+    site.claims.abort(job)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

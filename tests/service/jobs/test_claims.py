@@ -9,7 +9,8 @@ from sqlalchemy import Engine, update
 
 from perceptd.service.errors import ConflictError
 from perceptd.service.jobs.claims import CancelledError, Claims, LostJobError
-from perceptd.service.jobs.queue import HELD, Event, Job, Jobs
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import HELD, Job, Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db, tables
 from perceptd.service.store.aliases import PRODUCTION
@@ -141,7 +142,7 @@ def test_a_model_has_one_running_job_and_the_others_do_not_wait(
 
     jobs.cancel(first.id)
     assert one.claim() is None, "one that is being cancelled still runs"
-    one.cancelled(first)
+    one.abort(first)
     assert claimed(one).id == 2
 
 
@@ -160,7 +161,7 @@ def test_claimers_that_race_never_run_two_jobs_of_one_model(
         for job in won:
             assert told(jobs, job) == ["queued", "running"]
             jobs.cancel(job.id)
-            Claims(database, job.worker or "", 60, 3).cancelled(job)
+            Claims(database, job.worker or "", 60, 3).abort(job)
 
 
 def test_a_lease_that_lasts_is_left_alone(jobs: Jobs, one: Claims, two: Claims) -> None:
@@ -357,7 +358,7 @@ def test_events_are_numbered_without_gap_while_the_job_is_cancelled(
         assert 3 <= beats <= 31
         canceller.join()
 
-        one.cancelled(running)
+        one.abort(running)
         assert told(jobs, job) == ["queued", "running", "cancelling", "cancelled"], round_
         epochs = [event.data["epoch"] for event in jobs.events(job.id, kind="epoch")]
         assert epochs == list(range(2, 2 * beats + 2))
@@ -373,7 +374,7 @@ def fail(claims: Claims, job: Job) -> None:
 
 
 def cancelled(claims: Claims, job: Job) -> None:
-    claims.cancelled(job)
+    claims.abort(job)
 
 
 def hand_back(claims: Claims, job: Job) -> None:
@@ -494,14 +495,14 @@ def test_an_exception_leaves_neither_version_nor_note_of_it(
     job = claimed(one)
     with suppress(Boom), one.holding(job) as connection:
         _, version = repository.register(DNN, "dnn", job=job.id, within=connection)
-        one.registered(job, version, connection)
+        one.set_version(job, version, connection)
         raise Boom
     assert [version.version for version in repository.versions("dnn")] == [1]
     assert jobs.get(job.id).version is None
 
     with one.holding(job) as connection:
         _, version = repository.register(DNN, "dnn", job=job.id, within=connection)
-        one.registered(job, version, connection)
+        one.set_version(job, version, connection)
     assert (version, jobs.get(job.id).version) == (2, 2)
     assert repository.version("dnn", 2).job == job.id
     repository.verified_folder("dnn", 2)
@@ -529,7 +530,7 @@ def test_a_job_to_be_cancelled_registers_and_promotes_nothing(
     jobs.cancel(job.id)
     with pytest.raises(CancelledError), one.holding(job):
         pytest.fail("the transaction was given")
-    one.cancelled(job)
+    one.abort(job)
     assert jobs.get(job.id).status == "cancelled"
 
 

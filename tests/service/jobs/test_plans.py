@@ -56,7 +56,7 @@ def altered(folder: Path, **changes: Any) -> Path:
 
 
 def plan(planner: Planner, model: str = "dnn", **asked: Any) -> TrainPlan:
-    return planner.training(JobCreate(model=model, **asked))
+    return planner.plan_training(JobCreate(model=model, **asked))
 
 
 def refused(planner: Planner, **asked: Any) -> list[str | int]:
@@ -159,7 +159,7 @@ def test_a_data_set_is_a_named_one_or_a_file_of_the_store(
 
     for name in ("blobs", "circles", "xor", "mine.csv", "Other-1.2_3.npz"):
         assert plan(planner, dataset=name).dataset == name
-        assert planner.importing("dnn", ImportCreate(dataset=name), ".pt").dataset == name
+        assert planner.plan_import("dnn", ImportCreate(dataset=name), ".pt").dataset == name
     for name in (
         *("", "mnist", "Circles", "text.txt", ".hidden.csv", "folder.csv", "absent.csv", "mine"),
         *("deep/er.csv", "../outside.csv", "/etc/passwd", "deep/../mine.csv", "mine.csv\n"),
@@ -167,7 +167,7 @@ def test_a_data_set_is_a_named_one_or_a_file_of_the_store(
     ):
         assert refused(planner, dataset=name) == ["dataset"], name
         with pytest.raises(InvalidInputError):
-            planner.importing("dnn", ImportCreate(dataset=name), ".pt")
+            planner.plan_import("dnn", ImportCreate(dataset=name), ".pt")
 
 
 @pytest.mark.parametrize(
@@ -293,17 +293,17 @@ def test_an_architecture_that_no_worker_knows_cannot_be_trained(
 ) -> None:
     spiral = altered(tmp_path / "spiral", architecture="spiral")
     planner.repository.register(spiral, "spiral")
-    with pytest.raises(InvalidInputError, match="is known once a worker was started"):
+    with pytest.raises(InvalidInputError, match="start a worker where a plug-in is installed"):
         plan(planner, "spiral")
-    with pytest.raises(InvalidInputError, match="is known once a worker was started"):
-        planner.importing("new", ImportCreate(architecture="spiral"), ".pt")
+    with pytest.raises(InvalidInputError, match="start a worker where a plug-in is installed"):
+        planner.plan_import("new", ImportCreate(architecture="spiral"), ".pt")
     planner.trainables.write([described(architecture="spiral")])
     assert plan(planner, "spiral").architecture == "spiral"
 
 
 def test_an_import_names_its_file_and_how_it_is_judged(planner: Planner) -> None:
     asked = ImportCreate(config={"hidden": 6}, gate=Gate(metric="loss"))
-    assert planner.importing("dnn", asked, ".pth") == ImportPlan(
+    assert planner.plan_import("dnn", asked, ".pth") == ImportPlan(
         architecture="dnn",
         config={"hidden": 6},
         dataset=None,
@@ -312,7 +312,7 @@ def test_an_import_names_its_file_and_how_it_is_judged(planner: Planner) -> None
         greater_is_better=False,
         max_runtime_s=1234,
     )
-    new = planner.importing("rings", ImportCreate(architecture="dnn"), ".pt")
+    new = planner.plan_import("rings", ImportCreate(architecture="dnn"), ".pt")
     assert (new.architecture, new.gate) == ("dnn", "never")
 
 
@@ -331,14 +331,14 @@ def test_an_import_that_cannot_be_done_is_refused(
     planner: Planner, model: str, asked: dict[str, Any], loc: list[str | int]
 ) -> None:
     with pytest.raises(InvalidInputError) as wrong:
-        planner.importing(model, ImportCreate(**asked), ".pt")
+        planner.plan_import(model, ImportCreate(**asked), ".pt")
     assert [error.loc for error in wrong.value.errors] == [loc]
 
 
 def test_an_import_under_a_name_that_is_none_is_refused(planner: Planner) -> None:
     for name in ("Dnn", "", "../dnn", "a b"):
         with pytest.raises(ConflictError, match="no name for a model"):
-            planner.importing(name, ImportCreate(architecture="dnn"), ".pt")
+            planner.plan_import(name, ImportCreate(architecture="dnn"), ".pt")
 
 
 def test_a_plan_comes_out_of_the_table_as_it_went_in(planner: Planner, database: Engine) -> None:
@@ -347,7 +347,7 @@ def test_a_plan_comes_out_of_the_table_as_it_went_in(planner: Planner, database:
     jobs = Jobs(database)
     job = jobs.submit("train", "dnn", {}, made.model_dump(mode="json"))
     assert plan_of(jobs.get(job.id)) == made
-    brought = planner.importing("dnn", ImportCreate(gate="always"), ".pt")
+    brought = planner.plan_import("dnn", ImportCreate(gate="always"), ".pt")
     job = jobs.submit("import", "dnn", {}, brought.model_dump(mode="json"))
     assert plan_of(jobs.get(job.id)) == brought
 
@@ -359,22 +359,22 @@ def test_a_training_is_done_again_by_its_own_plan_and_promotes_nothing(
     made = plan(planner, seed=3, gate="always")
     number = jobs.submit("train", "dnn", {}, made.model_dump(mode="json")).id
     with pytest.raises(ConflictError, match="it is queued, without a version"):
-        planner.reproduction(jobs.get(number))
+        planner.plan_reproduction(jobs.get(number))
 
     job = claims.claim()
     assert job
     with claims.holding(job) as connection:
-        claims.registered(job, 2, connection)
+        claims.set_version(job, 2, connection)
         claims.succeed(job, "promoted", "asked for", connection)
-    again = planner.reproduction(jobs.get(number))
+    again = planner.plan_reproduction(jobs.get(number))
     assert again == made.model_copy(update={"reproduces": number, "gate": "never"})
 
 
 def test_an_import_cannot_be_done_again(planner: Planner, database: Engine) -> None:
-    brought = planner.importing("dnn", ImportCreate(), ".pt").model_dump(mode="json")
+    brought = planner.plan_import("dnn", ImportCreate(), ".pt").model_dump(mode="json")
     job = Jobs(database).submit("import", "dnn", {}, brought)
     with pytest.raises(ConflictError, match="it is an import"):
-        planner.reproduction(job)
+        planner.plan_reproduction(job)
 
 
 def test_what_a_worker_says_replaces_what_was_known_and_only_that(planner: Planner) -> None:

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from perceptd.service.inference.answers import Answer, Rows
-from perceptd.service.inference.batcher import Batcher, BatchResult, Caller, PendingRequest
+from perceptd.service.inference.batcher import Batcher, BatchResult
+from perceptd.service.inference.pending import Caller, PendingRequest
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED
 from perceptd.service.telemetry import families

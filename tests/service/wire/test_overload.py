@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from perceptd.service.errors import QueueFullError
-from perceptd.service.inference.batcher import NO_CALLER
-from perceptd.service.inference.engine import Engine, LoadedVersion
+from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.inference.pending import NO_CALLER
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import Repository

@@ -289,7 +289,7 @@ def test_only_old_files_that_no_job_waits_for_are_removed(
     uploads.tidy()  # of a folder that is not there yet
 
     def job_for(model: str) -> str:
-        name = uploads.keep(WEIGHTS)
+        name = uploads.save(WEIGHTS)
         jobs.submit("import", model, {}, {"upload": name})
         return name
 
@@ -297,12 +297,12 @@ def test_only_old_files_that_no_job_waits_for_are_removed(
     jobs.cancel(1)
     running = job_for("dnn")
     assert claims.claim()
-    waiting, orphan = job_for("dnn"), uploads.keep(WEIGHTS)
+    waiting, orphan = job_for("dnn"), uploads.save(WEIGHTS)
     jobs.submit("train", "dnn", {}, {})
     (tmp_path / JOBS / "2").mkdir()
     (tmp_path / JOBS / "notes.txt").write_text("somebody's own")
     age(tmp_path / JOBS)
-    new = uploads.keep(WEIGHTS)
+    new = uploads.save(WEIGHTS)
 
     there = {path.name for path in (tmp_path / JOBS).iterdir()}
     uploads.tidy()
@@ -326,7 +326,7 @@ def test_workers_that_tidy_together_do_not_stumble_over_each_other(
 
 
 def test_a_removed_file_may_be_gone_already(uploads: Uploads, tmp_path: Path) -> None:
-    name = uploads.keep(WEIGHTS)
+    name = uploads.save(WEIGHTS)
     uploads.remove(name)
     uploads.remove(name)
     assert list((tmp_path / JOBS).iterdir()) == []
@@ -340,5 +340,5 @@ def test_a_full_disk_leaves_no_half_a_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError, match="No space left"):
-        uploads.keep(WEIGHTS)
+        uploads.save(WEIGHTS)
     assert list((tmp_path / JOBS).iterdir()) == []

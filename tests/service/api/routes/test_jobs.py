@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Engine
 
 from perceptd.service.jobs.claims import Claims
-from perceptd.service.jobs.queue import Event, Job, Jobs
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import PRETRAINED, Repository
@@ -74,7 +75,7 @@ def jobs(database: Engine) -> Iterator[Jobs]:
     yield jobs
     for job in jobs.unfinished():
         if jobs.cancel(job.id).status == "cancelling":
-            Claims(database, job.worker or "", 60, 3).cancelled(job)
+            Claims(database, job.worker or "", 60, 3).abort(job)
 
 
 @pytest.fixture
@@ -504,7 +505,7 @@ def test_a_job_is_cancelled_over_http(admin: httpx.Client, jobs: Jobs, claims: C
     for asked, status in ((waiting, "cancelled"), (number, "cancelling"), (number, "cancelling")):
         response = admin.post(f"/jobs/{asked}/cancel")
         assert (response.status_code, response.json()["status"]) == (202, status)
-    claims.cancelled(job)
+    claims.abort(job)
     for ended in (number, waiting):
         assert problem(admin.post(f"/jobs/{ended}/cancel")) == (409, "conflict")
 
@@ -529,7 +530,7 @@ def test_a_training_that_made_a_version_is_done_again(
     repository = Repository(database, settings.data_dir)
     with claims.holding(job) as connection:
         _, version = repository.register(PRETRAINED / "dnn", "dnn", job=job.id, within=connection)
-        claims.registered(job, version, connection)
+        claims.set_version(job, version, connection)
         claims.succeed(job, "skipped", "none was asked for", connection)
 
     headers = {"Idempotency-Key": "again"}
@@ -610,7 +611,7 @@ def test_a_stream_tells_what_happens_while_it_is_read(
         assert next(events) == (3, "epoch", EPOCH)
         jobs.cancel(number)
         assert next(events)[2]["status"] == "cancelling"
-        claims.cancelled(job)
+        claims.abort(job)
         assert next(events)[2]["status"] == "cancelled"
         assert list(events) == []
 

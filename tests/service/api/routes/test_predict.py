@@ -1,6 +1,6 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ def test_a_body_over_the_limit_is_refused(
     small: httpx.Client, path: str, kind: str, declared: bool
 ) -> None:
     body = b'{"model": "dnn", "inputs": [[1, 2]]}' + b" " * 3000
-    content = body if declared else iter([body[:1500], body[1500:]])
+    content: bytes | Iterator[bytes] = body if declared else iter([body[:1500], body[1500:]])
     response = small.post(path, content=content, headers={"Content-Type": kind})
     assert problem(response) == (413, "body_too_large")
     assert "2,000" in response.json()["detail"]

@@ -82,7 +82,7 @@ def test_what_cannot_be_trained_is_told(serve: Serve, tmp_path: Path) -> None:
     for model, refusal, words in (
         ("nope", (404, "model_not_found"), "nope"),
         ("%00", (404, "model_not_found"), ""),
-        ("spirals", (409, "conflict"), "is known once a worker was started"),
+        ("spirals", (409, "conflict"), "start a worker where a plug-in is installed"),
         ("rings", (409, "conflict"), "no production version"),
     ):
         response = client.get(f"/models/{model}/trainable")
