@@ -49,7 +49,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Told:
+class Detection:
     """The requests sent, and after how many of them a drift was reported, if at all."""
 
     sent: int
@@ -90,8 +90,8 @@ def cost(store: Path, rounds: int, seconds: int) -> dict[Work, list[Pair]]:
     return found
 
 
-def told(store: Path, pictures: NDArray[np.uint8], port: int) -> Told:
-    """Send pictures (N, 28, 28) one by one until a drift is told of."""
+def detect(store: Path, pictures: NDArray[np.uint8], port: int) -> Detection:
+    """Send pictures (N, 28, 28) one by one until a drift is reported."""
     with server(store, port, watching=True) as url, httpx.Client(base_url=url) as client:
         for number, picture in enumerate(pictures, 1):
             body = {"model": MODEL, "dtype": "uint8", "inputs": [picture.tolist()]}
@@ -99,12 +99,12 @@ def told(store: Path, pictures: NDArray[np.uint8], port: int) -> Told:
             if number % LOOK_EVERY == 0:
                 found = client.get(f"/models/{MODEL}/drift").raise_for_status().json()
                 if found["verdict"] == "drifted":
-                    return Told(number, number)
-    return Told(len(pictures), None)
+                    return Detection(number, number)
+    return Detection(len(pictures), None)
 
 
 def test_digits() -> NDArray[np.uint8]:
-    """MNIST's, (10000, 28, 28)."""
+    """The pictures of MNIST's test set, (10000, 28, 28)."""
     raw = Path(os.environ.get("PERCEPTD_MNIST_DIR", "data")) / "MNIST" / "raw"
     pictures = np.fromfile(raw / "t10k-images-idx3-ubyte", dtype=np.uint8, offset=16)
     return pictures.reshape(-1, 28, 28)
@@ -129,7 +129,7 @@ def table(found: dict[Work, list[Pair]]) -> str:
     return "\n".join(lines)
 
 
-def sentence(what: str, found: Told) -> str:
+def sentence(what: str, found: Detection) -> str:
     if found.drifted is None:
         return f"{what}: {found.sent:,} requests, no drift told of."
     return f"{what}: a drift is told of after {found.drifted:,} requests or fewer."
@@ -144,8 +144,8 @@ def main() -> None:
     digits = test_digits()
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
-        usual = told(store, digits, PORT)
-        negative = told(store, 255 - digits[:NEGATIVES], PORT)
+        usual = detect(store, digits, PORT)
+        negative = detect(store, 255 - digits[:NEGATIVES], PORT)
         found = cost(store, options.rounds, options.seconds)
     facts = f"{options.rounds} rounds of {options.seconds} s each, in turn"
     text = (

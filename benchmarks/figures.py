@@ -30,7 +30,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Middle:
+class Medians:
     """Medians over the rounds; errors are summed."""
 
     per_second: float
@@ -52,7 +52,7 @@ class Figures:
     starts: list[Start] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
-    def middle(self, server: str, work: str, connections: int) -> Middle | None:
+    def medians(self, server: str, work: str, connections: int) -> Medians | None:
         """The medians; None without measurements. The floor's come from all servers' pairs."""
         pairs = [
             pair
@@ -67,7 +67,7 @@ class Figures:
         ratios = [
             load.per_second / pair.floor.per_second for load, pair in zip(loads, pairs, strict=True)
         ]
-        return Middle(
+        return Medians(
             per_second=statistics.median(load.per_second for load in loads),
             p50_ms=statistics.median(load.p50_ms for load in loads),
             p99_ms=statistics.median(load.p99_ms for load in loads),

@@ -85,32 +85,37 @@ def test_graph_reads_mnist_as_the_module_did(name: str, mnist_dir: Path) -> None
     assert event["metrics"]["loss"] == pytest.approx(meta.metrics["test"]["loss"], rel=1e-4)
 
 
-def test_checkpoints_of_two_architectures_are_not_compared() -> None:
-    outcome = command("evaluate", DNN, PRETRAINED / "xor")
-
-    assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == (
-        f"Error: {PRETRAINED / 'xor'} is a xor, {DNN} a dnn: "
-        "only checkpoints of one architecture are compared\n"
-    )
-
-
 @pytest.mark.parametrize(
-    ("old", "new"), [('"0",\n   "1"', '"1",\n   "0"'), ('"minimum": null', '"minimum": 0.0')]
+    ("name", "old", "new", "reason"),
+    [
+        (
+            "xor",
+            "",
+            "",
+            "is a xor, {} a dnn: only checkpoints of one architecture are compared",
+        ),
+        ("dnn", '"0",\n   "1"', '"1",\n   "0"', "has another input or other labels than {}"),
+        (
+            "dnn",
+            '"minimum": null',
+            '"minimum": 0.0',
+            "has another input or other labels than {}",
+        ),
+    ],
 )
-def test_checkpoints_of_other_labels_or_rows_are_not_compared(
-    old: str, new: str, tmp_path: Path
+def test_checkpoints_of_another_architecture_input_or_labels_are_not_compared(
+    name: str, old: str, new: str, reason: str, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    checkpoint.copy(DNN, other)
+    checkpoint.copy(PRETRAINED / name, other)
     text = (other / checkpoint.META).read_text()
     assert old in text
-    (other / checkpoint.META).write_text(text.replace(old, new))
+    (other / checkpoint.META).write_text(text.replace(old, new) if old else text)
 
     outcome = command("evaluate", DNN, other)
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == (f"Error: {other} has another input or other labels than {DNN}\n")
+    assert outcome.stderr == f"Error: {other} {reason.format(DNN)}\n"
 
 
 def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) -> None:
