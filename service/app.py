@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from perceptd.models import tracing
-from perceptd.service.api import openapi, page, problems
+from perceptd.service.api import handlers, openapi, page
 from perceptd.service.api.compression import Decompression
 from perceptd.service.api.middleware import RequestMiddleware
 from perceptd.service.api.oip import infer, metadata
@@ -140,7 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (*native, infer, metadata, repository_v2):
         app.include_router(routes.router)
     app.router.routes.extend(page.routes())
-    problems.install(app)
+    handlers.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Set here because only what wraps the whole stack sees every answer.

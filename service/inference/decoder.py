@@ -12,7 +12,8 @@ import numpy as np
 from perceptd.models.preprocessing import from_pixels
 from perceptd.models.spec import InputSpec, ModelSpec
 from perceptd.service.inference.answers import Rows
-from perceptd.service.schemas.requests import PredictRequest, dtypes_of, number_bounds
+from perceptd.service.schemas.requests import PredictRequest
+from perceptd.service.schemas.rows import dtypes_of, number_bounds
 
 try:
     import simdjson

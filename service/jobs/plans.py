@@ -27,7 +27,7 @@ from perceptd.service.jobs.gate import Gate, GateChoice
 from perceptd.service.jobs.queue import Job
 from perceptd.service.jobs.schemas import ImportCreate, JobCreate, TrainableModel
 from perceptd.service.jobs.trainables import Trainables
-from perceptd.service.schemas.requests import shown
+from perceptd.service.schemas.validation import shown
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import PRODUCTION
 from perceptd.service.store.feedback import Feedback

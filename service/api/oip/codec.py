@@ -29,9 +29,9 @@ from perceptd.service.api.oip.tensors import (
     read_rows,
     to_bytes,
 )
-from perceptd.service.errors import FieldError, InvalidInputError
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.engine import LoadedVersion
+from perceptd.service.schemas.validation import invalid
 
 LABEL, PROBABILITIES = "label", "probabilities"
 OUTPUTS = (LABEL, PROBABILITIES)
@@ -72,7 +72,7 @@ def read(body: bytes, json_length: str | None, spec: ModelSpec, max_rows: int) -
     names = [tensor.name for tensor in request.inputs]
     if names != [spec.input.name]:
         got = ", ".join(repr(name[:60]) for name in names[:SHOWN_NAMES]) or "none"
-        raise _wrong(f"one input, named {spec.input.name!r}", got, "inputs")
+        raise invalid(["inputs"], f"one input, named {spec.input.name!r}", got)
     outputs = _outputs(request)
     rows = read_rows(spec.input, request.inputs[0], memoryview(body)[length:], max_rows)
     return Inference(request.id, rows, outputs)
@@ -125,7 +125,7 @@ def _length(text: str, available: int) -> int:
     decimal = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
     if not decimal or int(text) > available:
         expected = f"the length of the JSON, at most the body's {available}"
-        raise _wrong(expected, repr(text[:60]), HEADER)
+        raise invalid([HEADER], expected, repr(text[:60]))
     return int(text)
 
 
@@ -137,17 +137,13 @@ def _outputs(request: InferRequest) -> list[Output]:
     for number, one in enumerate(asked):
         if one.name not in OUTPUTS:
             known = " or ".join(OUTPUTS)
-            raise _wrong(known, repr(one.name[:60]), "outputs", number, "name")
+            raise invalid(["outputs", number, "name"], known, repr(one.name[:60]))
         if any(one.name == before.name for before in outputs):
-            raise _wrong("each output once", f"{one.name} again", "outputs", number, "name")
+            raise invalid(["outputs", number, "name"], "each output once", f"{one.name} again")
         parameters = one.parameters or OutputParameters()
         if parameters.classification and one.name != PROBABILITIES:
-            place = ("outputs", number, "parameters", "classification")
-            raise _wrong(f"it on {PROBABILITIES} alone", f"it on {one.name}", *place)
+            place = ["outputs", number, "parameters", "classification"]
+            raise invalid(place, f"it on {PROBABILITIES} alone", f"it on {one.name}")
         binary = all_binary if parameters.binary_data is None else parameters.binary_data
         outputs.append(Output(one.name, binary, parameters.classification))
     return outputs
-
-
-def _wrong(expected: str, got: str, *loc: str | int) -> InvalidInputError:
-    return InvalidInputError.of([FieldError(loc=list(loc), expected=expected, got=got)])

@@ -22,12 +22,11 @@ from perceptd.service.api.operations import BODY, READ, body, documented_v2
 from perceptd.service.api.routes.models import ModelName
 from perceptd.service.errors import (
     ConflictError,
-    FieldError,
     ForbiddenError,
-    InvalidInputError,
     ModelNotFoundError,
 )
 from perceptd.service.inference.engine import Engine
+from perceptd.service.schemas.validation import invalid
 
 router = APIRouter(
     prefix="/v2/repository",
@@ -79,8 +78,7 @@ def load(
     for name in asked.parameters or {}:
         if name == "config" or name.startswith("file:"):
             expected = "neither a configuration nor files: a model comes from the store alone"
-            wrong = FieldError(loc=["parameters", name], expected=expected, got="one")
-            raise InvalidInputError.of([wrong])
+            raise invalid(["parameters", name], expected, "one")
     version = repository.production_of(model)
     engine.warm(model, version)
     repository.load(model)

@@ -4,23 +4,15 @@ msgspec reads them: a request may be a picture of 784 numbers, or thousands of t
 parameters that the protocol does not know are passed over, as it wants.
 """
 
-import re
 from typing import Annotated, Any, TypeVar
 
 from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType, ValidationError
 from msgspec.json import Decoder
 
-from perceptd.service.errors import FieldError, InvalidInputError
+from perceptd.service.errors import InvalidInputError
+from perceptd.service.schemas.validation import invalid, msgspec_error
 
 MAX_RANK = 8
-WORDS = {
-    "float": "a number",
-    "int": "a whole number",
-    "str": "a string",
-    "bool": "a boolean",
-    "array": "an array",
-    "object": "an object",
-}
 Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Value = TypeVar("Value")
 
@@ -99,22 +91,7 @@ def parse(decoder: Decoder[Value], body: bytes | memoryview | Raw, *place: str |
     try:
         return decoder.decode(body)
     except ValidationError as error:
-        raise InvalidInputError.of([told(str(error), place)]) from None
+        raise InvalidInputError.of([msgspec_error(str(error), place)]) from None
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         got = str(error).removeprefix("JSON is ").removeprefix("Input data was ")
-        wrong = FieldError(loc=list(place), expected="JSON", got=got if body else "an empty body")
-        raise InvalidInputError.of([wrong]) from None
-
-
-def told(message: str, place: tuple[str | int, ...]) -> FieldError:
-    """msgspec's error in our words: where, what was expected there, what came."""
-    what, _, where = message.partition(" - at `$")
-    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", where)
-    loc = [*place, *(name or int(index) for name, index in steps)]
-    if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
-        return FieldError(loc=[*loc, missing[1]], expected="a value", got="nothing")
-    if wrong := re.fullmatch(r"Expected `(\w+)(?: \| null)?`(.*?)(?:, got `(.+)`)?", what):
-        kind, bound, got = wrong.groups()
-        expected = WORDS.get(kind, kind) + bound
-        return FieldError(loc=loc, expected=expected, got=WORDS.get(got, got) or "another")
-    return FieldError(loc=loc, expected="a number that a float can hold", got=what.lower())
+        raise invalid(place, "JSON", got if body else "an empty body") from None

@@ -267,8 +267,8 @@ def test_bytes_left_over_are_refused(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", "/v2/nope", 404, "there is nothing at /v2/nope"),
-        ("GET", "/v2/models", 404, "there is nothing at /v2/models"),
+        ("GET", "/v2/nope", 404, "no route matches /v2/nope"),
+        ("GET", "/v2/models", 404, "no route matches /v2/models"),
         ("DELETE", "/v2", 405, "Method Not Allowed"),
         ("GET", DNN, 405, "Method Not Allowed"),
         ("POST", "/v2/models/nope/infer", 404, "no model is called 'nope'; serving: dnn"),

@@ -120,7 +120,7 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
     "no model": ({"inputs": [[1, 2]]}, ["model"], "one of"),
     "model a number": ({"model": 3, "inputs": [[1, 2]]}, ["model"], "one of"),
     "no inputs": ({"model": "dnn"}, ["inputs"], "a value"),
-    "inputs null": ({"model": "dnn", "inputs": None}, ["inputs"], "list"),
+    "inputs null": ({"model": "dnn", "inputs": None}, ["inputs"], "an array"),
     "no rows": ({"model": "dnn", "inputs": []}, ["inputs"], "at least 1"),
     "too many rows": (
         {"model": "dnn", "inputs": [[1, 2]] * 1025},
@@ -160,7 +160,7 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
     "beyond float32": (
         {"model": "dnn", "inputs": [[1, 1e39]]},
         ["inputs", 0, 1],
-        "less than",
+        "at most",
     ),
     "a number of 5,000 digits": (
         b'{"model": "dnn", "inputs": [[1, ' + b"9" * 5000 + b"]]}",
@@ -185,7 +185,7 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
     "version zero": (
         {"model": "dnn", "inputs": [[1, 2]], "version": 0},
         ["version"],
-        "greater than 0",
+        "more than 0",
     ),
     "pixels without dtype": (
         {"model": "mnist-cnn", "inputs": [[255] * 784]},
