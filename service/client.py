@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from perceptd.service.errors import InvalidInputError, ServerAwayError, ServerError
 from perceptd.service.jobs.queue import ENDED, Event, Status
 from perceptd.service.jobs.schemas import JobDetail, JobPublic, JobsPublic
-from perceptd.service.schemas.responses import ProblemBody, VersionPublic, VersionsPublic
+from perceptd.service.schemas.models import VersionPublic, VersionsPublic
+from perceptd.service.schemas.responses import ProblemBody
 from perceptd.service.settings import is_loopback
 from perceptd.service.store.aliases import PRODUCTION
 

@@ -1,7 +1,6 @@
-"""Requests of the Open Inference Protocol, parsed; whether they fit a model is asked later.
+"""Requests of the Open Inference Protocol, parsed by msgspec; `codec` fits them to a model.
 
-msgspec reads them: a request may be a picture of 784 numbers, or thousands of those. Fields and
-parameters that the protocol does not know are passed over, as it wants.
+The protocol wants unknown fields and parameters to be ignored.
 """
 
 from typing import Annotated, Any, TypeVar
@@ -19,19 +18,19 @@ Value = TypeVar("Value")
 
 class InputParameters(Struct):
     binary_data_size: Annotated[
-        Natural | None, Meta(description="Bytes of the tensor, after the JSON.")
+        Natural | None, Meta(description="Length in bytes of the tensor, which follows the JSON.")
     ] = None
 
 
 class InputTensor(Struct):
-    """An input tensor: its numbers in `data`, or behind the JSON as bytes."""
+    """An input tensor: numbers in `data`, or bytes after the JSON."""
 
     name: str
     shape: Annotated[
         list[Natural],
-        Meta(max_length=MAX_RANK, description="Its first number is that of the rows."),
+        Meta(max_length=MAX_RANK, description="The first number is the number of rows."),
     ]
-    datatype: Annotated[str, Meta(description="FP32; UINT8 as well for pictures.")]
+    datatype: Annotated[str, Meta(description="FP32, or UINT8 for pictures.")]
     parameters: InputParameters | None = None
     data: Annotated[
         Raw | UnsetType, Meta(description="Numbers row by row, nested as `shape` says, or flat.")
@@ -44,7 +43,7 @@ class OutputParameters(Struct):
     ] = None
     classification: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Send so many `value:index:label`, the likeliest first."),
+        Meta(description="Send this many `value:index:label`, the most likely first."),
     ] = None
 
 
@@ -64,17 +63,17 @@ class InferRequest(Struct):
     outputs: Annotated[
         list[RequestedOutput] | None, Meta(description="Default: all, in this order.")
     ] = None
-    id: Annotated[str | None, Meta(description="Comes back with the answer.")] = None
+    id: Annotated[str | None, Meta(description="Repeated in the answer.")] = None
     parameters: RequestParameters | None = None
 
 
 class IndexRequest(Struct):
-    ready: Annotated[bool, Meta(description="Only versions that are loaded.")] = False
+    ready: Annotated[bool, Meta(description="List only versions that are loaded.")] = False
 
 
 class LoadRequest(Struct):
     parameters: Annotated[
-        dict[str, Any] | None, Meta(description="No configuration and no files: none is taken.")
+        dict[str, Any] | None, Meta(description="A configuration or files are refused.")
     ] = None
 
 
@@ -84,7 +83,7 @@ load_request = Decoder(LoadRequest)
 
 
 def parse(decoder: Decoder[Value], body: bytes | memoryview | Raw, *place: str | int) -> Value:
-    """What a decoder makes of JSON that lies at a place of the request.
+    """Decode JSON that stands at `place` of the request.
 
     Raises `InvalidInputError`.
     """

@@ -1,4 +1,4 @@
-"""`POST /models/{model}/versions`: weights from elsewhere become a version, by a job."""
+"""`POST /models/{model}/versions`: uploads weights, which a job imports as a version."""
 
 from typing import Annotated, Any
 
@@ -37,10 +37,10 @@ async def upload_weights(
 ) -> JobPublic:
     """Import a `state_dict` from a `.pt` or a `.safetensors` file as the next version of a model.
 
-    The file is the form's field `file`. A job reads it in a process of its own, tensors only and
-    never code; checks names and shapes; measures it; registers it. It becomes production only if
-    `gate` says so. For a model that is not there yet, `architecture` says what the weights are of,
-    and its first version serves.
+    Send the file as the form field `file`. A job reads it in a separate process, which loads
+    tensors and never runs code, checks their names and shapes, evaluates the weights and registers
+    them. The version becomes production only if `gate` allows it. A new model needs
+    `architecture`, and its first version serves at once.
     """
     if (kind := media_type(request)) != FORM_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be {FORM_TYPE}, got {kind or 'nothing'}")
@@ -53,10 +53,10 @@ async def upload_weights(
                 raise invalid(["file"], expected, got, IMPORT_EXAMPLE)
             fields = {name: form[name] for name in form if name != "file"}
             content = await file.read()
-    except OSError as error:  # a large file is put on disk while it comes in
-        raise DiskError(f"an upload cannot be kept: {error.strerror or error}") from error
+    except OSError as error:  # a large file is spooled to disk while it arrives
+        raise DiskError(f"an upload cannot be stored: {error.strerror or error}") from error
     except UnicodeError:
-        got = "a charset that cannot be read"
+        got = "an unreadable charset"
         raise invalid(["file"], "a form in UTF-8", got, IMPORT_EXAMPLE) from None
     texts: dict[str, Any] = {}
     for name, value in fields.items():
