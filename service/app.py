@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from perceptd import __version__
 from perceptd.models import tracing
 from perceptd.models.checkpoint import Meta
-from perceptd.service.api import openapi, page, problems
+from perceptd.service.api import handlers, openapi, page
 from perceptd.service.api.compression import Decompression
 from perceptd.service.api.middleware import RequestMiddleware
 from perceptd.service.api.oip import infer, metadata
@@ -156,7 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (*native, infer, metadata, repository_v2):
         app.include_router(routes.router)
     app.router.routes.extend(page.routes())
-    problems.install(app)
+    handlers.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Only a wrapper of the whole middleware stack sees every response.

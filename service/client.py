@@ -15,7 +15,8 @@ from perceptd.service.errors import InvalidInputError, ServerAwayError, ServerEr
 from perceptd.service.jobs.events import Event
 from perceptd.service.jobs.queue import ENDED, Status
 from perceptd.service.jobs.schemas import JobDetail, JobPublic, JobsPublic
-from perceptd.service.schemas.responses import ProblemBody, VersionPublic, VersionsPublic
+from perceptd.service.schemas.models import VersionPublic, VersionsPublic
+from perceptd.service.schemas.responses import ProblemBody
 from perceptd.service.settings import is_loopback
 from perceptd.service.store.aliases import PRODUCTION
 

@@ -18,7 +18,7 @@ from perceptd.service.commands.asking import (
 )
 from perceptd.service.commands.common import DATA_DIR, opened_store, read_settings
 from perceptd.service.commands.jobs import show_queued
-from perceptd.service.schemas.responses import VersionPublic
+from perceptd.service.schemas.models import VersionPublic
 from perceptd.service.store.aliases import PREVIOUS, PRODUCTION
 
 

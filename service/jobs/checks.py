@@ -13,7 +13,7 @@ from jsonschema.validators import extend
 from perceptd.models.trainable import Trainable
 from perceptd.service.errors import FieldError, InvalidInputError
 from perceptd.service.jobs.gate import Gate, GateChoice
-from perceptd.service.schemas.requests import shown
+from perceptd.service.schemas.validation import shown
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from perceptd.models.checkpoint import CurvePoint
 from perceptd.models.trainable import BatchSize, Epochs, LearningRate, Seed, Trainable
 from perceptd.service.jobs.gate import Gate, Verdict
 from perceptd.service.jobs.queue import Kind, Promotion, Status
-from perceptd.service.schemas.responses import PlaneData, example
+from perceptd.service.schemas.models import PlaneData
+from perceptd.service.schemas.responses import example
 
 MAX_SIZE = 64  # points per axis of a boundary
 MAX_RUNTIME_S = 31_536_000

@@ -106,7 +106,7 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
     "no model": ({"inputs": [[1, 2]]}, ["model"], "one of"),
     "model a number": (ROW | {"model": 3}, ["model"], "one of"),
     "no inputs": ({"model": "dnn"}, ["inputs"], "a value"),
-    "inputs null": (ROW | {"inputs": None}, ["inputs"], "list"),
+    "inputs null": (ROW | {"inputs": None}, ["inputs"], "an array"),
     "no rows": (ROW | {"inputs": []}, ["inputs"], "at least 1"),
     "too many rows": (ROW | {"inputs": [[1, 2]] * 1025}, ["inputs"], "at most 1024 rows"),
     "a row too short": (ROW | {"inputs": [[1, 2], [1]]}, ["inputs", 1], "an array of 2"),
