@@ -29,7 +29,7 @@ async def give_feedback(
     """Keep rows with their right labels, all or none, for jobs with `include_feedback`."""
     spec = (await engine.find(request.model)).spec
     rows = from_numbers(spec.input, request.inputs, request.dtype)
-    # Not off_the_loop with the predictions, which wait for no database.
+    # Not by `engine.run_in_thread`: predictions must not wait for the database.
     total = await to_thread.run_sync(feedback.add, request.model, rows, request.labels)
     metrics.feedback(request.model, len(rows))
     return FeedbackPublic(model=request.model, kept=len(rows), total=total)
