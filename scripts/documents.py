@@ -128,7 +128,7 @@ def errors_table() -> str:
 def metrics_table() -> str:
     """Every Prometheus metric, with its kind and labels."""
     lines = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
-    for family in (*families.COUNTED.values(), *families.FOUND_OUT.values()):
+    for family in (*families.COUNTED.values(), *families.COLLECTED.values()):
         labels = ", ".join(f"`{label}`" for label in family.labels)
         lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
     return "\n".join(lines)

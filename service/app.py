@@ -33,7 +33,7 @@ from perceptd.service.api.services import Services
 from perceptd.service.auth import credentials
 from perceptd.service.auth.access import Access
 from perceptd.service.auth.tokens import Tokens
-from perceptd.service.drift.drift import Drift, DriftFigures
+from perceptd.service.drift.drift import Drift, DriftMetrics
 from perceptd.service.errors import StoreError
 from perceptd.service.inference.batcher import Observer
 from perceptd.service.inference.engine import Engine
@@ -48,9 +48,9 @@ from perceptd.service.store import db
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
 from perceptd.service.telemetry import spans
-from perceptd.service.telemetry.job_metrics import JobFigures
+from perceptd.service.telemetry.job_metrics import JobMetrics
 from perceptd.service.telemetry.metrics import Metrics
-from perceptd.service.telemetry.process_metrics import Build, Processes, Pulse
+from perceptd.service.telemetry.process_metrics import Build, Processes, ProcessSampler
 
 REFRESH_SECONDS = 0.5  # a promotion or a revocation anywhere counts here within a second
 
@@ -74,8 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     def observers(model: str, version: int, meta: Meta, runtime: Runtime) -> list[Observer]:
         made = [figures.observer(model, version), *watched.observers(model, version, meta)]
         if traced := spans.of_process():
-            facts = {"runtime": runtime.name, "device": runtime.device}
-            made.append(traced.of_batches(model, version, **facts))
+            made.append(traced.observer(model, version, runtime.name, runtime.device))
         return made
 
     engine = Engine(repository, settings, observers, figures.swap)
@@ -99,14 +98,14 @@ def create_app(settings: Settings) -> FastAPI:
         draining=threading.Event(),
         closing=threading.Event(),
     )
-    pulse = Pulse(figures.store, engine, services.draining)
+    sampler = ProcessSampler(figures.store, engine, services.draining)
     for collector in (
         Build(engine),
         Processes(figures.store),
-        JobFigures(database),
-        DriftFigures(watched),
+        JobMetrics(database),
+        DriftMetrics(watched),
     ):
-        figures.collect(collector)
+        figures.register(collector)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -122,13 +121,13 @@ def create_app(settings: Settings) -> FastAPI:
         await to_thread.run_sync(take_issued)
         await to_thread.run_sync(engine.refresh)
         async with create_task_group() as tasks:  # waits for threads that still read the database
-            tasks.start_soon(pulse.run)
+            tasks.start_soon(sampler.run)
             tasks.start_soon(follow, lambda: engine.refresh(), "still serving what is loaded")
             tasks.start_soon(follow, take_issued, "still accepting the tokens that were known")
             yield
             services.draining.set()
             services.closing.set()
-            pulse.sample()
+            sampler.sample()
             tasks.cancel_scope.cancel()
         database.dispose()
         await to_thread.run_sync(tracing.stop)

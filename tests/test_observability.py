@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from perceptd.service.telemetry.families import COUNTED, FOUND_OUT
+from perceptd.service.telemetry.families import COLLECTED, COUNTED
 from tests.server import free_port
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.served import Served
@@ -63,7 +63,7 @@ def alerts() -> dict[str, str]:
 def of_series(name: str) -> str:
     """The metric that a series belongs to."""
     for suffix in ("_bucket", "_sum", "_count"):
-        if (family := name.removesuffix(suffix)) in (known := {**COUNTED, **FOUND_OUT}):
+        if (family := name.removesuffix(suffix)) in (known := {**COUNTED, **COLLECTED}):
             assert family == name or known[family].kind == "histogram", name
             return family
     return name
@@ -73,7 +73,7 @@ def test_whatever_is_counted_is_on_the_dashboard_and_nothing_else() -> None:
     expressions = [*shown(), *alerts().values()]
     named = {of_series(name) for one in expressions for name in NAME.findall(one)}
     elsewhere = {name for name in named if name.startswith("process_") or name in NOT_HERE}
-    assert named - elsewhere == {*COUNTED, *FOUND_OUT} - NOT_HERE.keys()
+    assert named - elsewhere == {*COUNTED, *COLLECTED} - NOT_HERE.keys()
 
 
 def test_the_dashboard_is_one_that_grafana_draws() -> None:
@@ -273,7 +273,7 @@ def test_the_server_is_scraped_whole(prometheus: Prometheus) -> None:
     assert prometheus.values('up{job="perceptd"}') == [1]
     known = prometheus.get("label/__name__/values")
     told = {of_series(name) for name in known if name.startswith("perceptd_")}
-    assert {*COUNTED, *FOUND_OUT} - NOT_HERE.keys() <= told
+    assert {*COUNTED, *COLLECTED} - NOT_HERE.keys() <= told
     assert prometheus.values("count(perceptd_ready)") == [2]
     assert prometheus.values('perceptd_version_in_production{model="xor", version="2"}') == [2]
 

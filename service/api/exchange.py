@@ -81,7 +81,7 @@ class Exchange:
     def finish(self) -> None:
         """End the span and log the request; call it after the last byte is sent."""
         if self.span and (spans := self._services.spans):
-            spans.answered(self.span, self.status)
+            spans.end_request(self.span, self.status)
         if logs.is_logged():
             client = self._client[0] if self._client else None
             logs.request(

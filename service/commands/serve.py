@@ -32,7 +32,7 @@ from perceptd.service.inference.runtimes import Device
 from perceptd.service.settings import Settings, is_loopback, variable_of
 from perceptd.service.sockets import Listeners
 from perceptd.service.supervisor import KillChildren, Program, Supervisor
-from perceptd.service.telemetry.metric_store import ENDED, MetricStore
+from perceptd.service.telemetry.metric_store import EXITED_PID, MetricStore
 from perceptd.service.telemetry.metrics import FOLDER
 from perceptd.service.worker.process import cores
 
@@ -131,7 +131,7 @@ def serve_by_children(
         Supervisor(
             [*children, *workers],
             {**environment, FOLDER: folder},
-            on_end=MetricStore(Path(folder), ENDED).absorb,
+            on_end=MetricStore(Path(folder), EXITED_PID).absorb,
         ) as supervisor,
     ):
         try:

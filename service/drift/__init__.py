@@ -1,1 +1,1 @@
-"""Whether inputs are like those of the training."""
+"""Measures whether inputs are like those of the training."""

@@ -1,4 +1,4 @@
-"""What `GET /models/{model}/drift` answers."""
+"""The answer of `GET /models/{model}/drift`."""
 
 from datetime import datetime
 from typing import Literal
@@ -12,32 +12,32 @@ SHARES = [0.001, *[0.1] * 8, 0.099, 0.099, 0.001]
 
 
 class FeatureDrift(BaseModel):
-    """One figure of the inputs. Bins are between and beyond the edges, the lower one included."""
+    """One feature of the inputs. Bins are between and beyond the edges; each has its lower edge."""
 
     name: str
-    psi: float = Field(description="Population stability index; 0 where the shares are equal.")
+    psi: float = Field(description="Population stability index; 0 if all shares are equal.")
     threshold: float = Field(
-        description="Above which that is a drift: 0.25, and more while rows are few; a "
-        "fifth less while a drift lasts."
+        description="The feature has drifted if its PSI is higher: 0.25, more while rows are few, "
+        "a fifth less while a drift lasts."
     )
     drifted: bool
     edges: list[float]
     expected: list[float] = Field(description="Share of the training rows in each bin.")
-    observed: list[float] = Field(description="Share of the rows looked at.")
+    observed: list[float] = Field(description="Share of the counted rows in each bin.")
 
 
 class PredictionDrift(BaseModel):
-    """The predicted classes. They may change with who asks, and decide nothing."""
+    """The predicted classes. They do not affect the verdict, as they depend on who asks."""
 
     psi: float
     threshold: float
     drifted: bool
     expected: dict[str, float] = Field(description="Share of each label in training.")
-    observed: dict[str, float] = Field(description="Share among the rows looked at.")
+    observed: dict[str, float] = Field(description="Share of each label among the counted rows.")
 
 
 class DriftPublic(BaseModel):
-    """How the latest rows of a version compare with those that it was trained on."""
+    """The latest rows of a version, compared with its training rows."""
 
     model_config = example(
         model="mnist-cnn",
@@ -70,15 +70,15 @@ class DriftPublic(BaseModel):
     model: str
     version: int
     verdict: Literal["collecting", "stable", "drifted"] | Unwatched = Field(
-        description="`collecting` until there are rows enough; `no_reference` where the checkpoint "
-        "does not say what it was trained on; `off` where the server does not look; `failed` where "
-        "it cannot."
+        description="`collecting` until there are enough rows; `no_reference` if the checkpoint "
+        "has no statistics of its training data; `off` if `PERCEPTD_DRIFT` is 0; `failed` if the "
+        "counts could not be stored."
     )
-    since: datetime | None = Field(description="When that became the verdict.")
+    since: datetime | None = Field(description="When the verdict last changed.")
     hint: str = Field(description="The verdict in words.")
-    rows: int = Field(description="Latest rows looked at, by all processes.")
-    window: int = Field(description="About how many these are at most.")
+    rows: int = Field(description="Rows that were counted, by all processes.")
+    window: int = Field(description="About the maximum of `rows`.")
     features: list[FeatureDrift]
     predictions: PredictionDrift | None = Field(
-        description="None for a model of more than 100 labels."
+        description="Null for a model with more than 100 labels."
     )

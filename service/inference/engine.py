@@ -1,4 +1,4 @@
-"""The loaded versions: load, warm up, swap, run."""
+"""The versions that serve: load them, swap them, find the one that answers."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import Serving
 from perceptd.service.store.repository import Repository
 
-RETRY_SECONDS = 10.0  # after which a version that failed to load is tried again
+RETRY_SECONDS = 10.0  # until a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
 Result = TypeVar("Result")
@@ -42,18 +42,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What serves from one refresh to the next. It is replaced as a whole."""
+    """What serves between two refreshes. It is replaced as a whole: readers never see a mixture."""
 
     wanted: Serving
-    production: dict[str, LoadedVersion]
-    failures: dict[str, str]
+    production: dict[str, LoadedVersion]  # by model
+    failures: dict[str, str]  # by model: why its production version cannot be loaded
     schemas: RequestSchemas
     decoder: Decoder
     made_at: float  # by `time.monotonic`
 
 
 class Engine:
-    """Every production version, and a few others that requests asked for by number."""
+    """Every production version, and the last few that requests asked for by number."""
 
     def __init__(
         self,
@@ -77,33 +77,33 @@ class Engine:
 
     @property
     def production(self) -> dict[str, LoadedVersion]:
-        """What serves now, by model."""
+        """The version of each model that answers requests without a version."""
         return self.snapshot.production
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why the production version of a model cannot be loaded, by model."""
+        return self.snapshot.failures
+
+    @property
+    def schemas(self) -> RequestSchemas:
+        """Validates bodies for the production versions."""
+        return self.snapshot.schemas
+
+    @property
+    def decoder(self) -> Decoder:
+        """Reads most bodies for the production versions faster than `schemas`."""
+        return self.snapshot.decoder
 
     def loaded(self) -> list[LoadedVersion]:
         """Every version in memory, once."""
         every = [*self.production.values(), *self._pinned.copy().values()]
         return list({(one.model, one.version): one for one in every}.values())
 
-    @property
-    def failures(self) -> dict[str, str]:
-        """Models whose production version could not be loaded, and why."""
-        return self.snapshot.failures
-
-    @property
-    def schemas(self) -> RequestSchemas:
-        """What bodies for the production versions are checked by."""
-        return self.snapshot.schemas
-
-    @property
-    def decoder(self) -> Decoder:
-        """What reads bodies for the production versions fast."""
-        return self.snapshot.decoder
-
     def refresh(self) -> None:
-        """Load what has become production since the last call, then switch to it.
+        """Load the versions that became production since the last call, then swap all at once.
 
-        A version that fails to load leaves the one before it serving.
+        If a version fails to load, the previous one goes on serving. Raises `StoreError`.
         """
         with self._refreshing:
             self._refresh()
@@ -125,7 +125,7 @@ class Engine:
                 swapped.append(model)
             except StoreError:
                 raise
-            except Exception as error:  # whatever a damaged checkpoint provokes must not spread
+            except Exception as error:  # a damaged checkpoint must not stop the other models
                 failures[model] = unloadable(number, error)
                 log.error("%s version %d cannot be loaded: %s", model, number, error)
                 if current:
@@ -140,24 +140,24 @@ class Engine:
             if model in before.production:
                 self._on_swap(model)
         if wanted.unloaded:
-            self._let_go(wanted.unloaded)
+            self._unpin(wanted.unloaded)
 
     def serving(self, model: str, version: int | None = None) -> LoadedVersion | None:
-        """The production version, or the one of that number, if it is loaded."""
+        """The production version, or the one with that number; None if it is not loaded."""
         serving = self.snapshot.production.get(model)
         if serving and version in (None, serving.version):
             return serving
         if pinned := self._pinned.get((model, version)) if version else None:
-            with suppress(KeyError):  # let go meanwhile
+            with suppress(KeyError):  # another thread unpinned it
                 self._pinned.move_to_end((pinned.model, pinned.version))
         return pinned
 
     async def find(self, model: str, version: int | None = None) -> LoadedVersion:
-        """The production version, or the one of that number, loaded if it is not yet.
+        """The production version, or the one with that number, which is loaded if necessary.
 
         Raises `ModelNotFoundError`, `VersionNotFoundError`, `ModelUnavailableError`.
         """
-        if loaded := self.serving(model, version):  # no wait for another that is loading
+        if loaded := self.serving(model, version):
             return loaded
         snapshot = self.snapshot
         is_known = model in snapshot.production or model in snapshot.failures
@@ -166,7 +166,7 @@ class Engine:
         return await to_thread.run_sync(self._pin, model, version)
 
     def why_not_loaded(self, model: str, version: int) -> str:
-        """Why a version does not answer at once; empty where it does."""
+        """Why a version is not loaded; empty if it is."""
         snapshot = self.snapshot
         serving = snapshot.production.get(model)
         if (serving and serving.version == version) or (model, version) in self._pinned:
@@ -180,10 +180,9 @@ class Engine:
         return "not loaded: no version of the model is in production"
 
     def warm(self, model: str, version: int) -> None:
-        """Load a version that is to become production, so that the switch to it is instant.
+        """Load a version that is to become production, so that the swap takes no time.
 
-        Raises `ConflictError` where it cannot be loaded, `ModelNotFoundError`,
-        `VersionNotFoundError`.
+        Raises `ConflictError` if it cannot be loaded, `ModelNotFoundError`, `VersionNotFoundError`.
         """
         serving = self.production.get(model)
         if serving and serving.version == version:
@@ -193,13 +192,13 @@ class Engine:
         except ModelUnavailableError as error:
             raise ConflictError(str(error)) from error
 
-    async def off_the_loop(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Run what computes in a thread, as many at once as there are cores."""
+    async def run_in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run a computation in a thread, at most as many at once as there are cores."""
         return await to_thread.run_sync(function, *args, limiter=self._limiter)
 
     def _pin(self, model: str, version: int) -> LoadedVersion:
         if (model, version) not in self._pinned:
-            # Not under the lock: were the database to hang, each would wait for all before it.
+            # Without the lock, which a database that hangs would block for other versions.
             self._repository.version(model, version)
         with self._loading:
             key = (model, version)
@@ -216,8 +215,7 @@ class Engine:
                 self._pinned.popitem(last=False)
             return self._pinned[key]
 
-    def _let_go(self, unloaded: Collection[str]) -> None:
-        """Keep no version of a model that is unloaded."""
+    def _unpin(self, unloaded: Collection[str]) -> None:
         with self._loading:
             for key in [key for key in self._pinned if key[0] in unloaded]:
                 del self._pinned[key]
@@ -245,7 +243,7 @@ class Engine:
 
 
 def unloadable(version: int, error: Exception) -> str:
-    """What callers are told of a version that cannot be loaded; paths are for the log."""
-    known = isinstance(error, CheckpointError | ModelUnavailableError)
-    reason = str(error) if known else f"{type(error).__name__}, as the server's log tells"
+    """An error sentence for callers. Paths are only in the log."""
+    is_known = isinstance(error, CheckpointError | ModelUnavailableError)
+    reason = str(error) if is_known else f"{type(error).__name__}, see the server's log"
     return f"version {version} cannot be loaded: {reason}"

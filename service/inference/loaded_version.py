@@ -22,7 +22,7 @@ from perceptd.service.schemas.requests import example_of
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import Repository
 
-MakeObservers = Callable[[str, int, Meta, Runtime], Sequence[Observer]]  # of a model's version
+MakeObservers = Callable[[str, int, Meta, Runtime], Sequence[Observer]]  # for a model's version
 
 
 def no_observers(model: str, version: int, meta: Meta, runtime: Runtime) -> Sequence[Observer]:
@@ -44,16 +44,16 @@ class LoadedVersion:
         return self.meta.spec
 
     async def answer(self, rows: Rows, caller: Caller = NO_CALLER) -> Answer:
-        """Answer all rows, together with those of other requests.
+        """Answer rows, (N, *spec.input.shape), in batches with those of other requests.
 
-        Raises `InvalidInputError` where numbers overflow the network, `QueueFullError`,
-        `DeadlineExceededError`.
+        Raises `InvalidInputError` if numbers overflow in the network, `QueueFullError`,
+        `DeadlineExceededError`, `CallerGoneError`.
         """
         logs.note(model=self.model, version=self.version)
         return self.checked(await self.batcher.submit(rows, caller))
 
     def checked(self, answer: Answer) -> Answer:
-        """The answer. Raises `InvalidInputError` where numbers overflow the network."""
+        """The answer itself. Raises `InvalidInputError` if numbers overflowed in the network."""
         if not answer.finite:
             overflowed = np.flatnonzero(~np.isfinite(answer.probabilities).all(axis=1)).tolist()
             if overflowed:
@@ -68,7 +68,8 @@ class LoadedVersion:
 def compute(runtime: Runtime, head: Head, rows: Rows) -> Answer:
     """Answer one batch."""
     probabilities = runtime.run(rows)
-    finite = math.isfinite(np.add.reduce(probabilities, axis=None))  # at most 1 each, or none is
+    # Probabilities are at most 1, so their sum is finite exactly if each of them is.
+    finite = math.isfinite(np.add.reduce(probabilities, axis=None))
     return Answer(decide(probabilities, head), probabilities, finite)
 
 
@@ -82,9 +83,10 @@ def load(
     limiter: CapacityLimiter | None = None,
     make_observers: MakeObservers = no_observers,
 ) -> LoadedVersion:
-    """Load a version and have it answer its own example.
+    """Load a version and check that it answers its own example.
 
-    Raises `CheckpointError` for one that cannot, and whatever a damaged checkpoint provokes.
+    Raises `CheckpointError` if it does not, `StoreError`, and whatever errors a damaged checkpoint
+    causes in a runtime.
     """
     folder, meta = repository.verified_folder(model, version)
     spec = meta.spec
@@ -93,7 +95,7 @@ def load(
     rows = from_numbers(spec.input, spec.example.inputs, spec.example.dtype)
     answer = compute(runtime, spec.head, rows[:size])
     if not answer.finite:
-        raise CheckpointError("it cannot answer its own example: its numbers overflow")
+        raise CheckpointError("it cannot answer its own example: the numbers overflow")
     if answer.probabilities.shape[1] != len(spec.labels):
         answers = answer.probabilities.shape[1]
         raise CheckpointError(f"it answers {answers} classes for {len(spec.labels)} labels")

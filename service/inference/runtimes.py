@@ -1,7 +1,7 @@
-"""How a checkpoint is executed: ONNX Runtime on the CPU, torch on CUDA and MPS.
+"""Runs a checkpoint: ONNX Runtime on the CPU, torch on CUDA and MPS.
 
-torch is imported only where it runs, or where an accelerator is there to be asked: on the CPU a
-server never pays its seconds and hundreds of megabytes.
+torch is imported only if it runs or if the machine has an accelerator. A server on the CPU saves
+the seconds and the hundreds of megabytes that it takes.
 """
 
 import ctypes
@@ -27,18 +27,18 @@ from perceptd.service.settings import Settings
 Device = Literal["cpu", "cuda", "mps"]
 RuntimeName = Literal["onnx", "torch"]
 ACCELERATOR_ROWS = 256
-CPU_NUMBERS = 64 * 784
+CPU_NUMBERS = 64 * 784  # 64 pictures of 28 x 28
 MIN_ROWS, MAX_ROWS = 4, 1024
-Probabilities = NDArray[np.float32]  # (N, K)
 
+Probabilities = NDArray[np.float32]  # (N, K)
 Result = TypeVar("Result")
 
 log = logging.getLogger("perceptd.engine")
 
 
 class Runtime(Protocol):
-    """One loaded checkpoint. `run` may be called from several threads at once, with batches of as
-    many rows as it was loaded for.
+    """One loaded checkpoint. `run` is thread-safe, and takes at most as many rows as the checkpoint
+    was loaded for.
     """
 
     name: str
@@ -66,17 +66,24 @@ class OnnxRuntime:
 class TorchRuntime:
     """The checkpoint's module, built from its architecture and loaded onto a device.
 
-    On CUDA only a few batch sizes are run, each once before the first request: the first batch of a
-    size is slow, as the device searches for the best kernels. Smaller batches are filled up. The
-    device copies batches from pinned memory.
+    If it pads, as on CUDA, it runs a few batch sizes only: it fills smaller batches up. It runs
+    each size once before the first request, as a device searches for the best kernels when it first
+    sees a size. A CUDA device copies these batches from pinned memory.
 
-    Both raise `ModelUnavailableError` if the device has too little memory.
+    Loading and `run` raise `ModelUnavailableError` if the device has too little memory.
     """
 
     name = "torch"
 
     def __init__(
-        self, folder: Path, meta: Meta, device: Device, threads: int, max_batch_size: int
+        self,
+        folder: Path,
+        meta: Meta,
+        device: Device,
+        threads: int,
+        max_batch_size: int,
+        *,
+        pads: bool | None = None,
     ) -> None:
         import torch
 
@@ -87,23 +94,23 @@ class TorchRuntime:
         weights = checkpoint.read_weights(folder)
         module.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
         torch.set_num_threads(threads)
-        torch.backends.cudnn.allow_tf32 = False  # both runtimes answer alike to 1e-5
+        torch.backends.cudnn.allow_tf32 = False  # else runtimes differ by more than 1e-5
         self.device: str = device
         self._torch = torch
-        self._pinned: Any = None
+        self._buffer: Any = None
         self._module = WithHead(module, meta.spec.head).eval()
         self._in_memory("the model", self._module.to, device)
-        if device == "cuda":
+        if pads or (pads is None and device == "cuda"):
             largest = (max_batch_size, *meta.spec.input.shape)
-            self._pinned = torch.zeros(largest, pin_memory=True)
-            self._in_use = threading.Lock()
+            self._buffer = torch.zeros(largest, pin_memory=device == "cuda")
+            self._buffer_lock = threading.Lock()
             for size in {
-                filled_up(count, max_batch_size) for count in range(1, max_batch_size + 1)
+                padded_size(count, max_batch_size) for count in range(1, max_batch_size + 1)
             }:
                 self.run(np.zeros((size, *meta.spec.input.shape), dtype=np.float32))
 
     def run(self, rows: Rows) -> Probabilities:
-        run = self._run_pinned if self._pinned is not None else self._run
+        run = self._run_padded if self._buffer is not None else self._run
         return self._in_memory(f"a batch of {len(rows)} rows", run, rows)
 
     def _in_memory(self, what: str, function: Callable[[Any], Result], argument: Any) -> Result:
@@ -113,7 +120,7 @@ class TorchRuntime:
                 return function(argument)
         except self._torch.OutOfMemoryError as error:
             reason = " ".join(str(error).split())
-        # The error is gone, and with it the tensors of the frames that it had kept.
+        # Out of the except block: the error no longer keeps the tensors of its frames alive.
         self._torch.cuda.empty_cache()
         log.error("out of memory on %s: %s", self.device, reason)
         raise ModelUnavailableError(
@@ -124,11 +131,11 @@ class TorchRuntime:
     def _run(self, rows: Rows) -> Probabilities:
         return self._numbers(self._module(self._torch.from_numpy(rows).to(self.device)))
 
-    def _run_pinned(self, rows: Rows) -> Probabilities:
-        size = filled_up(len(rows), len(self._pinned))
-        with self._in_use:
-            self._pinned[: len(rows)] = self._torch.from_numpy(rows)
-            batch = self._pinned[:size].to(self.device, non_blocking=True)
+    def _run_padded(self, rows: Rows) -> Probabilities:
+        size = padded_size(len(rows), len(self._buffer))
+        with self._buffer_lock:
+            self._buffer[: len(rows)] = self._torch.from_numpy(rows)
+            batch = self._buffer[:size].to(self.device, non_blocking=True)
             return self._numbers(self._module(batch)[: len(rows)])  # waits for the device
 
     def _numbers(self, answer: Any) -> Probabilities:
@@ -136,13 +143,13 @@ class TorchRuntime:
         return probabilities
 
 
-def filled_up(count: int, most: int) -> int:
-    """The size of the batch that so many rows are run in: the next power of two, or the most."""
-    return min(1 << (count - 1).bit_length(), most)
+def padded_size(count: int, max_size: int) -> int:
+    """The size of the batch that `count` rows run in: the next power of two, at most `max_size`."""
+    return min(1 << (count - 1).bit_length(), max_size)
 
 
 def pick(settings: Settings) -> tuple[Device, RuntimeName]:
-    """The device and runtime this server uses. Raises `DeviceError` for one that is not here."""
+    """The device and the runtime that the settings name. Raises `DeviceError` if one is missing."""
     device = _pick_device(settings)
     runtime = settings.runtime
     if runtime == "auto":
@@ -178,10 +185,10 @@ def load(
 
 
 def usual_batch_size(device: Device, spec: InputSpec) -> int:
-    """The rows of a batch where the settings do not say.
+    """Maximum rows of a batch if the settings do not say.
 
-    On the CPU batches of 64 pictures answered a quarter more requests of 64 connections than those
-    of 8; what they hold the event loop up for stays below 10 ms.
+    On the CPU, batches of 64 pictures answered a quarter more requests of 64 connections than
+    batches of 8, and block the event loop for less than 10 ms.
     """
     if device != "cpu":
         return ACCELERATOR_ROWS
@@ -189,8 +196,8 @@ def usual_batch_size(device: Device, spec: InputSpec) -> int:
 
 
 def _works(device: Literal["cuda", "mps"]) -> bool:
-    """Whether torch can use the accelerator; torch is only asked where there is hardware for it."""
-    if not find_spec("torch") or not _HARDWARE[device]():
+    """Whether torch can use the accelerator. torch is only imported if the hardware is there."""
+    if not find_spec("torch") or not HAS_HARDWARE[device]():
         return False
     import torch
 
@@ -213,4 +220,4 @@ def _is_apple_silicon() -> bool:
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
-_HARDWARE = {"cuda": _has_nvidia_driver, "mps": _is_apple_silicon}
+HAS_HARDWARE = {"cuda": _has_nvidia_driver, "mps": _is_apple_silicon}

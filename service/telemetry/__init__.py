@@ -1,1 +1,1 @@
-"""Metrics of all processes, and spans."""
+"""Metrics of all processes, and the spans of traces."""

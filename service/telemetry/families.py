@@ -1,7 +1,7 @@
-"""What the server tells Prometheus of itself: the name, kind and labels of every figure.
+"""Name, kind and labels of every metric.
 
-Names carry their unit, as Prometheus advises. Labels are few: a route's template and never a path,
-a model and version that are loaded and never what a caller wrote.
+Names end with their unit, as Prometheus advises. Label values are few: the template of a route, not
+the path; a loaded model and version, not what a caller wrote.
 """
 
 from typing import Literal, NamedTuple
@@ -32,33 +32,31 @@ JOB_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 
 
 class Family(NamedTuple):
-    """Figures of one name. A gauge with the label `pid` is told for each process, another as the
-    sum over the processes; one that `fades` is not told where it is 0.
-    """
+    """One metric. Values are summed over the processes, unless `pid` is a label."""
 
     name: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    fades: bool = False
+    hides_zero: bool = False  # label sets whose value is 0 are left out
 
     @property
     def cells(self) -> int:
-        """Numbers that one label set takes: of a histogram each bucket, what is above, the sum."""
+        """Numbers per label set. A histogram has one per bucket, one above them, and the sum."""
         return len(self.buckets) + 2 if self.kind == "histogram" else 1
 
 
 REQUESTS = Family(
     "perceptd_http_requests_total",
     "counter",
-    "Requests answered; model and version are those that answered, if any.",
+    "Answers to requests; model and version are those that answered, if any.",
     ("method", "path", "code", "model", "version"),
 )
 REQUEST_SECONDS = Family(
     "perceptd_request_duration_seconds",
     "histogram",
-    "Time from a request's arrival to its answer; of a stream, to its beginning.",
+    "Time from the arrival of a request to its answer; for a stream, to its first byte.",
     ("method", "path", "model"),
     SECONDS,
 )
@@ -83,16 +81,16 @@ ANSWERED_ROWS = Family("perceptd_rows_total", "counter", "Rows computed.", ("mod
 SWAPS = Family(
     "perceptd_swaps_total",
     "counter",
-    "Changes of the version in production, in each process.",
+    "Changes of the production version, counted in each process.",
     ("model",),
 )
 FEEDBACK_ROWS = Family(
-    "perceptd_feedback_rows_total", "counter", "Corrected rows kept.", ("model",)
+    "perceptd_feedback_rows_total", "counter", "Rows of feedback that were stored.", ("model",)
 )
 CLOSED_CONNECTIONS = Family(
     "perceptd_connections_closed_total",
     "counter",
-    "Connections that the server refused, or closed before their client did.",
+    "Connections that the server refused, or closed before the client did.",
     ("reason",),
 )
 QUEUED_ROWS = Family(
@@ -101,30 +99,30 @@ QUEUED_ROWS = Family(
 QUEUE_LIMIT_ROWS = Family(
     "perceptd_queue_limit_rows",
     "gauge",
-    "Rows that may wait at most; whoever brings more is refused with 429.",
+    "Maximum of waiting rows; requests that exceed it get 429.",
     ("model",),
-    fades=True,
+    hides_zero=True,
 )
 LOADED = Family(
     "perceptd_version_loaded",
     "gauge",
-    "Processes that have this version loaded.",
+    "Processes that have loaded this version.",
     ("model", "version"),
-    fades=True,
+    hides_zero=True,
 )
 PRODUCTION = Family(
     "perceptd_version_in_production",
     "gauge",
-    "Processes in which this version answers for its model.",
+    "Processes in which this version is in production.",
     ("model", "version"),
-    fades=True,
+    hides_zero=True,
 )
-READY = Family("perceptd_ready", "gauge", "Whether a process has all its models: 1 or 0.", ("pid",))
-DRAINING = Family("perceptd_draining", "gauge", "Whether a process is ending: 1 or 0.", ("pid",))
+READY = Family("perceptd_ready", "gauge", "1 if the process serves all models, else 0.", ("pid",))
+DRAINING = Family("perceptd_draining", "gauge", "1 if the process shuts down, else 0.", ("pid",))
 LOOP_LAG = Family(
     "perceptd_event_loop_lag_seconds",
     "histogram",
-    "How much later than asked for the event loop came back, looked at twice a second.",
+    "Delay of a timer on the event loop, measured twice a second.",
     (),
     SECONDS,
 )
@@ -148,60 +146,60 @@ COUNTED = {
         DRAINING,
         LOOP_LAG,
     )
-}  # by the processes that answer; what follows is found out when somebody asks
+}  # by the processes that answer requests
 
 BUILD = Family(
     "perceptd_build_info",
     "gauge",
-    "1; the labels say what runs.",
+    "Always 1; the labels say which build runs.",
     ("version", "python", "runtime", "device"),
 )
 DATABASE = Family(
-    "perceptd_database_up", "gauge", "Whether the database answered when last asked: 1 or 0."
+    "perceptd_database_up", "gauge", "1 if the database answered the last query, else 0."
 )
 JOBS = Family(
-    "perceptd_jobs", "gauge", "Jobs by state, as the database has them.", ("kind", "status")
+    "perceptd_jobs", "gauge", "Jobs in the database, by kind and status.", ("kind", "status")
 )
 JOB_DURATION = Family(
     "perceptd_job_duration_seconds",
     "histogram",
-    "Time of work of jobs that have ended, over all their attempts, as the database has them.",
+    "Working time of the ended jobs in the database, over all attempts.",
     ("kind", "status"),
     JOB_SECONDS,
 )
 OLDEST_QUEUED = Family(
     "perceptd_job_oldest_queued_seconds",
     "gauge",
-    "How long the job that has waited longest has been queued; 0 where none is.",
+    "Time since the oldest queued job was submitted; 0 if none is queued.",
 )
 DRIFTED = Family(
     "perceptd_drift_detected",
     "gauge",
-    "1 where the inputs are not like those of the training.",
+    "1 if the inputs have drifted from the training data, else 0.",
     ("model", "version"),
 )
 DRIFT_ROWS = Family(
     "perceptd_drift_rows",
     "gauge",
-    "Latest rows that the drift figures are about.",
+    "Latest rows that the drift metrics are computed from.",
     ("model", "version"),
 )
 INPUT_PSI = Family(
     "perceptd_input_drift_psi",
     "gauge",
-    "Population stability index of an input's latest rows against training, from 200 rows on.",
+    "Population stability index of an input: latest rows against training, from 200 rows on.",
     ("model", "version", "feature"),
 )
 PREDICTION_PSI = Family(
     "perceptd_prediction_drift_psi",
     "gauge",
-    "The same of the latest predicted classes.",
+    "Population stability index of the predicted classes, from 200 rows on.",
     ("model", "version"),
 )
 DRIFT = (DRIFTED, DRIFT_ROWS, INPUT_PSI, PREDICTION_PSI)
-FOUND_OUT = {
+COLLECTED = {
     family.name: family for family in (BUILD, DATABASE, JOBS, JOB_DURATION, OLDEST_QUEUED, *DRIFT)
-}
+}  # computed when Prometheus asks
 EXAMPLE = f"""\
 # HELP {REQUESTS.name} {REQUESTS.help}
 # TYPE {REQUESTS.name} counter

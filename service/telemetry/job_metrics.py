@@ -1,4 +1,4 @@
-"""What the database knows of jobs, told to Prometheus: the same on every machine of a store."""
+"""Metrics of the jobs in the database. They are the same on every machine that shares it."""
 
 import logging
 import threading
@@ -17,85 +17,85 @@ from perceptd.service.store.tables import jobs
 from perceptd.service.telemetry import families
 from perceptd.service.telemetry.metrics import to_metric
 
-FRESH_S = 5.0  # for which what the database said is told again
-OLD_S = 30.0  # for which it is while the database takes its time
-THREAD = "figures of jobs"
-PATIENCE_S = 0.5  # for which an answer is waited for: the other figures are not to wait longer
+CACHE_S = 5.0  # no second query within this time
+MAX_AGE_S = 30.0  # older metrics are not shown while the database is slow
+WAIT_S = 0.5  # for the database: other metrics must not wait longer
+THREAD = "job metrics"
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-Found = list[Metric]
 
 log = logging.getLogger("perceptd")
 
 
-class JobFigures(Collector):
-    """Asks the database when it is asked itself, unless it has lately.
+class JobMetrics(Collector):
+    """Queries the database when Prometheus asks, at most every `CACHE_S`.
 
-    One thread at a time waits for the database. Where that does not answer soon, what it said
-    before is told for a while, then no jobs.
+    One thread at a time waits for the database. If it does not answer within `WAIT_S`, the metrics
+    of the last query are shown until they are `MAX_AGE_S` old, then none.
     """
 
     def __init__(self, engine: Engine, now: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._now = now
-        self._asking: threading.Thread | None = None
-        self._found: Found = []
-        self._asked_at = float("-inf")
-        self._turn = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._metrics: list[Metric] = []
+        self._queried_at = float("-inf")
+        self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
-        found = self._fresh()
-        yield to_metric(families.DATABASE, [((), [float(bool(found))])])
-        yield from found
+        metrics = self._latest()
+        yield to_metric(families.DATABASE, [((), [float(bool(metrics))])])
+        yield from metrics
 
-    def _fresh(self) -> Found:
-        with self._turn:
-            if self._now() - self._asked_at < FRESH_S:
-                return self._found
-            asking = self._asking
-            if asking is None or not asking.is_alive():
-                self._asking = asking = threading.Thread(target=self._ask, name=THREAD, daemon=True)
-                asking.start()
-            asking.join(PATIENCE_S)
-            is_old = self._now() - self._asked_at > OLD_S
-            return [] if asking.is_alive() and is_old else self._found
+    def _latest(self) -> list[Metric]:
+        with self._lock:
+            if self._now() - self._queried_at < CACHE_S:
+                return self._metrics
+            thread = self._thread
+            if thread is None or not thread.is_alive():
+                self._thread = thread = threading.Thread(
+                    target=self._query, name=THREAD, daemon=True
+                )
+                thread.start()
+            thread.join(WAIT_S)
+            is_old = self._now() - self._queried_at > MAX_AGE_S
+            return [] if thread.is_alive() and is_old else self._metrics
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         try:
-            self._found = figures(self._engine)
+            self._metrics = read_metrics(self._engine)
         except StoreError as error:
-            self._found = []
-            log.warning("no figures of jobs: %s", error)
+            self._metrics = []
+            log.warning("cannot read the metrics of jobs: %s", error)
         except Exception:
-            self._found = []
-            log.exception("no figures of jobs")
-        self._asked_at = self._now()
+            self._metrics = []
+            log.exception("cannot read the metrics of jobs")
+        self._queried_at = self._now()
 
 
-def figures(engine: Engine) -> Found:
-    """Jobs by kind and state, and how long those took that have ended. Raises `StoreError`."""
-    taking = [
+def read_metrics(engine: Engine) -> list[Metric]:
+    """Jobs by kind and status, and how long the ended ones worked. Raises `StoreError`."""
+    at_most = [
         func.sum(case((jobs.c.runtime_s <= limit, 1), else_=0)) for limit in families.JOB_SECONDS
     ]
     grouped = select(
-        jobs.c.kind, jobs.c.status, func.count(), func.sum(jobs.c.runtime_s), *taking
+        jobs.c.kind, jobs.c.status, func.count(), func.sum(jobs.c.runtime_s), *at_most
     ).group_by(jobs.c.kind, jobs.c.status)
     oldest = select(func.min(jobs.c.created_at)).where(jobs.c.status == "queued")
     with db.reading(engine) as connection:
         rows = {(row[0], row[1]): row[2:] for row in connection.execute(grouped)}
         since = connection.execute(oldest).scalar_one()
         waited = (db.now(connection) - since).total_seconds() if since else 0.0
-    counted: list[Any] = []
-    taken: list[Any] = []
+    counts: list[Any] = []
+    durations: list[Any] = []
     for kind in KINDS:
         for status in STATUSES:
-            count, seconds, *below = rows.get((kind, status), (0, 0.0, *[0] * len(taking)))
-            counted.append(((kind, status), [float(count)]))
+            count, seconds, *below = rows.get((kind, status), (0, 0.0, *[0] * len(at_most)))
+            counts.append(((kind, status), [float(count)]))
             if status in ENDED:
                 steps = [high - low for low, high in zip((0, *below), (*below, count), strict=True)]
-                taken.append(((kind, status), [*map(float, steps), float(seconds)]))
+                durations.append(((kind, status), [*map(float, steps), float(seconds)]))
     return [
-        to_metric(families.JOBS, counted),
-        to_metric(families.JOB_DURATION, taken),
+        to_metric(families.JOBS, counts),
+        to_metric(families.JOB_DURATION, durations),
         to_metric(families.OLDEST_QUEUED, [((), [max(0.0, waited)])]),
     ]

@@ -1,9 +1,9 @@
-"""Figures in memory that the processes of a server share.
+"""Counters in memory that the processes of a server share.
 
-Each process counts in pages of its own, files of one folder that it has mapped: adding to a figure
-is writing a number to memory, a tenth of a microsecond, and is seen at once by whichever process
-is asked. A page begins with the number of its figures, then come their numbers, then a line for
-each: its name, the values of its labels.
+Each process counts in its own pages, which are memory-mapped files of one folder. Counting writes a
+number to memory in a tenth of a microsecond, and every other process can read it at once. A page
+has the number of its series, then their numbers, then a line of JSON per series: its name, how many
+numbers it has, its label values.
 """
 
 import fcntl
@@ -22,9 +22,9 @@ from typing import NamedTuple, TypeAlias
 from perceptd.service.telemetry.families import COUNTED, Family
 
 PAGE_BYTES = 65_536
-NUMBERS = 2048  # of a page; the rest of it is for names
+NUMBERS = 2048  # per page; the rest of it is for names
 NAMES = 8 * (1 + NUMBERS)
-ENDED = 0  # no process's id: whose pages have what those had counted that are no more
+EXITED_PID = 0  # reserved: totals of processes that have exited
 LOCK = "lock"
 
 Series: TypeAlias = "memoryview[float]"  # `series[0] += 1`
@@ -32,8 +32,8 @@ Series: TypeAlias = "memoryview[float]"  # `series[0] += 1`
 log = logging.getLogger("perceptd")
 
 
-class Figures(NamedTuple):
-    """One label set of a family as one process has counted it."""
+class ProcessSeries(NamedTuple):
+    """What one process has counted for one label set of a family."""
 
     pid: int
     name: str
@@ -42,7 +42,7 @@ class Figures(NamedTuple):
 
 
 class Page:
-    """Numbers and their names, in a file or in memory alone."""
+    """Numbers and their names, in a file or only in memory."""
 
     def __init__(self, path: Path | None) -> None:
         self.is_shared = path is not None
@@ -51,7 +51,7 @@ class Page:
         else:
             with path.open("x+b") as file:
                 file.write(bytes(PAGE_BYTES))
-                file.flush()  # a full disk is told of here
+                file.flush()  # fails here if the disk is full
                 self._memory = mmap.mmap(file.fileno(), PAGE_BYTES)
         self._numbers = memoryview(self._memory)[8:NAMES].cast("d")
         self._used = 0
@@ -59,7 +59,7 @@ class Page:
         self._count = 0
 
     def add(self, name: str, labels: tuple[str, ...], cells: int) -> "Series | None":
-        """Room for one more figure; None where there is not enough."""
+        """Add a series of `cells` numbers; None if the page has no room for it."""
         line = json.dumps([name, cells, *labels]).encode() + b"\n"
         if self._used + cells > NUMBERS or self._end + len(line) > PAGE_BYTES:
             return None
@@ -68,7 +68,7 @@ class Page:
         series = self._numbers[self._used : self._used + cells]
         self._used += cells
         self._count += 1
-        self._memory[:8] = struct.pack("q", self._count)  # last: what is counted is complete
+        self._memory[:8] = struct.pack("q", self._count)  # last: only complete series are counted
         return series
 
     def read(self) -> bytes:
@@ -76,7 +76,7 @@ class Page:
 
 
 class MetricStore:
-    """The figures of one process, and those of all that count in the same folder."""
+    """The series of one process, and of all processes that count in the same folder."""
 
     def __init__(self, folder: Path | None, pid: int | None = None) -> None:
         self._folder = folder
@@ -87,19 +87,17 @@ class MetricStore:
         self._adding = threading.Lock()
 
     def series(self, family: Family, *labels: str) -> Series:
-        """The numbers of one label set: one, or of a histogram one for each bucket, one for what
-        is above them, and the sum.
-        """
+        """The numbers of one label set, to be changed in place: `Family.cells` many."""
         key = (family.name, labels)
         found = self._series.get(key)
         if found is None:
             with self._adding:
-                found = self._series.get(key) or self._added(family, labels)
+                found = self._series.get(key) or self._add(family, labels)
                 self._series[key] = found
         return found
 
-    def read(self) -> Iterator[Figures]:
-        """What all have counted."""
+    def read(self) -> Iterator[ProcessSeries]:
+        """The series of all processes."""
         for page in self._pages:
             if not page.is_shared:
                 yield from parsed(self.pid, page.read())
@@ -107,20 +105,20 @@ class MetricStore:
             return
         with locked(self._folder, fcntl.LOCK_SH):
             yield from [
-                figures
+                series
                 for path in self._folder.glob("*.page")
-                for figures in parsed(pid_of(path), path.read_bytes())
+                for series in parsed(pid_of(path), path.read_bytes())
             ]
 
     def pids(self) -> set[int]:
-        """The processes that count."""
+        """The running processes that count."""
         if self._folder is None:
             return {self.pid}
-        return {self.pid} | {pid_of(path) for path in self._folder.glob("*.page")} - {ENDED}
+        return {self.pid} | {pid_of(path) for path in self._folder.glob("*.page")} - {EXITED_PID}
 
     def absorb(self, pid: int) -> None:
-        """Keep what a process that has ended had counted, and nothing of what it was."""
-        assert self._folder  # noqa: S101 - where several processes count
+        """Add the counters of a process that has exited to this one's, and drop its gauges."""
+        assert self._folder  # noqa: S101 - several processes share a folder
         with locked(self._folder, fcntl.LOCK_EX):
             for path in sorted(self._folder.glob(f"{pid}-*.page")):
                 for _, name, labels, numbers in parsed(pid, path.read_bytes()):
@@ -131,38 +129,38 @@ class MetricStore:
                             series[index] += number
                 path.unlink()
 
-    def _added(self, family: Family, labels: tuple[str, ...]) -> Series:
+    def _add(self, family: Family, labels: tuple[str, ...]) -> Series:
         if self._pages:
             series = self._pages[-1].add(family.name, labels, family.cells)
             if series is not None:
                 return series
-        self._pages.append(self._page())
+        self._pages.append(self._new_page())
         series = self._pages[-1].add(family.name, labels, family.cells)
         assert series is not None  # noqa: S101 - labels are far shorter than a page
         return series
 
-    def _page(self) -> Page:
+    def _new_page(self) -> Page:
         if self._folder is None:
             return Page(None)
         path = self._folder / f"{self._name}-{len(self._pages)}.page"
         try:
             return Page(path)
         except OSError as error:
-            log.warning("no other process tells this one's figures: %s", error)
+            log.warning("other processes do not see the metrics of this one: %s", error)
             with suppress(OSError):
                 path.unlink()
             return Page(None)
 
 
-def parsed(pid: int, content: bytes) -> Iterator[Figures]:
-    """The figures of a page; none of one that is just being made."""
+def parsed(pid: int, content: bytes) -> Iterator[ProcessSeries]:
+    """The series of a page; none if another process is still creating it."""
     if len(content) < PAGE_BYTES:
         return
     (count,) = struct.unpack_from("q", content)
     at = 8
     for line in content[NAMES:].split(b"\n", count)[:count]:
         name, cells, *labels = json.loads(line)
-        yield Figures(pid, name, tuple(labels), struct.unpack_from(f"{cells}d", content, at))
+        yield ProcessSeries(pid, name, tuple(labels), struct.unpack_from(f"{cells}d", content, at))
         at += 8 * cells
 
 
@@ -171,8 +169,8 @@ def pid_of(path: Path) -> int:
 
 
 @contextmanager
-def locked(folder: Path, how: int) -> Iterator[None]:
-    """While a process is buried nobody reads: its figures are to be told once."""
+def locked(folder: Path, mode: int) -> Iterator[None]:
+    """Keeps `read` and `absorb` apart, so that no series is read twice or not at all."""
     with (folder / LOCK).open("a") as file:
-        fcntl.flock(file, how)
+        fcntl.flock(file, mode)
         yield

@@ -1,7 +1,7 @@
-"""What Prometheus is told: the figures of all processes of a server, and of the store behind them.
+"""The metrics that Prometheus reads: of all processes of a server, and of its store.
 
-An answer is counted where it is sent, a batch once its answers are on their way; each costs about a
-microsecond, for the numbers lie in memory (`perceptd.service.telemetry.metric_store`).
+An answer is counted when it is sent, a batch after its answers are delivered. Each takes about a
+microsecond, as the numbers are in memory (`perceptd.service.telemetry.metric_store`).
 """
 
 import logging
@@ -25,24 +25,24 @@ from perceptd.service.telemetry import families
 from perceptd.service.telemetry.families import Family
 from perceptd.service.telemetry.metric_store import MetricStore, Series
 
-FOLDER = "PERCEPTD_METRICS_DIR"  # set for the processes that answer together, by their parent
+FOLDER = "PERCEPTD_METRICS_DIR"  # the parent sets it for its serving processes
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OTHER = "other"  # the label of whatever a caller made up: labels must stay few
+OTHER = "other"  # label of unknown methods and paths: label values must stay few
 METHODS = frozenset(HTTPMethod)
 
 log = logging.getLogger("perceptd")
 
 
 class Metrics:
-    """The figures of one application, and of those that count in the same folder."""
+    """The metrics of one application, and of all processes that count in the same folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         if folder is None and (given := os.environ.get(FOLDER)):
             folder = Path(given)
         self.store = MetricStore(folder)
         self._registry = CollectorRegistry()
-        self.collect(Counted(self.store))
-        # Looking a figure up by its labels' text would cost more than counting.
+        self.register(Counted(self.store))
+        # To look a series up by the text of its labels would take longer than to count.
         self._answers: dict[tuple[str, str | None, int, str, int], tuple[Series, Series]] = {}
 
     def request(
@@ -54,58 +54,58 @@ class Metrics:
         model: str = "",
         version: int = 0,
     ) -> None:
-        """Count an answer. `path` is its route's template, or None where there is no route; the
-        version is the loaded one that answered, if any.
+        """Count an answer. `path` is the template of the route, None if no route matches; `model`
+        and `version` are those that answered, if any.
         """
         key = (method, path, code, model, version)
         found = self._answers.get(key)
         if found is None:
-            found = self._answer(*key)
+            found = self._find(*key)
         count, duration = found
         count[0] += 1
         duration[bisect_left(families.SECONDS, seconds)] += 1
         duration[-1] += seconds
 
-    def _answer(
+    def _find(
         self, method: str, path: str | None, code: int, model: str, version: int
     ) -> tuple[Series, Series]:
-        how = method if method in METHODS else OTHER
-        where = path or OTHER
-        number = str(version) if version else ""
-        count = self.store.series(families.REQUESTS, how, where, str(code), model, number)
-        duration = self.store.series(families.REQUEST_SECONDS, how, where, model)
-        if how == method:  # what callers make up is not to be kept
+        method_label = method if method in METHODS else OTHER
+        path_label = path or OTHER
+        labels = (method_label, path_label, str(code), model, str(version) if version else "")
+        count = self.store.series(families.REQUESTS, *labels)
+        duration = self.store.series(families.REQUEST_SECONDS, method_label, path_label, model)
+        if method_label == method:  # the keys must stay few, too
             self._answers[method, path, code, model, version] = count, duration
         return count, duration
 
     def observer(self, model: str, version: int) -> Observer:
-        """What counts the batches of a version."""
-        return Batches(self.store, model, version)
+        """An observer that counts the batches of a version."""
+        return BatchCounter(self.store, model, version)
 
     def swap(self, model: str) -> None:
-        """Count that another version of a model serves now."""
+        """Count that another version of a model became production."""
         self.store.series(families.SWAPS, model)[0] += 1
 
     def feedback(self, model: str, rows: int) -> None:
-        """Count corrected rows that are kept."""
+        """Count stored rows of feedback."""
         self.store.series(families.FEEDBACK_ROWS, model)[0] += rows
 
     def connection_closed(self, reason: str) -> None:
-        """Count a connection that was refused or closed; `reason` is one of a few words."""
+        """Count a connection that was refused or closed. `reason` is one of a few words."""
         self.store.series(families.CLOSED_CONNECTIONS, reason)[0] += 1
 
-    def collect(self, collector: Collector) -> None:
-        """Ask a collector as well whenever the figures are read. What it tells is told as it is:
-        by the process that is asked, for all of them. One that fails tells nothing.
+    def register(self, collector: Collector) -> None:
+        """Add a collector, which computes its metrics for all processes in the one that is asked.
+        If it fails, only its own metrics are missing.
         """
-        self._registry.register(Guarded(collector))
+        self._registry.register(SafeCollector(collector))
 
     def render(self) -> bytes:
-        """All figures, as `MEDIA_TYPE` has it."""
+        """All metrics, as `MEDIA_TYPE`."""
         return generate_latest(self._registry)
 
 
-class Batches:
+class BatchCounter:
     """Counts the batches of one version."""
 
     def __init__(self, store: MetricStore, model: str, version: int) -> None:
@@ -114,8 +114,8 @@ class Batches:
         self._wait = store.series(families.QUEUE_SECONDS, model)
         self._compute = store.series(families.COMPUTE_SECONDS, model)
 
-    def __call__(self, ran: BatchResult) -> None:
-        _, answer, requests, began, ended = ran
+    def __call__(self, batch: BatchResult) -> None:
+        _, answer, requests, began, ended = batch
         rows = len(answer.indices)
         self._rows[0] += rows
         size, compute, wait = self._size, self._compute, self._wait
@@ -135,7 +135,7 @@ class Batches:
 
 
 class Counted(Collector):
-    """What the processes count: sums over them, or what each says of itself."""
+    """What the processes count, summed over them."""
 
     def __init__(self, store: MetricStore) -> None:
         self._store = store
@@ -154,7 +154,7 @@ class Counted(Collector):
 
 
 def to_metric(family: Family, series: Iterable[tuple[tuple[str, ...], list[float]]]) -> Metric:
-    """A family as Prometheus' client has it."""
+    """A family as an object of Prometheus' client. Each series is its labels and its numbers."""
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
         for labels, numbers in sorted(series):
@@ -167,13 +167,13 @@ def to_metric(family: Family, series: Iterable[tuple[tuple[str, ...], list[float
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     single = kind(family.name, family.help, labels=family.labels)
     for labels, (number,) in sorted(series):
-        if number or not family.fades:
+        if number or not family.hides_zero:
             single.add_metric(labels, number)
     return single
 
 
-class Guarded(Collector):
-    """A collector that holds back no other's figures when it fails."""
+class SafeCollector(Collector):
+    """A collector whose errors are logged, so that the metrics of the others are still there."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -182,5 +182,5 @@ class Guarded(Collector):
         try:
             return list(self._collector.collect())
         except Exception:
-            log.exception("figures are missing")
+            log.exception("a collector of metrics failed")
             return []

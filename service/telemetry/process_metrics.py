@@ -1,4 +1,4 @@
-"""What the processes of a server are: ready, how busy, how large; what runs in them."""
+"""Metrics of the processes of a server: readiness, queues, memory, and what they run."""
 
 import asyncio
 import logging
@@ -20,14 +20,14 @@ from perceptd.service.telemetry.families import Family
 from perceptd.service.telemetry.metric_store import MetricStore
 from perceptd.service.telemetry.metrics import to_metric
 
-PULSE_S = 0.5
+INTERVAL_S = 0.5
 Labels = tuple[str, ...]
 
 log = logging.getLogger("perceptd")
 
 
-class Pulse:
-    """Writes down, twice a second, what a process has loaded and whether it keeps up."""
+class ProcessSampler:
+    """Samples twice a second what a process has loaded, and how late its event loop is."""
 
     def __init__(self, store: MetricStore, engine: Engine, draining: threading.Event) -> None:
         self._store = store
@@ -35,18 +35,18 @@ class Pulse:
         self._draining = draining
         self._pid = str(store.pid)
         self._lag = store.series(families.LOOP_LAG)
-        self._told: dict[Family, set[Labels]] = defaultdict(set)
+        self._labels: dict[Family, set[Labels]] = defaultdict(set)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Sample until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 self.sample()
-            except Exception:  # what tells of the server must not end it
-                log.exception("figures of this process are missing")
-            due = loop.time() + PULSE_S
-            await asyncio.sleep(PULSE_S)
+            except Exception:  # metrics must not stop the server
+                log.exception("cannot sample the metrics of this process")
+            due = loop.time() + INTERVAL_S
+            await asyncio.sleep(INTERVAL_S)
             late = max(0.0, loop.time() - due)
             self._lag[bisect_left(families.SECONDS, late)] += 1
             self._lag[-1] += late
@@ -67,12 +67,12 @@ class Pulse:
         self._set(families.PRODUCTION, versions(engine.production.values()))
 
     def _set(self, family: Family, values: dict[Labels, int]) -> None:
-        """What is not among the values any more becomes 0."""
-        for labels in self._told[family] - values.keys():
+        """Set gauges; labels that are no longer among the values become 0."""
+        for labels in self._labels[family] - values.keys():
             self._store.series(family, *labels)[0] = 0
         for labels, value in values.items():
             self._store.series(family, *labels)[0] = value
-        self._told[family].update(values)
+        self._labels[family].update(values)
 
 
 def versions(loaded: Iterable[LoadedVersion]) -> dict[Labels, int]:
@@ -80,7 +80,7 @@ def versions(loaded: Iterable[LoadedVersion]) -> dict[Labels, int]:
 
 
 class Processes(Collector):
-    """What Linux knows of each process that answers, under the names Prometheus' clients use."""
+    """What Linux knows of each serving process, under the standard names of Prometheus' clients."""
 
     def __init__(self, store: MetricStore) -> None:
         self._store = store
@@ -98,7 +98,7 @@ class Processes(Collector):
 
 
 class Build(Collector):
-    """Which release runs, on what."""
+    """The release that runs, with its Python, runtime and device."""
 
     def __init__(self, engine: Engine) -> None:
         labels = (__version__, platform.python_version(), engine.runtime, engine.device)

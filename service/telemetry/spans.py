@@ -1,7 +1,7 @@
-"""What a server does, as spans: requests, their wait, the batches that answer them.
+"""Spans of requests, of their wait in the queue, and of the batches that answer them.
 
-A batch answers many requests: its span is of the trace of the first of them that is traced, and
-linked with all. Where nobody asks for traces there is none of this, and nothing is imported.
+A batch can answer many requests. Its span belongs to the trace of its first traced request, and
+links to all of them. Without a collector of traces there are no spans, and nothing is imported.
 """
 
 import time
@@ -23,13 +23,13 @@ GONE = PROBLEMS[CallerGoneError].status
 
 
 def of_process() -> "Spans | None":
-    """The spans of this process; None where traces are not asked for."""
+    """The spans of this process; None without a collector of traces."""
     provider = tracing.provider()
     return Spans(provider) if provider else None
 
 
 def caller_span() -> "SpanContext | None":
-    """The span of the request that is served here, if it is traced."""
+    """The span of the current request, if it is sampled."""
     if tracing.provider() is None:
         return None
     from opentelemetry import trace
@@ -39,12 +39,12 @@ def caller_span() -> "SpanContext | None":
 
 
 def sampled(span: "Span | None") -> "SpanContext | None":
-    """What links to a span, if it is one that is sent."""
+    """The context of a span, if it is sampled."""
     return span.get_span_context() if span and span.is_recording() else None
 
 
 def ids(span: "Span | None") -> Mapping[str, str]:
-    """A span's, for a line of the log."""
+    """The ids of a span, for a line of the log."""
     return tracing.ids_of(span.get_span_context()) if span else {}
 
 
@@ -53,7 +53,7 @@ class Spans:
         from opentelemetry import context, propagate, trace
 
         self._trace = trace
-        self._nobody = context.Context()
+        self._no_parent = context.Context()
         self._extract = propagate.extract
         self._fields = {
             name.lower().encode(): name.lower() for name in propagate.get_global_textmap().fields
@@ -61,13 +61,16 @@ class Spans:
         self._tracer = provider.get_tracer(tracing.NAME, __version__)
 
     def request(self, path: str, headers: Mapping[bytes, bytes], began: float) -> "Span":
-        """The span of a POST that is not FastAPI's to make; it has what one of these has."""
+        """The span of a POST that FastAPI does not see, with the attributes of FastAPI's spans.
+
+        `began` is by `time.perf_counter`.
+        """
         carrier = {
             field: headers[name].decode("latin-1")
             for name, field in self._fields.items()
             if name in headers
         }
-        parent = self._extract(carrier, self._nobody) if carrier else self._nobody
+        parent = self._extract(carrier, self._no_parent) if carrier else self._no_parent
         return self._tracer.start_span(
             f"POST {path}",
             context=parent,
@@ -83,8 +86,7 @@ class Spans:
             start_time=_clock()(began),
         )
 
-    def answered(self, span: "Span", status: int) -> None:
-        """End the span of a request."""
+    def end_request(self, span: "Span", status: int) -> None:
         if span.is_recording():
             span.set_attribute("http.response.status_code", status)
             if status >= 500:
@@ -92,32 +94,32 @@ class Spans:
                 span.set_status(self._trace.StatusCode.ERROR)
         span.end()
 
-    def of_batches(self, model: str, version: int, **facts: str) -> Observer:
-        """What makes the spans of a version's batches; `facts` are those of its runtime."""
-        of_batch: dict[str, Any] = {"perceptd.model": model, "perceptd.version": version}
-        of_runtime = {f"perceptd.{name}": value for name, value in facts.items()}
+    def observer(self, model: str, version: int, runtime: str, device: str) -> Observer:
+        """An observer that makes the spans of a version's batches."""
+        of_version: dict[str, Any] = {"perceptd.model": model, "perceptd.version": version}
+        of_runtime = {"perceptd.runtime": runtime, "perceptd.device": device}
 
-        def observe(ran: BatchResult) -> None:
+        def observe(batch: BatchResult) -> None:
             traced = [
-                (waiting.arrived, waiting.caller.span)
-                for waiting in ran.requests
-                if waiting.caller.span
+                (request.arrived, request.caller.span)
+                for request in batch.requests
+                if request.caller.span
             ]
             if traced:
-                sizes = {"perceptd.rows": len(ran.rows), "perceptd.requests": len(ran.requests)}
-                self._batch(ran, traced, {**of_batch, **sizes}, of_runtime)
+                sizes = {"perceptd.rows": len(batch.rows), "perceptd.requests": len(batch.requests)}
+                self._make(batch, traced, {**of_version, **sizes}, of_runtime)
 
         return observe
 
-    def _batch(
+    def _make(
         self,
-        ran: BatchResult,
+        result: BatchResult,
         traced: "Sequence[tuple[float, SpanContext]]",
         of_batch: dict[str, Any],
         of_runtime: dict[str, Any],
     ) -> None:
         to_ns = _clock()
-        began, ended = to_ns(ran.began), to_ns(ran.ended)
+        began, ended = to_ns(result.began), to_ns(result.ended)
         links = [self._trace.Link(request) for _, request in traced]
         batch = self._tracer.start_span(
             "batch", self._in(traced[0][1]), attributes=of_batch, links=links, start_time=began
@@ -129,9 +131,9 @@ class Spans:
         runtime.end(ended)
         batch.end()
         answered_by = [self._trace.Link(batch.get_span_context())]
-        for came, request in traced:
+        for arrived, request in traced:
             queue = self._tracer.start_span(
-                "queue", self._in(request), links=answered_by, start_time=to_ns(came)
+                "queue", self._in(request), links=answered_by, start_time=to_ns(arrived)
             )
             queue.end(began)
 
@@ -141,7 +143,7 @@ class Spans:
 
 @lru_cache(maxsize=64)
 def address(host: bytes) -> Mapping[str, str | int]:
-    """What a request's `Host` says of the server."""
+    """The attributes that a request's `Host` header gives."""
     try:
         url = urlsplit(f"//{host.decode('latin-1')}")
         return (
@@ -152,6 +154,6 @@ def address(host: bytes) -> Mapping[str, str | int]:
 
 
 def _clock() -> Callable[[float], int]:
-    """From `time.perf_counter` to nanoseconds since 1970; for now, as that clock may jump."""
+    """Converts `time.perf_counter` to nanoseconds since 1970, until the clock is set."""
     difference = time.time_ns() - time.perf_counter_ns()
     return lambda moment: difference + int(moment * 1e9)

@@ -93,9 +93,9 @@ def drift_public(loaded: LoadedVersion, drift: Drift) -> DriftPublic:
         model=loaded.model,
         version=loaded.version,
         verdict=report.verdict,
-        since=report.windows.since,
+        since=report.window.since,
         hint=hint(report),
-        rows=report.windows.rows,
+        rows=report.window.rows,
         window=drift.window,
         features=features,
         predictions=predictions,
@@ -114,7 +114,7 @@ def unwatched(loaded: LoadedVersion, drift: Drift) -> tuple[Unwatched, str]:
 def hint(report: Report) -> str:
     match report.verdict:
         case "collecting":
-            return f"{MIN_ROWS - report.windows.rows} more rows are needed"
+            return f"{MIN_ROWS - report.window.rows} more rows are needed"
         case "stable":
             return "the inputs are like those of the training"
         case "drifted":

@@ -29,7 +29,7 @@ async def give_feedback(
     """Store rows with their correct labels, all or none; jobs with `include_feedback` use them."""
     spec = (await engine.find(request.model)).spec
     rows = from_numbers(spec.input, request.inputs, request.dtype)
-    # Not `engine.off_the_loop`: predictions use that, and must not wait for the database.
+    # Not by `engine.run_in_thread`: predictions must not wait for the database.
     total = await to_thread.run_sync(feedback.add, request.model, rows, request.labels)
     metrics.feedback(request.model, len(rows))
     return FeedbackPublic(model=request.model, kept=len(rows), total=total)

@@ -121,7 +121,7 @@ async def picture_rows(
             raise UnsupportedMediaTypeError(
                 f"the body must be one of {types}, got {kind or 'no Content-Type'}"
             )
-        return await engine.off_the_loop(read_picture, version, body, settings.max_picture_pixels)
+        return await engine.run_in_thread(read_picture, version, body, settings.max_picture_pixels)
     except (PictureError, InputError) as error:
         raise wrong_picture(request, ["body"], error.expected, error.got) from None
 

@@ -18,7 +18,7 @@ from perceptd.models.checkpoint import META, read
 from perceptd.service.commands.common import opened_store
 from perceptd.service.drift import monitor
 from perceptd.service.drift.drift import Drift
-from perceptd.service.drift.monitor import BLOCK
+from perceptd.service.drift.monitor import BLOCK_ROWS
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED
 from perceptd.service.telemetry.metrics import FOLDER
@@ -70,20 +70,20 @@ def whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_points_from_elsewhere_are_told_of_until_they_end(
     serve: Serve, tmp_path: Path, usual: Points
 ) -> None:
-    client = serve(Settings(data_dir=tmp_path, drift_window=8 * BLOCK))
+    client = serve(Settings(data_dir=tmp_path, drift_window=8 * BLOCK_ROWS))
     start = drift(client)
-    assert (start["verdict"], start["rows"], start["window"]) == ("collecting", 0, 8 * BLOCK)
+    assert (start["verdict"], start["rows"], start["window"]) == ("collecting", 0, 8 * BLOCK_ROWS)
     assert start["hint"] == "200 more rows are needed"
     assert told(client) == {}
 
-    send(client, usual[:BLOCK])
+    send(client, usual[:BLOCK_ROWS])
     first = told(client)
-    assert first[("perceptd_drift_rows", *DNN)] == BLOCK
+    assert first[("perceptd_drift_rows", *DNN)] == BLOCK_ROWS
     assert first[("perceptd_drift_detected", *DNN)] == 0
 
-    send(client, usual[BLOCK:])
+    send(client, usual[BLOCK_ROWS:])
     before = drift(client)
-    assert (before["verdict"], before["rows"]) == ("stable", len(usual) // BLOCK * BLOCK)
+    assert (before["verdict"], before["rows"]) == ("stable", len(usual) // BLOCK_ROWS * BLOCK_ROWS)
     assert before["since"] > start["since"]
     for feature in before["features"]:
         assert 0 <= feature["psi"] < feature["threshold"]
@@ -109,7 +109,7 @@ def test_points_from_elsewhere_are_told_of_until_they_end(
     for _ in range(2):
         send(client, usual)
     assert drift(client)["verdict"] == "stable"
-    assert drift(client)["rows"] == 8 * BLOCK
+    assert drift(client)["rows"] == 8 * BLOCK_ROWS
 
 
 def clouds(signs: NDArray[np.int64]) -> Points:
@@ -221,19 +221,19 @@ def test_a_version_of_the_past_is_let_go_of(
         watched = mine.find("dnn", version)
         assert watched
         none = np.zeros(watched.bins.size)
-        watched.shelf.update(lambda windows: windows.add(none, 1, 4000, time.time()))
+        watched.store.update(lambda window: window.add(none, 1, 4000, time.time()))
 
     for version in range(1, 6):
         ask(version)
 
     def known(drift: Drift) -> list[int]:
-        return sorted(watched.key[1] for watched in drift.everywhere())
+        return sorted(watched.key[1] for watched in drift.all_versions())
 
     assert known(mine) == [1, 2, 3, 4, 5]
     assert known(other) == ([1, 2, 3, 4, 5] if is_shared else [])
     del monitors[1:]
     assert known(mine) == [1, 2, 3, 4, 5]  # asked lately
-    monkeypatch.setattr("perceptd.service.drift.drift.FRESH_S", 0.0)
+    monkeypatch.setattr("perceptd.service.drift.drift.RECENT_S", 0.0)
     for _ in range(2):
         assert known(mine) == [1]
         assert known(other) == []

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from perceptd.models.drift import Bins, reference
 from perceptd.models.spec import Example, InputSpec, ModelSpec
-from perceptd.service.drift.monitor import ALL_ROWS, BLOCK, Monitor, Watched
-from perceptd.service.drift.windows import InProcess, Windows
+from perceptd.service.drift.monitor import BLOCK_ROWS, MAX_UNSAMPLED_ROWS, Monitor, WatchedVersion
+from perceptd.service.drift.window import MemoryStore, Window
 from perceptd.service.inference.answers import Answer
 from perceptd.service.inference.batcher import BatchResult
 
@@ -25,7 +25,7 @@ SPEC = ModelSpec(
     head="softmax",
     example=Example(inputs=[[0.0]]),
 )
-TURN = ALL_ROWS  # rows that are all counted
+TURN = MAX_UNSAMPLED_ROWS  # rows that are all counted
 random = np.random.default_rng(0)
 
 
@@ -42,8 +42,8 @@ def bins() -> Bins:
 
 
 @pytest.fixture
-def watched(bins: Bins) -> Watched:
-    return Watched(("normal", 1), bins, InProcess(bins.size, 0.0))
+def watched(bins: Bins) -> WatchedVersion:
+    return WatchedVersion(("normal", 1), bins, MemoryStore(bins.size, 0.0))
 
 
 def ran(rows: NDArray[np.float64]) -> BatchResult:
@@ -60,7 +60,7 @@ async def ask(monitor: Monitor, rows: int, mean: float) -> None:
 
 @pytest.mark.parametrize("mean", [0.55, 0.63, 0.68])
 def test_a_steady_shift_is_told_of_once(
-    watched: Watched, mean: float, caplog: pytest.LogCaptureFixture
+    watched: WatchedVersion, mean: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of a normal distribution the PSI is about the square of the shift: 0.3, 0.4, 0.46."""
     caplog.set_level(logging.INFO, "perceptd.drift")
@@ -75,10 +75,10 @@ def test_a_steady_shift_is_told_of_once(
     assert len(caplog.messages) == 2
 
 
-class Busy(InProcess):
-    """A shelf that another process is at, all the time."""
+class Busy(MemoryStore):
+    """A store that another process is at, all the time."""
 
-    def update(self, change: Callable[[Windows], None]) -> bool:
+    def update(self, change: Callable[[Window], None]) -> bool:
         return False
 
 
@@ -91,7 +91,7 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
-async def asked_and_let_go(watched: Watched, turns: int) -> None:
+async def asked_and_let_go(watched: WatchedVersion, turns: int) -> None:
     monitor = Monitor(watched, SPEC.input, 4000)
     for _ in range(turns):
         monitor(ran(random.normal(size=(5, 1))))
@@ -107,11 +107,11 @@ async def asked_and_let_go(watched: Watched, turns: int) -> None:
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("turns", [0, 3])
 def test_what_a_version_that_is_let_go_of_was_asked_is_still_counted(
-    watched: Watched, turns: int, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedVersion, turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perceptd.service.drift.monitor.FLUSH_S", 0.01)
     asyncio.run(asked_and_let_go(watched, turns))
-    assert watched.report().windows.rows == 5 * turns
+    assert watched.report().window.rows == 5 * turns
 
 
 @pytest.mark.usefixtures("uncollected")
@@ -119,14 +119,14 @@ def test_counts_that_cannot_be_kept_do_not_keep_a_version(
     bins: Bins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perceptd.service.drift.monitor.FLUSH_S", 0.01)
-    asyncio.run(asked_and_let_go(Watched(("normal", 1), bins, Busy(bins.size, 0.0)), 3))
+    asyncio.run(asked_and_let_go(WatchedVersion(("normal", 1), bins, Busy(bins.size, 0.0)), 3))
 
 
 def test_a_version_that_nobody_asks_has_no_memory_for_rows(bins: Bins) -> None:
     pictures = InputSpec(shape=(1, 100, 100))
-    watched = Watched(("pictures", 1), bins, InProcess(bins.size, 0.0))
+    watched = WatchedVersion(("pictures", 1), bins, MemoryStore(bins.size, 0.0))
     tracemalloc.start()
     monitors = [Monitor(watched, pictures, 4000) for _ in range(10)]
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert used < 10 * BLOCK * pictures.size / 100, monitors
+    assert used < 10 * BLOCK_ROWS * pictures.size / 100, monitors

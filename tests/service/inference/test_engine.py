@@ -1,10 +1,10 @@
+"""Versions that are loaded, swapped and answer, from a real store with the shipped checkpoints."""
+
 import errno
 import json
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-import perceptd.service.inference.engine
-from perceptd.models import registry
+from perceptd.models import checkpoint, registry
 from perceptd.models.checkpoint import GRAPH, META, WEIGHTS
 from perceptd.models.preprocessing import from_numbers
 from perceptd.service.commands.common import opened_store
@@ -26,12 +25,14 @@ from perceptd.service.errors import (
     StoreError,
     VersionNotFoundError,
 )
+from perceptd.service.inference import engine as engine_module
 from perceptd.service.inference import runtimes
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.runtimes import OnnxRuntime, TorchRuntime
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import PRODUCTION
 from perceptd.service.store.repository import PRETRAINED, Repository
+from tests.waiting import eventually
 
 DNN = PRETRAINED / "dnn"
 
@@ -60,45 +61,9 @@ def damage(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("model", registry.BUILT_IN)
-def test_both_runtimes_answer_alike(model: str) -> None:
-    from perceptd.models import checkpoint
-
-    folder = PRETRAINED / model
-    meta = checkpoint.read(folder)
-    random = np.random.default_rng(1)
-    onnx = OnnxRuntime(folder, meta, threads=1)
-    torch = TorchRuntime(folder, meta, "cpu", threads=1, max_batch_size=64)
-    for rows in (1, 7, 64):
-        inputs = random.uniform(0, 1, (rows, *meta.spec.input.shape)).astype(np.float32)
-        np.testing.assert_allclose(onnx.run(inputs), torch.run(inputs), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("rows", "size"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64), (65, 100), (100, 100)]
-)
-def test_batches_are_filled_up_to_a_few_sizes(rows: int, size: int) -> None:
-    assert runtimes.filled_up(rows, 100) == size
-
-
-def test_a_batch_that_is_filled_up_answers_its_own_rows() -> None:
-    """As on CUDA, but for the memory, which only CUDA can pin."""
-    import torch
-
-    from perceptd.models import checkpoint
-
-    meta = checkpoint.read(DNN)
-    runtime = TorchRuntime(DNN, meta, "cpu", threads=1, max_batch_size=8)
-    random = np.random.default_rng(1)
-    batches = [random.uniform(-1, 1, (rows, 2)).astype(np.float32) for rows in (8, 3, 1, 5)]
-    expected = [runtime.run(batch) for batch in batches]
-    runtime._pinned = torch.zeros((8, 2))
-    runtime._in_use = threading.Lock()
-    for batch, right in zip(batches, expected, strict=True):
-        np.testing.assert_allclose(runtime.run(batch), right, atol=1e-6)
-
-
-def test_what_becomes_production_is_switched_to(engine: Engine, repository: Repository) -> None:
+def test_a_refresh_swaps_to_the_new_production_version(
+    engine: Engine, repository: Repository
+) -> None:
     before = engine.production["dnn"]
     repository.register(DNN, promote=True)
     engine.refresh()
@@ -107,7 +72,7 @@ def test_what_becomes_production_is_switched_to(engine: Engine, repository: Repo
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, GRAPH, META])
-def test_a_version_that_fails_to_load_leaves_the_old_one_serving(
+def test_if_a_version_fails_to_load_the_previous_one_goes_on_serving(
     engine: Engine, repository: Repository, file: str
 ) -> None:
     repository.register(DNN, promote=True)
@@ -120,56 +85,56 @@ def test_a_version_that_fails_to_load_leaves_the_old_one_serving(
     assert engine.failures == {}
 
 
-def test_callers_are_told_no_path_of_what_cannot_be_loaded(
+def test_the_path_of_a_checkpoint_that_cannot_be_loaded_is_only_in_the_log(
     engine: Engine,
     repository: Repository,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def broken(path: Path, *_: Any) -> str:
+    def broken(path: Path, *_: Any, **__: Any) -> Any:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     repository.register(DNN, promote=True)
+    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr("perceptd.models.checkpoint._sha256", broken)
+        patch.setattr(Path, "open", broken)
         engine.refresh()
     assert "cannot be read (Input/output error)" in engine.failures["dnn"]
     assert "/" not in engine.failures["dnn"].replace("Input/output", "")
     with monkeypatch.context() as patch:
-        patch.setattr("perceptd.service.inference.engine.runtimes.load", broken)
-        patch.setattr("perceptd.service.inference.engine.RETRY_SECONDS", 0.0)
+        patch.setattr(runtimes, "load", broken)
         engine.refresh()
-    reason = "OSError, as the server's log tells"
+    reason = "OSError, see the server's log"
     assert engine.failures == {"dnn": f"version 2 cannot be loaded: {reason}"}
     assert str(repository.folder("dnn", 2)) in caplog.text
 
 
-def test_a_switch_is_counted_once_it_is_made(
+def test_a_swap_is_counted_when_it_is_made(
     repository: Repository, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted: list[str] = []
-    engine = Engine(repository, settings, on_swap=counted.append)
+    swaps: list[str] = []
+    engine = Engine(repository, settings, on_swap=swaps.append)
     engine.refresh()
     for model in ("dnn", "xor"):
         repository.register(PRETRAINED / model, promote=True)
-    load = perceptd.service.inference.engine.load
+    load = runtimes.load
 
-    def without_the_store(store: Repository, model: str, *others: Any) -> Any:
-        if model == "xor":
+    def without_the_store(folder: Path, *others: Any) -> Any:
+        if folder.parent.name == "xor":
             raise StoreError("the database is away")
-        return load(store, model, *others)
+        return load(folder, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(perceptd.service.inference.engine, "load", without_the_store)
+        patch.setattr(runtimes, "load", without_the_store)
         with pytest.raises(StoreError):
             engine.refresh()
-    assert counted == []
+    assert swaps == []
     assert engine.production["dnn"].version == 1
     engine.refresh()
-    assert counted == ["dnn", "xor"]
+    assert swaps == ["dnn", "xor"]
 
 
-def test_a_version_that_failed_to_load_is_tried_again(
+def test_a_version_that_failed_to_load_is_tried_again_later(
     engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.register(DNN, promote=True)
@@ -179,14 +144,25 @@ def test_a_version_that_failed_to_load_is_tried_again(
     assert "model.onnx is missing" in engine.failures["dnn"]
     graph.with_suffix(".away").rename(graph)
     engine.refresh()
-    assert engine.production["dnn"].version == 1  # not yet
-    monkeypatch.setattr("perceptd.service.inference.engine.RETRY_SECONDS", 0.0)
+    assert engine.production["dnn"].version == 1
+    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.0)
     engine.refresh()
     assert engine.production["dnn"].version == 2
     assert engine.failures == {}
 
 
-def test_versions_by_number_are_loaded_and_the_least_used_let_go(
+def test_without_checkpoint_folders_each_model_says_what_is_missing(
+    repository: Repository, settings: Settings
+) -> None:
+    shutil.rmtree(settings.data_dir / "checkpoints")
+    engine = Engine(repository, settings)
+    engine.refresh()
+    assert engine.production == {}
+    assert set(engine.failures) == set(registry.BUILT_IN)
+    assert "meta.json cannot be read" in engine.failures["xor"]
+
+
+def test_versions_are_loaded_by_number_and_the_least_recently_used_are_dropped(
     engine: Engine, repository: Repository
 ) -> None:
     for _ in range(3):
@@ -213,22 +189,56 @@ def test_versions_by_number_are_loaded_and_the_least_used_let_go(
     anyio.run(find)
 
 
+@pytest.mark.parametrize("model", registry.BUILT_IN)
+def test_both_runtimes_give_the_same_probabilities(model: str) -> None:
+    folder = PRETRAINED / model
+    meta = checkpoint.read(folder)
+    random = np.random.default_rng(1)
+    onnx = OnnxRuntime(folder, meta, threads=1)
+    torch = TorchRuntime(folder, meta, "cpu", threads=1, max_batch_size=64)
+    for count in (1, 7, 64):
+        rows = random.uniform(0, 1, (count, *meta.spec.input.shape)).astype(np.float32)
+        np.testing.assert_allclose(onnx.run(rows), torch.run(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64), (65, 100), (100, 100)]
+)
+def test_batches_are_padded_to_a_few_sizes(rows: int, size: int) -> None:
+    assert runtimes.padded_size(rows, 100) == size
+
+
+def test_a_padded_batch_answers_its_own_rows() -> None:
+    """As on CUDA, but without pinned memory."""
+    meta = checkpoint.read(DNN)
+    plain, padded = (
+        TorchRuntime(DNN, meta, "cpu", threads=1, max_batch_size=8, pads=pads)
+        for pads in (False, True)
+    )
+    random = np.random.default_rng(1)
+    for count in (8, 3, 1, 5):
+        rows = random.uniform(-1, 1, (count, 2)).astype(np.float32)
+        np.testing.assert_allclose(padded.run(rows), plain.run(rows), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"device": "cuda", "runtime": "onnx"}, {"device": "mps"}, {"device": "cuda"}]
 )
-def test_a_device_that_is_not_here_is_refused(
+def test_a_device_that_the_machine_does_not_have_is_refused(
     wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hardware = {"cuda": lambda: False, "mps": lambda: False}
-    monkeypatch.setattr(runtimes, "_HARDWARE", hardware)
+    monkeypatch.setattr(runtimes, "HAS_HARDWARE", hardware)
     with pytest.raises(DeviceError, match=f"PERCEPTD_DEVICE={wrong['device']}"):
         runtimes.pick(Settings(**wrong))  # type: ignore[arg-type]
 
 
-def test_torch_can_be_forced_on_the_cpu(repository: Repository, settings: Settings) -> None:
-    forced = Engine(repository, settings.model_copy(update={"device": "cpu", "runtime": "torch"}))
-    forced.refresh()
-    loaded = forced.production["mnist-cnn"]
+def test_torch_runs_on_the_cpu_if_the_settings_say_so(
+    repository: Repository, settings: Settings
+) -> None:
+    engine = Engine(repository, settings.model_copy(update={"device": "cpu", "runtime": "torch"}))
+    engine.refresh()
+    loaded = engine.production["mnist-cnn"]
     example = loaded.spec.example
     rows = from_numbers(loaded.spec.input, example.inputs, example.dtype)
     assert (loaded.runtime.name, loaded.runtime.device) == ("torch", "cpu")
@@ -236,7 +246,7 @@ def test_torch_can_be_forced_on_the_cpu(repository: Repository, settings: Settin
 
 
 def test_a_server_on_the_cpu_never_imports_torch(tmp_path: Path) -> None:
-    """The whole way, from start to answers, in a fresh interpreter."""
+    """From start to answers, in a fresh interpreter."""
     script = """
 import json, sys
 from perceptd.service.settings import Settings
@@ -256,7 +266,7 @@ print(json.dumps(sorted(unwanted & sys.modules.keys())))
     assert json.loads(answer.stdout.splitlines()[-1]) == []
 
 
-def test_a_corrupt_checkpoint_is_named_and_the_others_serve(
+def test_a_damaged_checkpoint_is_named_and_the_other_models_serve(
     serve: Callable[[Settings], httpx.Client], repository: Repository, settings: Settings
 ) -> None:
     damage(repository.folder("dnn", 1) / WEIGHTS)
@@ -279,24 +289,12 @@ def test_a_running_server_serves_what_another_process_promotes(
     serve: Callable[[Settings], httpx.Client], repository: Repository, settings: Settings
 ) -> None:
     client = serve(settings)
-    body = {"model": "rings", "inputs": [[0, 0]]}
-    assert client.post("/predict", json=body).status_code == 404
 
+    def ask() -> httpx.Response:
+        return client.post("/predict", json={"model": "rings", "inputs": [[0, 0]]})
+
+    assert ask().status_code == 404
     repository.register(DNN, "rings")
-
-    promised = time.monotonic() + 1
-    while (response := client.post("/predict", json=body)).status_code != 200:
-        assert time.monotonic() < promised
-    assert response.json()["predictions"] == [{"label": "1", "index": 1}]
+    eventually(lambda: ask().is_success, "the server loads the new model", seconds=1)
+    assert ask().json()["predictions"] == [{"label": "1", "index": 1}]
     assert "rings" in client.get("/openapi.json").text
-
-
-def test_a_store_without_checkpoint_folders_says_what_is_missing(
-    repository: Repository, settings: Settings
-) -> None:
-    shutil.rmtree(settings.data_dir / "checkpoints")
-    engine = Engine(repository, settings)
-    engine.refresh()
-    assert engine.production == {}
-    assert set(engine.failures) == set(registry.BUILT_IN)
-    assert "meta.json cannot be read" in engine.failures["xor"]

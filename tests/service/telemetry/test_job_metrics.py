@@ -7,13 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import Metric
 from sqlalchemy import Engine, text, update
 
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db, tables
 from perceptd.service.telemetry import families, job_metrics, metrics
-from perceptd.service.telemetry.job_metrics import FRESH_S, OLD_S, THREAD, JobFigures
+from perceptd.service.telemetry.job_metrics import CACHE_S, MAX_AGE_S, THREAD, JobMetrics
 from perceptd.service.telemetry.metrics import Metrics
 from tests.service.telemetry.test_metrics import Counted, figures, of
 from tests.waiting import eventually
@@ -22,12 +23,12 @@ from tests.waiting import eventually
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that answers is waited for, on a busy machine too."""
-    monkeypatch.setattr(job_metrics, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(job_metrics, "WAIT_S", 60.0)
 
 
-def told(collector: JobFigures) -> Counted:
+def told(collector: JobMetrics) -> Counted:
     metrics = Metrics()
-    metrics.collect(collector)
+    metrics.register(collector)
     return figures(metrics.render().decode())
 
 
@@ -53,7 +54,7 @@ def test_jobs_are_told_by_state_with_how_long_they_took(database: Engine, jobs: 
         ended(database, jobs.submit("train", f"model-{runtime_s}", {}, {}).id, status, runtime_s)
     jobs.submit("import", "made-up", {}, {})
 
-    counted = told(JobFigures(database))
+    counted = told(JobMetrics(database))
 
     assert counted[("perceptd_database_up",)] == 1
     states = of("perceptd_jobs", counted)
@@ -80,16 +81,16 @@ def test_jobs_are_told_by_state_with_how_long_they_took(database: Engine, jobs: 
 @pytest.mark.usefixtures("patience")
 def test_the_database_is_asked_again_after_a_few_seconds(database: Engine, jobs: Jobs) -> None:
     now = 1000.0
-    collector = JobFigures(database, lambda: now)
+    collector = JobMetrics(database, lambda: now)
 
     def queued() -> float:
         return of("perceptd_jobs", told(collector))["train", "queued"]
 
     assert queued() == 0
     jobs.submit("train", "xor", {}, {})
-    now += FRESH_S / 2
+    now += CACHE_S / 2
     assert queued() == 0
-    now += FRESH_S
+    now += CACHE_S
     assert queued() == 1
 
 
@@ -99,13 +100,13 @@ def test_what_a_slow_database_said_is_told_for_a_while(
     now = 1000.0
     says = threading.Event()
 
-    def slowly(_: Engine) -> job_metrics.Found:
+    def slowly(_: Engine) -> list[Metric]:
         says.wait()
         return [metrics.to_metric(families.OLDEST_QUEUED, [((), [0.0])])]
 
-    monkeypatch.setattr(job_metrics, "PATIENCE_S", 0.01)
-    monkeypatch.setattr(job_metrics, "figures", slowly)
-    collector = JobFigures(db.connect(Settings(data_dir=tmp_path)), lambda: now)
+    monkeypatch.setattr(job_metrics, "WAIT_S", 0.01)
+    monkeypatch.setattr(job_metrics, "read_metrics", slowly)
+    collector = JobMetrics(db.connect(Settings(data_dir=tmp_path)), lambda: now)
 
     def is_up() -> bool:
         return told(collector)[("perceptd_database_up",)] == 1
@@ -114,7 +115,7 @@ def test_what_a_slow_database_said_is_told_for_a_while(
     says.set()
     eventually(is_up)
     says.clear()
-    now += OLD_S
+    now += MAX_AGE_S
     assert is_up()
     now += 1
     assert not is_up(), "it has not answered for long"
@@ -127,7 +128,7 @@ def test_a_database_that_does_not_answer_holds_back_no_other_figure(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it never says a word
         url = f"postgresql+psycopg://nobody:secret@127.0.0.1:{silent.getsockname()[1]}/perceptd"
         database = db.connect(Settings(data_dir=tmp_path, database_url=url))
-        metrics.collect(JobFigures(database))
+        metrics.register(JobMetrics(database))
         for _ in range(3):
             assert figures(metrics.render().decode()) == {
                 ("perceptd_connections_closed_total", "slow"): 1,
@@ -143,7 +144,7 @@ def test_a_database_that_does_not_answer_holds_back_no_other_figure(tmp_path: Pa
 def test_figures_are_told_without_the_database_and_whole_once_it_is_back(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_metrics, "FRESH_S", 0.0)
+    monkeypatch.setattr(job_metrics, "CACHE_S", 0.0)
     client = serve(Settings(data_dir=tmp_path))
     client.post("/predict", json={"model": "xor", "inputs": [[1, 1]]}).raise_for_status()
 

@@ -9,12 +9,17 @@ from perceptd.service.telemetry.families import (
     ANSWERED_ROWS,
     BATCH_ROWS,
     CLOSED_CONNECTIONS,
+    COLLECTED,
     COUNTED,
-    FOUND_OUT,
     READY,
     ROWS,
 )
-from perceptd.service.telemetry.metric_store import ENDED, PAGE_BYTES, Figures, MetricStore
+from perceptd.service.telemetry.metric_store import (
+    EXITED_PID,
+    PAGE_BYTES,
+    MetricStore,
+    ProcessSeries,
+)
 
 
 def told(store: MetricStore) -> dict[tuple[int, str, tuple[str, ...]], tuple[float, ...]]:
@@ -57,7 +62,7 @@ def test_more_labels_than_fit_on_a_page_take_another(tmp_path: Path) -> None:
 
 
 def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: Path) -> None:
-    parent = MetricStore(tmp_path, ENDED)
+    parent = MetricStore(tmp_path, EXITED_PID)
     for pid in (1, 2):
         child = MetricStore(tmp_path, pid)
         child.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
@@ -69,10 +74,10 @@ def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: 
     numbers = [0.0] * (len(ROWS) + 2)
     numbers[2] = 2.0
     assert told(MetricStore(tmp_path, 4)) == {
-        (ENDED, ANSWERED_ROWS.name, ("dnn", "1")): (10.0,),
-        (ENDED, BATCH_ROWS.name, ("dnn",)): tuple(numbers),
+        (EXITED_PID, ANSWERED_ROWS.name, ("dnn", "1")): (10.0,),
+        (EXITED_PID, BATCH_ROWS.name, ("dnn",)): tuple(numbers),
     }
-    assert parent.pids() == {ENDED}
+    assert parent.pids() == {EXITED_PID}
     assert not list(tmp_path.glob("[12]-*"))
 
 
@@ -86,14 +91,14 @@ def test_on_a_full_disk_a_process_counts_for_itself(
         store.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list(store.read()) == [Figures(1, ANSWERED_ROWS.name, ("dnn", "1"), (5.0,))]
+    assert list(store.read()) == [ProcessSeries(1, ANSWERED_ROWS.name, ("dnn", "1"), (5.0,))]
     assert list(MetricStore(tmp_path, 2).read()) == []
     assert not list(tmp_path.glob("*.page"))
     assert "File too large" in caplog.text
 
 
 def test_a_page_that_is_just_being_made_has_no_figures_yet(tmp_path: Path) -> None:
-    one, parent = MetricStore(tmp_path, 1), MetricStore(tmp_path, ENDED)
+    one, parent = MetricStore(tmp_path, 1), MetricStore(tmp_path, EXITED_PID)
     one.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
     for name, content in (("2-a-0", b""), ("3-a-0", bytes(PAGE_BYTES // 2))):
         (tmp_path / f"{name}.page").write_bytes(content)
@@ -104,7 +109,7 @@ def test_a_page_that_is_just_being_made_has_no_figures_yet(tmp_path: Path) -> No
 
 
 def test_names_have_their_unit_and_counters_end_as_counters_do() -> None:
-    for name, family in {**COUNTED, **FOUND_OUT}.items():
+    for name, family in {**COUNTED, **COLLECTED}.items():
         assert name.startswith("perceptd_")
         assert name.endswith("_total") == (family.kind == "counter")
         assert bool(family.buckets) == (family.kind == "histogram")

@@ -234,7 +234,7 @@ class Broken(Collector):
 
 def test_a_collector_tells_its_figures_beside_those_that_are_counted() -> None:
     metrics = Metrics()
-    metrics.collect(Answers())
+    metrics.register(Answers())
     metrics.connection_closed("slow")
     metrics.connection_closed("slow")
     assert figures(metrics.render().decode()) == {
@@ -245,7 +245,7 @@ def test_a_collector_tells_its_figures_beside_those_that_are_counted() -> None:
 
 def test_a_collector_that_fails_holds_back_no_other(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
-    metrics.collect(Broken())
+    metrics.register(Broken())
     metrics.connection_closed("slow")
     assert figures(metrics.render().decode()) == {
         ("perceptd_connections_closed_total", "slow"): 1,

@@ -1,8 +1,7 @@
-"""Counts of a version's latest rows, in this process or in a file that several share.
+"""Counts of a version's latest rows, in memory or in a file that several processes share.
 
-Several parts take turns: the one that fills, and those before it. What is older is forgotten, so
-that old rows do not hide new ones; and as that is little at a time, about as many rows are known
-whenever one looks.
+The rows are counted in parts. When the newest part is full another one begins and the oldest is
+dropped. So old rows do not hide new ones, and the window always has about the same number of rows.
 """
 
 import fcntl
@@ -18,14 +17,14 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-LENGTH_BYTES = 8  # that say how long the header is which a file begins with
+LENGTH_BYTES = 8  # at the start of a file: the length of its header
 PARTS = 8  # of a window
 VERDICT, SINCE, LATEST, HEAD = range(4)
 
 
-class Windows:
-    """Numbers as they lie in a file: those named above, then the parts, the one that fills first.
-    Each is how many rows it has and, of these, how many are in each bin.
+class Window:
+    """Numbers as a file has them: verdict, since, latest, then the parts, the newest first. A part
+    is its number of rows, then the number of rows in each of B bins.
     """
 
     def __init__(self, numbers: NDArray[np.float64]) -> None:
@@ -34,9 +33,9 @@ class Windows:
 
     @classmethod
     def empty(cls, bins: int, now: float) -> Self:
-        windows = cls(np.zeros(HEAD + PARTS * (1 + bins)))
-        windows.numbers[SINCE] = now
-        return windows
+        window = cls(np.zeros(HEAD + PARTS * (1 + bins)))
+        window.numbers[SINCE] = now
+        return window
 
     @property
     def rows(self) -> int:
@@ -44,7 +43,7 @@ class Windows:
 
     @property
     def counts(self) -> NDArray[np.float64]:
-        """Of all parts, (B,)."""
+        """Rows in each bin over all parts, (B,)."""
         total: NDArray[np.float64] = self._parts[:, 1:].sum(axis=0)
         return total
 
@@ -54,18 +53,16 @@ class Windows:
 
     @property
     def since(self) -> datetime:
-        """When the verdict became what it is."""
+        """When the verdict last changed."""
         return datetime.fromtimestamp(self.numbers[SINCE], UTC)
 
     @property
     def latest(self) -> float:
-        """When rows were added last, in seconds since 1970; 0 before any."""
+        """When rows were last added, in seconds since 1970; 0 if never."""
         return float(self.numbers[LATEST])
 
     def add(self, counts: NDArray[np.float64], rows: int, full: int, now: float) -> None:
-        """Add the counts (B,) of so many rows. A part is to have about a `PARTS`th of `full` rows;
-        once it has, another begins, and the oldest is forgotten.
-        """
+        """Add the counts, (B,), of `rows` rows. A part is full with about `full / PARTS` rows."""
         parts = self._parts
         if parts[0, 0] and parts[0, 0] + rows / 2 > full / PARTS:
             parts[1:] = parts[:-1].copy()
@@ -79,40 +76,40 @@ class Windows:
             self.numbers[VERDICT], self.numbers[SINCE] = verdict, now
 
 
-class Shelf(Protocol):
-    """Where the windows of a version lie."""
+class WindowStore(Protocol):
+    """Where the window of a version is kept."""
 
-    def read(self) -> Windows: ...
+    def read(self) -> Window: ...
 
-    def update(self, change: Callable[[Windows], None]) -> bool:
-        """Change them; False where somebody else does at this moment."""
+    def update(self, change: Callable[[Window], None]) -> bool:
+        """Change the window; False if another process is changing it now."""
 
 
-class InProcess:
-    """For a server that is one process."""
+class MemoryStore:
+    """For a server of one process."""
 
     def __init__(self, bins: int, now: float) -> None:
-        self._windows = Windows.empty(bins, now)
+        self._windows = Window.empty(bins, now)
 
-    def read(self) -> Windows:
-        return Windows(self._windows.numbers.copy())
+    def read(self) -> Window:
+        return Window(self._windows.numbers.copy())
 
-    def update(self, change: Callable[[Windows], None]) -> bool:
+    def update(self, change: Callable[[Window], None]) -> bool:
         changed = self.read()
         change(changed)
         self._windows = changed
         return True
 
 
-class InFile:
-    """For the processes of one server. A process that dies leaves what it has counted.
+class FileStore:
+    """For the processes of one server. The counts of a process that dies are kept.
 
-    A file is a header, which says whose counts these are, and the numbers. Nobody waits for a lock
-    on it: whoever holds it may have been stopped, and those who count answer requests besides.
+    A file has a header, which says what the numbers mean, and the numbers. No process waits for the
+    lock: the one that holds it may be stopped, and those that count also answer requests.
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR)  # stays, should the name be cleaned away
+        self._descriptor = os.open(path, os.O_RDWR)  # still works if the file is deleted
         weakref.finalize(self, os.close, self._descriptor)
         length = int.from_bytes(os.pread(self._descriptor, LENGTH_BYTES, 0), "little")
         self.header = os.pread(self._descriptor, length, LENGTH_BYTES)
@@ -121,30 +118,28 @@ class InFile:
 
     @classmethod
     def opened(cls, path: Path, header: bytes, bins: int, now: float) -> Self:
-        """The file of that name, written unless another process already has."""
+        """Open the file; create it if no other process has."""
         with tempfile.NamedTemporaryFile(dir=path.parent) as file:
             file.write(len(header).to_bytes(LENGTH_BYTES, "little") + header)
-            file.write(Windows.empty(bins, now).numbers.tobytes())
+            file.write(Window.empty(bins, now).numbers.tobytes())
             file.flush()
             with suppress(FileExistsError):
-                os.link(file.name, path)  # whole or not at all
+                os.link(file.name, path)  # atomic
         return cls(path)
 
-    def read(self) -> Windows:
-        """As they are, or as they are becoming: at most a few rows are then in some bins alone."""
-        return Windows(
-            np.frombuffer(bytearray(os.pread(self._descriptor, self._size, self._start)))
-        )
+    def read(self) -> Window:
+        """The window. During an update, a few rows may be missing from some bins."""
+        return Window(np.frombuffer(bytearray(os.pread(self._descriptor, self._size, self._start))))
 
-    def update(self, change: Callable[[Windows], None]) -> bool:
+    def update(self, change: Callable[[Window], None]) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         try:
-            windows = self.read()
-            change(windows)
-            os.pwrite(self._descriptor, windows.numbers.tobytes(), self._start)
+            window = self.read()
+            change(window)
+            os.pwrite(self._descriptor, window.numbers.tobytes(), self._start)
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return True
