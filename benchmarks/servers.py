@@ -13,7 +13,7 @@ from typing import IO
 
 import httpx
 
-SERVE = [sys.executable, "-m", "perceptd.service", "serve"]
+SERVE = [sys.executable, "-m", "perceptd", "serve"]
 PORT = 8790
 PATIENCE_S = 120.0  # until a server is ready
 END_S = 10.0  # until one that was asked to end is killed

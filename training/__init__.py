@@ -1,1 +1,1 @@
-"""Offline scripts: from data to a checkpoint. Run as `python -m perceptd.training`."""
+"""Trains models: from data to a checkpoint folder."""

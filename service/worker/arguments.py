@@ -1,4 +1,4 @@
-"""A job's plan -> the arguments of `python -m perceptd.training`.
+"""A job's plan -> the arguments of `perceptd train`, `import` and `evaluate`.
 
 Paths are relative to the folder that the process works in: what it says of them is public.
 """
@@ -31,7 +31,7 @@ class Arguments:
 
     def training(self, plan: TrainPlan) -> list[str]:
         """Of the training itself. Raises `CheckpointError` for a damaged parent."""
-        arguments = [plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
+        arguments = ["train", plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
         arguments += ["--epochs", str(plan.epochs), "--learning-rate", repr(plan.learning_rate)]
         arguments += ["--seed", str(plan.seed), "--out", CHECKPOINT]
         if plan.batch_size is not None:

@@ -54,7 +54,7 @@ class WorkerContext:
     feedback: Feedback
     budget: Budget
     stop: threading.Event
-    command: Sequence[str]  # that starts `python -m perceptd.training`
+    command: Sequence[str]  # that starts `perceptd`
 
 
 class Attempt:

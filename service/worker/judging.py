@@ -13,7 +13,7 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.repository import Repository
 from perceptd.service.worker.watch import TrainingFailedError
 
-# Versions -> what `python -m perceptd.training evaluate` says of each, on the same held-out rows.
+# Versions -> what `perceptd evaluate` says of each, on the same held-out rows.
 Evaluate = Callable[[Sequence[int]], list[dict[str, Any]]]
 
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from perceptd.models import tracing
 
-TRAINING = (sys.executable, "-P", "-m", "perceptd.training", "--stop-on-eof")
+TRAINING = (sys.executable, "-P", "-m", "perceptd", "--stop-on-eof")
 GRACE_S = 2.0  # between asking a process to stop and stopping it
 LINE_BYTES = 65_536  # a longer line of output is cut into several
 LOG_CHARACTERS = 500  # of a line of output that are kept
@@ -37,7 +37,7 @@ class Budget:
 
 
 class TrainingProcess:
-    """One running `python -m perceptd.training`; it ends when this process does, however that ends.
+    """One running `perceptd train` or its like; it ends when this process does, however that ends.
 
     The training listens on its standard input, whose other end is here: where it is closed, be it
     by a SIGKILL, the training stops.

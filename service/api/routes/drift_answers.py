@@ -14,7 +14,7 @@ OFF = "the server does not look at inputs: PERCEPTD_DRIFT is 0"
 NO_REFERENCE = (
     "the checkpoint does not say what it was trained on, as one of an earlier release or one "
     "imported without data: train it anew, or see "
-    "`python -m perceptd.training drift-reference --help`"
+    "`perceptd drift-reference --help`"
 )
 FAILED = (
     "counts could not be kept when the version was loaded, as where a disk is full: the log says "

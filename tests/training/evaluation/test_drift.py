@@ -43,7 +43,7 @@ def test_so_does_the_training_of_a_plug_in(package: Package, tmp_path: Path) -> 
         "recipes": {"spiral": "spirals:RECIPES"},
     }
     package("spirals", SPIRAL, **groups)
-    outcome = command("spiral", "--epochs", "2", "--out", tmp_path / "spiral")
+    outcome = command("train", "spiral", "--epochs", "2", "--out", tmp_path / "spiral")
     assert outcome.exit_code == 0, outcome.stderr
     meta = checkpoint.read(tmp_path / "spiral")
     assert meta.drift

@@ -28,7 +28,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{x:.4f},{y:.4f},{int(x > y)}" for x, y in random]
     (folder / "mine.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
     with chdir(folder):
-        outcome = command("dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
+        outcome = command("train", "dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
     assert outcome.exit_code == 0, outcome.stderr
     return folder / "dnn"
 
@@ -68,7 +68,7 @@ def refused(*arguments: str | Path) -> str:
 @pytest.mark.parametrize("name", ["perceptron", "dnn", "xor"])
 def test_pictures_are_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command(name, "--recipe", "fast", "--out", made).exit_code == 0
+    assert command("train", name, "--recipe", "fast", "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", drawn)
 
@@ -98,7 +98,7 @@ def test_pictures_may_lie_among_other_files(wide_dnn: Path, tmp_path: Path) -> N
 def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
     options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
-    assert command("mnist-mlp", *options, "--out", made).exit_code == 0
+    assert command("train", "mnist-mlp", *options, "--out", made).exit_code == 0
 
     plot(made, "--out", drawn)
 
@@ -116,7 +116,7 @@ def test_plug_in_makes_its_own_data_again(package: Package, tmp_path: Path) -> N
     groups["recipes"] = {"halves": "halves_plug_in:RECIPES"}
     package("halves_plug_in", HALVES, **groups)
     made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("halves", "--epochs", "3", "--out", made).exit_code == 0
+    assert command("train", "halves", "--epochs", "3", "--out", made).exit_code == 0
 
     plot(made, "--out", drawn)
 
@@ -128,7 +128,7 @@ def test_model_whose_answers_are_not_drawn_needs_no_data(package: Package, tmp_p
     groups["recipes"] = {"spiral": "spiral_plug_in:RECIPES"}
     package("spiral_plug_in", SPIRAL, **groups)
     made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("spiral", "--epochs", "3", "--out", made).exit_code == 0
+    assert command("train", "spiral", "--epochs", "3", "--out", made).exit_code == 0
 
     assert plot(made, "--out", drawn).stderr == ""
 
@@ -153,9 +153,8 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
     (store / "datasets").mkdir(parents=True)
     (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
     with chdir(store):
-        made = command(
-            "dnn", "--dataset", "datasets/mine.csv", "--epochs", "3", "--out", "checkpoints/dnn/3"
-        )
+        options = ["--dataset", "datasets/mine.csv", "--epochs", "3"]
+        made = command("train", "dnn", *options, "--out", "checkpoints/dnn/3")
     assert made.exit_code == 0, made.stderr
     version = store / "checkpoints" / "dnn" / "3"
     moved = tmp_path / "moved"
@@ -186,7 +185,7 @@ def test_corrections_leave_the_curve_and_a_line_that_says_so(tmp_path: Path) -> 
     np.savez(tmp_path / "feedback.npz", inputs=np.zeros((9, 2)), labels=np.array(["0"] * 9))
     made = tmp_path / "made"
     options: list[str | Path] = ["--feedback", tmp_path / "feedback.npz", "--epochs", "2"]
-    assert command("dnn", *options, "--out", made).exit_code == 0
+    assert command("train", "dnn", *options, "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", tmp_path / "drawn")
 
