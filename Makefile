@@ -36,8 +36,8 @@ docs: $(READY)
 # Train the shipped checkpoints anew; MNIST is read from PERCEPTD_MNIST_DIR or downloaded.
 checkpoints: $(READY)
 	rm -rf models/pretrained/*
-	$(BIN)/python -m perceptd.training all --out models/pretrained
-	$(BIN)/python -m perceptd.training describe > models/pretrained/trainable.json
+	$(BIN)/perceptd train all --out models/pretrained
+	$(BIN)/perceptd describe > models/pretrained/trainable.json
 
 # MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
 bench: $(READY) bench-peers

@@ -13,7 +13,7 @@ from typing import IO
 
 import httpx
 
-SERVE = [sys.executable, "-m", "perceptd.service", "serve"]
+SERVE = [sys.executable, "-m", "perceptd", "serve"]
 PORT = 8790
 START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 10.0  # then the server is killed

@@ -1,4 +1,4 @@
-"""A job's plan -> the arguments of a training process.
+"""A job's plan -> the arguments of `perceptd train`, `import` and `evaluate`.
 
 Paths are relative to the folder of the process, because its output is public.
 """
@@ -31,7 +31,7 @@ class Arguments:
 
     def training(self, plan: TrainPlan) -> list[str]:
         """Arguments of the training. Raises `CheckpointError` for a damaged parent."""
-        arguments = [plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
+        arguments = ["train", plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
         arguments += ["--epochs", str(plan.epochs), "--learning-rate", repr(plan.learning_rate)]
         arguments += ["--seed", str(plan.seed), "--out", CHECKPOINT]
         if plan.batch_size is not None:

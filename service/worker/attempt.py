@@ -51,7 +51,7 @@ class WorkerContext:
     feedback: Feedback
     budget: Budget
     stop: threading.Event
-    command: Sequence[str]  # that starts a training process
+    command: Sequence[str]  # that starts `perceptd`
 
 
 class Attempt:

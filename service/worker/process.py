@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from perceptd.models import tracing
 
-TRAINING = (sys.executable, "-P", "-m", "perceptd.training", "--stop-on-eof")
+TRAINING = (sys.executable, "-P", "-m", "perceptd", "--stop-on-eof")
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 LINE_BYTES = 65_536  # longer lines of output are split
 LOG_CHARACTERS = 500  # kept of a line of output
@@ -37,7 +37,7 @@ class Budget:
 
 
 class TrainingProcess:
-    """One running training, which ends when this process ends, even by SIGKILL.
+    """One running `perceptd train`, `import` or `evaluate`; it ends when this process ends.
 
     The training reads its standard input, whose other end is held here, and stops when it closes.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from perceptd.service.store.repository import PRETRAINED
 from tests.reliability.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.reliability
@@ -22,7 +23,7 @@ COMMANDS = ("serve", "worker")
 def refused(command: str, *options: str, **variables: str) -> tuple[int, str]:
     """The status and the one error of a command, which is its last line."""
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "perceptd.service", command, *options],
+        [sys.executable, "-P", "-m", "perceptd", command, *options],
         env={**os.environ, "PERCEPTD_PORT": "0", **variables},
         capture_output=True,
         text=True,
@@ -56,7 +57,7 @@ def test_a_read_only_disk(disk: SmallDisk, command: str, has_a_store: bool) -> N
     if has_a_store:
         disk.remount("size=64m")
         folder = {**os.environ, "PERCEPTD_DATA_DIR": str(disk.folder / "data")}
-        made = [sys.executable, "-P", "-m", "perceptd.service", "models"]
+        made = [sys.executable, "-P", "-m", "perceptd", "models", "add", str(PRETRAINED / "dnn")]
         subprocess.run(made, env=folder, check=True, capture_output=True)
     disk.remount("ro")
     status, error = refused(command, PERCEPTD_DATA_DIR=str(disk.folder / "data"))

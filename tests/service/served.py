@@ -24,7 +24,7 @@ class Served:
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "perceptd.service", "serve", "--port", "0", *options],
+                [sys.executable, "-P", "-m", "perceptd", "serve", "--port", "0", *options],
                 env={
                     **os.environ,
                     "PERCEPTD_DATA_DIR": str(self.data_dir),

@@ -28,7 +28,7 @@ BODY = {
     "seed": 3,
     "gate": {"min_absolute_change": -1.0},
 }
-SERVE = (sys.executable, "-P", "-m", "perceptd.service", "serve")
+SERVE = (sys.executable, "-P", "-m", "perceptd", "serve")
 
 
 class Site:
@@ -196,7 +196,8 @@ def train_undisturbed(folder: Path) -> str:
     arguments = [
         f"--{name.replace('_', '-')}={BODY[name]}" for name in ("epochs", "batch_size", "seed")
     ]
-    command = [sys.executable, "-m", "perceptd.training", "dnn", *arguments, "--out", str(target)]
+    command = [sys.executable, "-m", "perceptd", "train", "dnn", *arguments]
+    command += ["--out", str(target)]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert [*folder.iterdir()] == [target]
     return checkpoint.read(target).weights_sha256

@@ -44,7 +44,7 @@ def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Call
 
 
 def worker() -> None:
-    from perceptd.service.__main__ import main
+    from perceptd.__main__ import main
     from perceptd.service.jobs.claims import Claims
     from perceptd.service.worker.attempt import Attempt
     from perceptd.service.worker.publishing import Publisher
@@ -66,7 +66,7 @@ def worker() -> None:
 def serve() -> None:
     from importlib import import_module
 
-    from perceptd.service.__main__ import main
+    from perceptd.__main__ import main
     from perceptd.service.supervisor import Program
 
     command: Any = import_module("perceptd.service.commands.serve")
@@ -77,15 +77,15 @@ def serve() -> None:
 
 def training() -> None:
     import perceptd.training.train
+    from perceptd.__main__ import main
     from perceptd.models import export
-    from perceptd.training.__main__ import main
 
     loop: Any = perceptd.training.train
     loop.SAVE_SECONDS = 0.0
     loop.loss_of = pausing("first epoch", loop.loss_of)
     loop.loss_of = pausing("mid-epoch", loop.loss_of, after=35)  # of ten steps an epoch
     export.export = pausing("writing", export.export)
-    sys.argv = ["training", *sys.argv[2:]]
+    sys.argv = ["perceptd", *sys.argv[2:]]
     main()
 
 

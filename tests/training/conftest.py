@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from torchvision.datasets import MNIST
 
-from perceptd.training.__main__ import main
+from perceptd.__main__ import main
 from tests.plug_ins import SPIRAL as SPIRAL
 from tests.plug_ins import Package as Package
 from tests.plug_ins import package as package
@@ -21,7 +20,7 @@ from tests.plug_ins import package as package
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one `python -m perceptd.training` ended."""
+    """How a `perceptd` command ended."""
 
     exit_code: int
     stdout: str
@@ -34,18 +33,16 @@ class Outcome:
 
 
 def command(*arguments: str | Path) -> Outcome:
-    """Run `python -m perceptd.training` with these arguments, in this process."""
+    """Run `perceptd` with these arguments, in this process."""
     stdout, stderr = io.StringIO(), io.StringIO()
-    argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
-    sys.argv = ["training", *map(str, arguments)]
+    handler = signal.getsignal(signal.SIGTERM)
     exit_code = 0
     try:
         with redirect_stdout(stdout), redirect_stderr(stderr):
-            main()
+            main([*map(str, arguments)], prog_name="perceptd")
     except SystemExit as end:
         exit_code = int(end.code or 0)
     finally:
-        sys.argv = argv
         signal.signal(signal.SIGTERM, handler)
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
 
@@ -55,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]
     """Two trainings of the perceptron by its reference recipe, to wherever they go by default."""
     folder = tmp_path_factory.mktemp("runs")
     with chdir(folder):
-        return folder, [command("perceptron", "--progress", "json") for _ in range(2)]
+        return folder, [command("train", "perceptron", "--progress", "json") for _ in range(2)]
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +60,7 @@ def wide_dnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a dnn with settings of its own."""
     target = tmp_path_factory.mktemp("wide") / "dnn"
     settings = ["--set", "hidden=8", "--set", "activation=tanh"]
-    outcome = command("dnn", "--epochs", "5", *settings, "--out", target)
+    outcome = command("train", "dnn", "--epochs", "5", *settings, "--out", target)
     assert outcome.exit_code == 0, outcome.stderr
     return target
 

@@ -18,17 +18,17 @@ from tests.training.conftest import command
 PROGRAM = """
 from perceptd.training import train
 train.SAVE_SECONDS = 0.0
-from perceptd.training.__main__ import main
+from perceptd.__main__ import main
 main()
 """
 PATIENCE = 120  # seconds until a process that hangs is killed
 
-DNN = ["dnn", "--batch-size", "50", "--progress", "json"]
+DNN = ["train", "dnn", "--batch-size", "50", "--progress", "json"]
 
 
 @contextmanager
 def training(*arguments: str | Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
-    """`python -m perceptd.training` in a process of its own, which ends with the block."""
+    """`perceptd` in a process of its own, which ends with the block."""
     # A process inherits what its parent ignores, and a shell's background job ignores Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -147,7 +147,7 @@ child.wait()
 def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
     tmp_path: Path,
 ) -> None:
-    arguments = ["-m", "perceptd.training", "--stop-on-eof", *ENDLESS, "--out"]
+    arguments = ["-m", "perceptd", "--stop-on-eof", *ENDLESS, "--out"]
 
     with training(*arguments, tmp_path / "out", program=PARENT) as parent:
         wait_for_epoch(parent, 2)

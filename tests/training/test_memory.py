@@ -16,14 +16,15 @@ PROGRAM = """
 import re, resource, sys
 from pathlib import Path
 import sklearn.datasets, sklearn.model_selection
-import perceptd.training.importing, perceptd.training.run
-from perceptd.training.__main__ import main
+import perceptd.training.commands, perceptd.training.importing, perceptd.training.run
+from perceptd.__main__ import main
 taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 limit = taken + (int(sys.argv.pop(1)) << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 main()
 """
-WIDE = ["mnist-cnn", "--set", "channels=[1024,1024]", "--dataset", "digits", "--epochs", "1"]
+WIDE = ["train", "mnist-cnn", "--set", "channels=[1024,1024]"]
+WIDE += ["--dataset", "digits", "--epochs", "1"]
 
 
 def limited(megabytes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

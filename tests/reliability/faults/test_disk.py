@@ -128,7 +128,7 @@ def test_a_job_that_finds_no_space_ends_well_once_there_is_some(
 def test_a_token_is_whole_or_absent(disk: SmallDisk) -> None:
     def token() -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "perceptd.service", "token"],
+            [sys.executable, "-m", "perceptd", "token"],
             env={**os.environ, "PERCEPTD_DATA_DIR": str(disk.folder)},
             capture_output=True,
             text=True,

@@ -116,7 +116,7 @@ def test_a_wrong_end_is_refused(tmp_path: Path, lasts: str) -> None:
 
 
 def test_the_hash_of_a_token_stands_for_it() -> None:
-    command = [sys.executable, "-P", "-m", "perceptd.service", "token", "hash"]
+    command = [sys.executable, "-P", "-m", "perceptd", "token", "hash"]
     made = subprocess.run(command, input=f"{ADMIN}\n", capture_output=True, text=True, check=True)
     assert made.stdout.strip() == credentials.hash_of(ADMIN)
     refused = subprocess.run(command, input="short\n", capture_output=True, text=True)

@@ -57,7 +57,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int, str]]:
     assert settings.max_pinned_versions < VERSIONS - 1
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "perceptd.service", "serve"],
+        [sys.executable, "-P", "-m", "perceptd", "serve"],
         env={
             **os.environ,
             "PERCEPTD_DATA_DIR": str(tmp_path),

@@ -226,7 +226,7 @@ def test_a_collector_that_is_away_or_hangs_holds_nothing_up(tmp_path: Path) -> N
 def test_what_cannot_be_done_is_said_in_a_sentence(
     variables: dict[str, str], said: str, tmp_path: Path
 ) -> None:
-    refused = run("-m", "perceptd.service", "serve", folder=tmp_path, **variables)
+    refused = run("-m", "perceptd", "serve", folder=tmp_path, **variables)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: ")
     assert said in refused.stderr
@@ -241,7 +241,7 @@ class Absent(MetaPathFinder):
         if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-from perceptd.service.__main__ import main
+from perceptd.__main__ import main
 sys.argv = ["perceptd", "serve"]
 main()
 """

@@ -45,7 +45,7 @@ def test_checkpoint_of_a_plug_in_has_a_reference(package: Package, tmp_path: Pat
         "recipes": {"spiral": "spirals:RECIPES"},
     }
     package("spirals", SPIRAL, **groups)
-    outcome = command("spiral", "--epochs", "2", "--out", tmp_path / "spiral")
+    outcome = command("train", "spiral", "--epochs", "2", "--out", tmp_path / "spiral")
     assert outcome.exit_code == 0, outcome.stderr
     meta = checkpoint.read(tmp_path / "spiral")
     assert meta.drift

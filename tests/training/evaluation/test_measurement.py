@@ -133,7 +133,7 @@ def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) ->
     ("arguments", "exit_code", "said"),
     [
         ([], 2, "Missing argument 'CHECKPOINTS...'"),
-        ([DNN, "--recipe", "nope"], 2, "--recipe: 'nope'; dnn knows reference, fast"),
+        ([DNN, "--recipe", "nope"], 2, "dnn has no recipe 'nope' (known: reference, fast)"),
         ([DNN, "--dataset", "digits"], 1, "Error: digits holds 28 x 28 pictures of 10 classes"),
         ([DNN, "--feedback", "absent.npz"], 1, "Error: absent.npz does not exist"),
         (["absent"], 1, "Error: absent: meta.json cannot be read"),

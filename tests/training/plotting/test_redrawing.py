@@ -28,7 +28,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{x:.4f},{y:.4f},{int(x > y)}" for x, y in random]
     (folder / "mine.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
     with chdir(folder):
-        outcome = command("dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
+        outcome = command("train", "dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
     assert outcome.exit_code == 0, outcome.stderr
     return folder / "dnn"
 
@@ -68,7 +68,7 @@ def refused(*arguments: str | Path) -> str:
 @pytest.mark.parametrize("name", ["perceptron", "dnn", "xor"])
 def test_plots_equal_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command(name, "--recipe", "fast", "--out", made).exit_code == 0
+    assert command("train", name, "--recipe", "fast", "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", drawn)
 
@@ -89,7 +89,7 @@ def test_plots_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> Non
 def test_grid_of_predictions_is_drawn_again(tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
     options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
-    assert command("mnist-mlp", *options, "--out", made).exit_code == 0
+    assert command("train", "mnist-mlp", *options, "--out", made).exit_code == 0
 
     plot(made, "--out", drawn)
 
@@ -120,7 +120,7 @@ def test_plots_of_a_plug_in_are_drawn_again(
     module = f"{name}_plug_in"
     groups = {"models": {name: f"{module}:ARCHITECTURE"}, "recipes": {name: f"{module}:RECIPES"}}
     package(module, code, **groups)
-    assert command(name, "--epochs", "3", "--out", tmp_path / "made").exit_code == 0
+    assert command("train", name, "--epochs", "3", "--out", tmp_path / "made").exit_code == 0
 
     assert plot(tmp_path / "made", "--out", tmp_path / "drawn").stderr == ""
 
@@ -143,9 +143,8 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
     (store / "datasets").mkdir(parents=True)
     (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
     with chdir(store):
-        made = command(
-            "dnn", "--dataset", "datasets/mine.csv", "--epochs", "3", "--out", "checkpoints/dnn/3"
-        )
+        options = ["--dataset", "datasets/mine.csv", "--epochs", "3"]
+        made = command("train", "dnn", *options, "--out", "checkpoints/dnn/3")
     assert made.exit_code == 0, made.stderr
     version = store / "checkpoints" / "dnn" / "3"
     moved = tmp_path / "moved"
@@ -173,7 +172,7 @@ def test_corrections_leave_the_curve_and_are_reported(tmp_path: Path) -> None:
     np.savez(tmp_path / "feedback.npz", inputs=np.zeros((9, 2)), labels=np.array(["0"] * 9))
     made = tmp_path / "made"
     options: list[str | Path] = ["--feedback", tmp_path / "feedback.npz", "--epochs", "2"]
-    assert command("dnn", *options, "--out", made).exit_code == 0
+    assert command("train", "dnn", *options, "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", tmp_path / "drawn")
 
