@@ -2,13 +2,13 @@
 #   api     serves and takes requests for jobs, without torch    docker build --target api .
 #   worker  runs the jobs: trains, imports, judges               docker build --target worker .
 #
-# What changes rarely stands first: a change of the source rebuilds only the small `project` layer.
+# What changes rarely comes first: a change of the source rebuilds only the small `project` layer.
 
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 
 FROM ${PYTHON_IMAGE} AS dependencies
-# Certificates come from the system, so that an authority added to the base image is trusted here.
+# Use the system's certificates: an authority added to the base image is then trusted here.
 ENV UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/perceptd
 WORKDIR /src
 COPY requirements.lock ./
@@ -18,7 +18,7 @@ COPY pyproject.toml ./
 RUN uv pip install --constraint requirements.lock --requirement pyproject.toml --extra telemetry
 
 
-# perceptd alone, laid out so that it can be copied over the environment of its dependencies.
+# perceptd alone, laid out to be copied over the environment with its dependencies.
 FROM dependencies AS project
 COPY README.md LICENSE ./
 COPY perceptd perceptd
@@ -52,7 +52,7 @@ STOPSIGNAL SIGTERM
 FROM runtime AS api
 COPY --from=dependencies /opt/perceptd /opt/perceptd
 COPY --from=project /project /opt/perceptd
-# A container's own loopback reaches nobody. The service refuses to listen here unless it is given
+# Nobody reaches a container's loopback. The service refuses to listen on 0.0.0.0 unless it gets
 # PERCEPTD_PREDICT_TOKEN, or PERCEPTD_OPEN_PREDICTIONS=1.
 ENV PERCEPTD_HOST=0.0.0.0 PERCEPTD_PORT=8000
 EXPOSE 8000
@@ -62,8 +62,8 @@ CMD ["perceptd", "serve"]
 
 
 FROM dependencies AS training-dependencies
-# Which build of torch: cpu, cu130, ... as in `uv pip install --torch-backend`; empty takes the
-# package index's own. The CUDA packages in the lock are constraints: cpu installs none of them.
+# The build of torch: cpu, cu130, ... as in `uv pip install --torch-backend`; empty takes that of the
+# default index. The CUDA packages in the lock are only constraints: cpu installs none of them.
 ARG TORCH_BACKEND=cpu
 RUN uv pip install ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} \
     --constraint requirements.lock --requirement pyproject.toml --extra train

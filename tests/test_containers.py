@@ -3,10 +3,8 @@
 import io
 import os
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,16 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import yaml
 from PIL import Image, ImageDraw
+
+from tests.server import free_port
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
 
 ROOT = Path(__file__).parent.parent
-PROMETHEUS = "prom/prometheus:latest"
+COMPOSE_FILE = ROOT / "docker-compose.yml"
 BUILD_SECONDS = 3600
 COMMAND_SECONDS = 180
 
@@ -56,14 +58,17 @@ class Stack:
 
     def up(self) -> None:
         succeeded(self.compose("up", "--detach"))
-        eventually(self.ready)
+        eventually(self.ready, "the api is ready")
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
 
     def ready(self) -> bool:
-        with self.client() as client:
-            return client.get("/health/ready").is_success
+        try:
+            with self.client() as client:
+                return client.get("/health/ready").is_success
+        except httpx.TransportError:  # not listening yet
+            return False
 
     def versions(self, model: str) -> dict[int, list[str]]:
         """The aliases of each version, as the API tells them."""
@@ -122,7 +127,7 @@ def test_api_becomes_healthy(stack: Stack) -> None:
         state = run("docker", "inspect", "--format={{.State.Health.Status}}", container)
         return succeeded(state).stdout.strip() == "healthy"
 
-    eventually(healthy)
+    eventually(healthy, "the api is healthy")
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
@@ -165,7 +170,10 @@ def test_a_job_retrains_promotes_and_is_rolled_back(stack: Stack) -> None:
         job = client.get(f"/jobs/{job['id']}").raise_for_status().json()
         assert (job["status"], job["promotion"]) == ("succeeded", "promoted"), job
         assert told.count("event: epoch") == len(job["curve"]) > 100
-        eventually(lambda: client.post("/predict", json=question).json()["version"] == 2)
+        eventually(
+            lambda: client.post("/predict", json=question).json()["version"] == 2,
+            "version 2 answers",
+        )
         labels = [
             row["label"] for row in client.post("/predict", json=question).json()["predictions"]
         ]
@@ -187,18 +195,19 @@ def test_a_worker_that_is_killed_is_started_again_and_its_job_goes_on(stack: Sta
             answer: dict[str, Any] = client.get(f"/jobs/{number}").raise_for_status().json()
             return answer
 
-        eventually(lambda: len(job()["curve"]) > 2)
+        eventually(lambda: len(job()["curve"]) > 2, "the job trains")
         succeeded(stack.compose("kill", "worker"))
         succeeded(stack.compose("up", "--detach", "worker"))
-        eventually(lambda: job()["status"] == "succeeded")
+        eventually(lambda: job()["status"] == "succeeded", "the job ends")
         assert job()["attempts"] == 2
         assert [point["epoch"] for point in job()["curve"]] == list(range(1, 301))
 
 
 def test_prometheus_watches_the_api_and_its_rules_are_healthy(stack: Stack) -> None:
     """The profile `observability` of docs/observe.md; Grafana beside it shows what this one has."""
-    if run("docker", "image", "inspect", PROMETHEUS).returncode:
-        pytest.skip(f"the image {PROMETHEUS} is not here, and none is downloaded")
+    image = yaml.safe_load(COMPOSE_FILE.read_text())["services"]["prometheus"]["image"]
+    if run("docker", "image", "inspect", image).returncode:
+        pytest.skip(f"the image {image} is not here, and none is downloaded")
     succeeded(stack.compose("--profile", "observability", "up", "--detach", "prometheus"))
     published = succeeded(stack.compose("port", "prometheus", "9090")).stdout.strip()
     assert published == f"127.0.0.1:{stack.prometheus_port}"
@@ -219,8 +228,8 @@ def test_prometheus_watches_the_api_and_its_rules_are_healthy(stack: Stack) -> N
             groups = (asked("rules") or {"groups": []})["groups"]
             return {rule["health"] for group in groups for rule in group["rules"]}
 
-        eventually(lambda: bool(ready()) and set(ready()) == {"1"})
-        eventually(lambda: health() == {"ok"})
+        eventually(lambda: bool(ready()) and set(ready()) == {"1"}, "Prometheus sees the api")
+        eventually(lambda: health() == {"ok"}, "all rules are healthy")
     attempt = stack.compose("exec", "-T", "--user", "root", "prometheus", "touch", "/written")
     assert "Read-only file system" in attempt.stdout + attempt.stderr
 
@@ -264,23 +273,3 @@ def compose_command() -> tuple[str, ...] | None:
     if shutil.which("docker-compose"):
         return ("docker-compose",)
     return None if run("docker", "compose", "version").returncode else ("docker", "compose")
-
-
-def eventually(check: Callable[[], bool], seconds: float = 120) -> None:
-    """Ask again until it is so; a server that does not answer yet is asked again too."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if check():
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"not so within {seconds:.0f} s")
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
