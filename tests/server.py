@@ -1,4 +1,4 @@
-"""Real servers, in a thread of the tests or as a process, asked over real HTTP."""
+"""Real servers, in a thread of the tests or in a process of their own."""
 
 import os
 import re
@@ -23,11 +23,11 @@ from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.worker.worker import Worker
 
-ESTABLISHED = "01"  # as the kernel writes it
+ESTABLISHED = "01"  # in /proc/net/tcp
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it listens, and on which port."""
+    """A server that knows when it listens, and on which port."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 def unread(url: str) -> int:
-    """How many bytes have come to a server that it has not read; nobody need ask it for that."""
+    """Bytes that a server's sockets have received and that it has not read."""
     port = f":{urlsplit(url).port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(
@@ -73,7 +73,7 @@ def running(settings: Settings, **options: Any) -> Iterator[httpx.Client]:
 
 @contextmanager
 def listening(config: uvicorn.Config) -> Iterator[str]:
-    """The address of a server in a thread."""
+    """Run a server in a thread; yield its address."""
     server = _Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -90,9 +90,9 @@ def listening(config: uvicorn.Config) -> Iterator[str]:
 def serving(
     data_dir: Path, port: int = 0, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server without workers as a process that can be killed, and its address.
+    """Run a server as a process, without workers; yield the process and its address.
 
-    One process, unless the environment asks for more.
+    It has one process, unless the environment sets more.
     """
     command = [sys.executable, "-m", "perceptd", "serve", "--port", str(port)]
     variables = {
@@ -122,7 +122,7 @@ def serving(
 
 @contextmanager
 def workers(settings: Settings, count: int) -> Iterator[None]:
-    """So many workers of a store, each in a thread with its own connection."""
+    """Run this many workers on a store, each in a thread with its own connection."""
     stop = threading.Event()
     databases = [db.connect(settings) for _ in range(count)]
     threads = [
