@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def test_a_body_that_is_no_form_is_refused(
     assert kept(settings) == set()
 
 
-REFUSED: list[tuple[str, dict[str, Any], list[str | int]]] = [
+REFUSED: list[tuple[str, dict[str, Any], Sequence[str | int]]] = [
     ("dnn", {"files": {"other": FILE["file"]}}, ["file"]),
     ("dnn", {"files": {"file": (None, WEIGHTS)}}, ["file"]),
     *(
