@@ -1,4 +1,4 @@
-"""A job, followed: a live bar for people, lines for whoever reads them later."""
+"""Follows a job: a live bar on a terminal, lines of text elsewhere, or JSON."""
 
 import json
 import sys
@@ -12,20 +12,20 @@ from perceptd.service.client import Client
 from perceptd.service.jobs.events import Event
 from perceptd.service.jobs.schemas import DRAWN, JobProgress
 
-INTERRUPTED = 130  # the exit status of what Ctrl-C ended
+INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 
 
 def follow_job(client: Client, number: int, *, as_json: bool) -> None:
-    """Tell what happens to a job until it ends.
+    """Print the events of a job until it ends.
 
-    Raises `click.ClickException` for one that failed or was cancelled.
+    Raises `click.ClickException` for a job that failed or was cancelled.
     """
-    ticker = Ticker(number, as_json=as_json)
+    printer = EventPrinter(number, as_json=as_json)
     try:
-        with closing(ticker), closing(client.events(number)) as events:
+        with closing(printer), closing(client.events(number)) as events:
             for event in events:
                 if as_json or not ended_badly(event):
-                    ticker.tell(event)
+                    printer.print(event)
     except KeyboardInterrupt:
         click.echo(
             f"no longer followed, job {number} goes on: perceptd jobs follow {number} returns "
@@ -41,10 +41,10 @@ def ended_badly(event: Event) -> bool:
     return event.kind == "status" and event.data["status"] in ("failed", "cancelled")
 
 
-class Ticker:
-    """Tells events one after the other: as lines, on a terminal epochs as a live bar.
+class EventPrinter:
+    """Prints events as lines, and epochs on a terminal as a live bar.
 
-    What is there to be drawn is left to whoever reads JSON.
+    Planes and boundaries, which only programs draw, are printed as JSON alone.
     """
 
     def __init__(self, number: int, *, as_json: bool) -> None:
@@ -52,11 +52,11 @@ class Ticker:
         self._as_json = as_json
         self._bar: EpochBar | None = None
 
-    def tell(self, event: Event) -> None:
+    def print(self, event: Event) -> None:
         if self._as_json:
             facts = {"id": event.number, "event": event.kind, "data": event.data}
             click.echo(json.dumps(facts))
-        elif event.kind in DRAWN:  # which no line can tell
+        elif event.kind in DRAWN:
             return
         elif event.kind == "epoch" and sys.stdout.isatty():
             progress = JobProgress.model_validate(event.data)
@@ -67,7 +67,7 @@ class Ticker:
             click.echo(self._line(event))
 
     def close(self) -> None:
-        """Leave the bar as it is; the next epoch begins another beneath."""
+        """End the bar; the next epoch starts a new one."""
         if self._bar:
             self._bar.finish()
             self._bar = None
@@ -83,7 +83,6 @@ class Ticker:
 
 
 def status_of(data: dict[str, Any]) -> str:
-    """A change of status, in words."""
     words = [data["status"]]
     if data.get("attempts", 1) > 1:
         words.append(f"attempt {data['attempts']}")

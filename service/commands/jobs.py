@@ -1,4 +1,4 @@
-"""`perceptd jobs`: have a running server retrain, and watch it."""
+"""`perceptd jobs`: submit, list, show, follow, cancel and reproduce jobs of a running server."""
 
 import json
 from collections.abc import Iterator
@@ -27,33 +27,33 @@ def version_or_word(_: click.Context, __: click.Parameter, value: str | None) ->
 
 @click.group()
 def jobs() -> None:
-    """Have a running server retrain a model, and watch it."""
+    """Have a running server retrain a model, and follow its jobs."""
 
 
 @jobs.command()
 @click.argument("model")
 @click.option("--recipe", help="reference or fast, or a plug-in's own.  [default: reference]")
 @click.option("--epochs", type=int, help="Passes over the data.")
-@click.option("--learning-rate", type=float, help="Step size; the peak, for one_cycle.")
+@click.option("--learning-rate", type=float, help="Step size; for one_cycle, the peak.")
 @click.option("--batch-size", type=int, help="Rows per step.")
-@click.option("--seed", type=int, help="Of the initial weights and the order of rows.")
+@click.option("--seed", type=int, help="Seed of the initial weights and the order of rows.")
 @DATASET
 @SET
 @click.option(
     "--start-from",
     metavar="scratch|production|VERSION",
     callback=version_or_word,
-    help="Whose weights to begin with.  [default: scratch]",
+    help="The weights to start from.  [default: scratch]",
 )
 @click.option(
     "--include-feedback",
     is_flag=True,
     default=None,
-    help="Train on the corrected labels as well.",
+    help="Also train on the corrected labels.",
 )
 @GATE
-@click.option("--max-runtime-s", type=float, help="Seconds, over all attempts.")
-@click.option("--idempotency-key", help="The same key again: the same job, not another.")
+@click.option("--max-runtime-s", type=float, help="Seconds that all attempts together may take.")
+@click.option("--idempotency-key", help="A repeated key returns the first job, not a new one.")
 @FOLLOW
 @AS_JSON
 @asks_server(changes=True)
@@ -63,24 +63,24 @@ def submit(
     idempotency_key: str | None,
     follow: bool,
     as_json: bool,
-    **asked: Any,
+    **request: Any,
 ) -> None:
-    """Queue a retraining of MODEL. Whatever is left out comes from the recipe and production."""
-    given = {name: value for name, value in asked.items() if value is not None}
+    """Queue a retraining of MODEL. Omitted settings come from the recipe and from production."""
+    given = {name: value for name, value in request.items() if value is not None}
     job = client.submit(given, idempotency_key)
     show_queued(client, job, follow=follow, as_json=as_json)
 
 
 @jobs.command("list")
-@click.option("--status", type=click.Choice(get_args(Status)), help="Only those.")
-@click.option("--model", help="Only those of a model.")
-@click.option("--limit", type=int, help="How many at most.  [default: 50]")
-@click.option("--after", type=int, metavar="ID", help="Only those older than that job.")
+@click.option("--status", type=click.Choice(get_args(Status)), help="Only jobs with this status.")
+@click.option("--model", help="Only jobs of this model.")
+@click.option("--limit", type=int, help="Maximum number of jobs.  [default: 50]")
+@click.option("--after", type=int, metavar="ID", help="Only jobs older than this one.")
 @AS_JSON
 @asks_server(changes=False)
-def list_jobs(client: Client, *, as_json: bool, **asked: Any) -> None:
+def list_jobs(client: Client, *, as_json: bool, **filters: Any) -> None:
     """List jobs, newest first."""
-    page = client.jobs(**asked)
+    page = client.jobs(**filters)
     if as_json:
         click.echo(page.model_dump_json())
         return
@@ -100,7 +100,7 @@ def list_jobs(client: Client, *, as_json: bool, **asked: Any) -> None:
 @AS_JSON
 @asks_server(changes=False)
 def show(client: Client, *, number: int, as_json: bool) -> None:
-    """Show one job: what was asked for, how far it is, and what became of it."""
+    """Show one job: its request, its progress and its result."""
     job = client.job(number)
     lines = (f"{name:<13} {text}" for name, text in facts(job))
     tell(job, "\n".join(lines), as_json=as_json)
@@ -111,12 +111,12 @@ def show(client: Client, *, number: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @asks_server(changes=False)
 def follow(client: Client, *, number: int, as_json: bool) -> None:
-    """Tell what happens to a job until it ends, from its beginning on.
+    """Print the events of a job from the first to the last.
 
-    Goes on after a lost connection. Ctrl-C ends the telling, not the job. The exit status is 0
-    for a job that succeeded, whether its version was promoted or not.
+    Reconnects after a lost connection. Ctrl-C stops following and leaves the job running. The exit
+    status is 0 for a job that succeeded, whether its version was promoted or not.
     """
-    client.job(number)  # a server that is not there is told at once, not waited for
+    client.job(number)  # fails at once where no server answers
     follow_job(client, number, as_json=as_json)
 
 
@@ -125,7 +125,7 @@ def follow(client: Client, *, number: int, as_json: bool) -> None:
 @AS_JSON
 @asks_server(changes=True)
 def cancel(client: Client, *, number: int, as_json: bool) -> None:
-    """Cancel a job: one that is queued at once, one that runs within seconds."""
+    """Cancel a job: a queued one at once, a running one within seconds."""
     job = client.cancel(number)
     tell(job, summary(job), as_json=as_json)
 
@@ -136,7 +136,7 @@ def cancel(client: Client, *, number: int, as_json: bool) -> None:
 @AS_JSON
 @asks_server(changes=True)
 def reproduce(client: Client, *, number: int, follow: bool, as_json: bool) -> None:
-    """Train a job's version again, and say whether the weights are the same."""
+    """Train a job's version again, and report whether the weights are the same."""
     show_queued(client, client.reproduce(number), follow=follow, as_json=as_json)
 
 
@@ -151,7 +151,7 @@ def summary(job: JobPublic) -> str:
 
 
 def facts(job: JobDetail) -> Iterator[tuple[str, str]]:
-    """What a job shows, as names and texts."""
+    """The lines of `jobs show`, as labels and texts."""
     yield f"job {job.id}", f"{job.kind} of {job.model}"
     yield "status", f"{job.status}, {job.promotion}" if job.promotion else job.status
     if job.reason:

@@ -1,4 +1,4 @@
-"""`perceptd serve`: the processes of the server, and its workers beside them."""
+"""`perceptd serve`: the server processes, and the workers beside them."""
 
 import logging
 import os
@@ -39,8 +39,8 @@ from perceptd.service.worker.process import cores
 ENDING = (signal.SIGTERM, signal.SIGINT)
 SELF = (sys.executable, "-P", "-m", "perceptd")
 WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
-MORE_S = 10.0  # that a child may take to end beyond the time that it gives its requests
-MAX_PROCESSES = 4  # unless more are asked for: each has its own copy of every model
+MORE_S = 10.0  # a child may take so long to end after the time for its requests
+MAX_PROCESSES = 4  # by default: each process has its own copy of every model
 
 log = logging.getLogger("perceptd")
 
@@ -52,11 +52,11 @@ log = logging.getLogger("perceptd")
 @click.option("--device", help="auto, cpu, cuda or mps.  [default: auto]")
 @click.option("--runtime", help="auto, onnx or torch.  [default: auto]")
 @click.option(
-    "--processes", type=int, help="How many answer on the port.  [default: one per core, up to 4]"
+    "--processes", type=int, help="Server processes on the port.  [default: one per core, up to 4]"
 )
 @click.option("--listen-fd", "descriptors", type=int, multiple=True, hidden=True)
 def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
-    """Serve the models of the store; a new store is given the shipped ones."""
+    """Serve the models of the store; a new store gets the shipped models."""
     settings = read_settings(**overrides)
     if descriptors:
         answer_as_a_child(settings, descriptors)
@@ -68,12 +68,12 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
     if workers is None:
         workers = 1 if find_spec("torch") else 0
     environment = {**os.environ, **as_environment(overrides), **credentials.environment(settings)}
-    settings = credentials.hashed(settings)  # from here on no token is known
+    settings = credentials.hashed(settings)  # from here on, only the hashes are known
     with sockets.bound(settings.host, settings.port, processes) as groups:
         with opened_store(settings):
-            # One that cannot be used ends in a sentence here, not in the server's traceback.
+            # A store that cannot be used ends in a sentence here, not in the server's traceback.
             check_protected(settings)
-        # uvicorn raises it once more when it has ended; what runs beside it is to end as well.
+        # uvicorn raises the signal again after its end; the processes beside it must end too.
         for number in ENDING:
             signal.signal(number, end)
         if processes > 1:
@@ -84,10 +84,7 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
 
 
 def check_protected(settings: Settings) -> None:
-    """End where predictions would be open to a network and nothing says that they are meant to be.
-
-    Raises `UsageError`.
-    """
+    """Raises `UsageError` where predictions would be open to a network without permission."""
     if is_loopback(settings.host) or settings.open_predictions or settings.predict_token:
         return
     with issued_tokens(settings) as tokens:
@@ -101,14 +98,14 @@ def check_protected(settings: Settings) -> None:
 
 
 def end(number: int, _: FrameType | None) -> None:
-    """End in order, and at once when told so again."""
+    """End in order; a second signal ends at once."""
     for other in ENDING:
         signal.signal(other, end_at_once)
     sys.exit(0)
 
 
 def end_at_once(number: int, _: FrameType | None) -> None:
-    """The supervisor, which waits for what runs beside this process, waits no longer."""
+    """Make the supervisor kill its processes instead of waiting for them."""
     raise KillChildren(128 + number)
 
 
@@ -122,7 +119,7 @@ def serve_by_children(
     workers: list[Program],
     environment: dict[str, str],
 ) -> None:
-    """Keep a process per group of sockets running, and the workers, until told to end."""
+    """Run one server process per group of sockets, and the workers, until a signal."""
     logs.configure(settings, "supervisor")
     end_s = settings.drain_s + settings.grace_s + MORE_S
     children = [child(listeners, end_s) for listeners in groups]
@@ -141,11 +138,11 @@ def serve_by_children(
             while True:
                 signal.pause()
         finally:
-            sockets.close(groups)  # from here on a child that ends refuses connections
+            sockets.close(groups)  # a child that has ended then refuses connections
 
 
 def child(listeners: Listeners, end_s: float) -> Program:
-    """A process of this very command that answers on those sockets."""
+    """A `perceptd serve` process that answers on these sockets."""
     descriptors = [listener.fileno() for listener in listeners]
     options = [f"--listen-fd={descriptor}" for descriptor in descriptors]
     command = (*SELF, "serve", *options)
@@ -153,9 +150,9 @@ def child(listeners: Listeners, end_s: float) -> Program:
 
 
 def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
-    """Serve on inherited sockets, tell the parent when, and end when it does.
+    """Serve on inherited sockets, tell the parent when ready, and end when the parent does.
 
-    A signal may come beside the end of the parent: only the parent ends a child at once.
+    A child that gets a signal ends in order: only the parent kills it.
     """
 
     def end_with_parent() -> None:
@@ -164,12 +161,12 @@ def answer_as_a_child(settings: Settings, descriptors: tuple[int, ...]) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    sockets.accept_new_connections(listeners)  # the one before may have held them off as it ended
+    sockets.accept_new_connections(listeners)  # the process before may have blocked them
     server.run(settings, listeners, tell_ready, parent=os.getppid())
 
 
 def as_environment(options: dict[str, Any]) -> dict[str, str]:
-    """The options that were given, as the variables that stand for them."""
+    """The given options as environment variables."""
     given = {name: value for name, value in options.items() if value is not None}
     return {variable_of(name): str(value) for name, value in given.items()}
 

@@ -22,10 +22,10 @@ from perceptd.service.worker.worker import Worker
 @DATA_DIR
 @click.option("--stop-on-eof", is_flag=True, help="End when standard input ends.")
 def worker(stop_on_eof: bool, **overrides: Any) -> None:
-    """Run the jobs of a store, one after the other, until told to end.
+    """Run the jobs of a store, one after the other, until SIGTERM or Ctrl-C.
 
-    Any number of workers may share a PostgreSQL store. A job that runs when its worker ends is
-    handed back, and goes on from its last epoch on another.
+    Any number of workers may share a PostgreSQL store. A worker that ends releases its running job,
+    which another worker continues after the last epoch.
     """
     settings = read_settings(**overrides)
     logs.configure(settings, "worker")
@@ -34,7 +34,7 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
         pass
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # In a thread: the lock of the event may be the main thread's own at this moment.
+        # In a thread, because the main thread may hold the event's lock at this moment.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     if stop_on_eof:
         threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()

@@ -247,16 +247,6 @@ def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:
         assert "s3cret" not in result.stderr
 
 
-@pytest.mark.parametrize(
-    "args",
-    [[], ["serve"], ["models"], ["models", "add"], ["jobs"], ["jobs", "submit"], ["predict"]],
-)
-def test_help_explains(data_dir: Path, args: list[str]) -> None:
-    result = perceptd(*args, "--help", data_dir=data_dir)
-    assert result.returncode == 0
-    assert "Usage: " in result.stdout
-
-
 def test_serve_answers_and_ends_on_sigterm(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, url):
         answer = httpx.post(f"{url}/predict", json={"model": "xor", "inputs": [[1, -1]]})
