@@ -1,4 +1,4 @@
-"""A real OTLP/HTTP receiver: what OpenTelemetry's exporters send, decoded."""
+"""An OTLP/HTTP receiver that decodes what OpenTelemetry's exporters send."""
 
 import gzip
 import socket
@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-ERROR = 2  # a status code
+ERROR = 2  # status code of a span
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,16 @@ class Span:
     name: str
     trace_id: str
     span_id: str
-    parent_id: str  # empty: none
+    parent_id: str  # empty without a parent
     began_ns: int
     ended_ns: int
     status: int
     attributes: Mapping[str, Any]
-    links: tuple[tuple[str, str], ...]  # the trace and the span of each
+    links: tuple[tuple[str, str], ...]  # ids of trace and span
     resource: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Any:
-        """One of its own attributes of ours."""
+        """An attribute `perceptd.NAME`."""
         return self.attributes[f"perceptd.{name}"]
 
 
@@ -38,7 +38,7 @@ class Collector:
     spans: list[Span] = field(default_factory=list)
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """What has a process send its spans here, soon after they end."""
+        """Variables of a process that is to send its spans here soon after they end."""
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -87,7 +87,7 @@ def collecting() -> Iterator[Collector]:
 
 @contextmanager
 def hanging() -> Iterator[str]:
-    """The address of a collector that takes connections and never answers."""
+    """The URL of a collector that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)

@@ -1,4 +1,4 @@
-"""The rules, the configuration and the dashboard of `deploy/`, on a real Prometheus."""
+"""The alert rules, the configuration and the dashboard of `deploy/`, on a real Prometheus."""
 
 import json
 import math
@@ -26,11 +26,11 @@ from tests.waiting import eventually
 DEPLOY = Path(__file__).parent.parent / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "perceptd.json"
-# What a server under usual load has no figures of, and why.
-NOT_HERE = {
+# Metrics and rules without values in this test, and why.
+WITHOUT_SERIES = {
     "perceptd_connections_closed_total": "every connection of the test is closed by its client",
 }
-QUIET = {"PerceptdRefusals": "nothing is refused: no answer has the status 429"}
+WITHOUT_VALUES = {"PerceptdRefusals": "no answer of the test has the status 429"}
 NAME = re.compile(r"\b(?:perceptd|process)_\w+")
 LIMIT = re.compile(r" (==|<|>) (?=[\d.])")
 needs_prometheus = pytest.mark.prometheus
@@ -42,7 +42,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def shown() -> dict[str, str]:
-    """Each expression of the dashboard, with what its variables stand for, and its title."""
+    """Each expression of the dashboard, with its variables replaced, and its title."""
     found = {}
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", []):
@@ -55,12 +55,12 @@ def shown() -> dict[str, str]:
 
 
 def alerts() -> dict[str, str]:
-    """Each rule's expression."""
+    """The expression of each rule."""
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
     return {rule["alert"]: rule["expr"] for rule in group["rules"]}
 
 
-def of_series(name: str) -> str:
+def metric_of(name: str) -> str:
     """The metric that a series belongs to."""
     for suffix in ("_bucket", "_sum", "_count"):
         if (family := name.removesuffix(suffix)) in (known := {**COUNTED, **COLLECTED}):
@@ -69,15 +69,15 @@ def of_series(name: str) -> str:
     return name
 
 
-def test_whatever_is_counted_is_on_the_dashboard_and_nothing_else() -> None:
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
     expressions = [*shown(), *alerts().values()]
-    named = {of_series(name) for one in expressions for name in NAME.findall(one)}
-    elsewhere = {name for name in named if name.startswith("process_") or name in NOT_HERE}
-    assert named - elsewhere == {*COUNTED, *COLLECTED} - NOT_HERE.keys()
+    named = {metric_of(name) for one in expressions for name in NAME.findall(one)}
+    elsewhere = {name for name in named if name.startswith("process_") or name in WITHOUT_SERIES}
+    assert named - elsewhere == {*COUNTED, *COLLECTED} - WITHOUT_SERIES.keys()
 
 
-def test_the_dashboard_is_one_that_grafana_draws() -> None:
-    """Places do not overlap, ids are unique, and its data source is the one provisioned."""
+def test_grafana_can_draw_the_dashboard() -> None:
+    """Panels do not overlap, ids are unique, and the data source is provisioned."""
     found = dashboard()
     provisioned = DEPLOY / "grafana" / "provisioning"
     sources = yaml.safe_load((provisioned / "datasources" / "prometheus.yml").read_text())
@@ -109,17 +109,17 @@ def test_the_dashboard_is_one_that_grafana_draws() -> None:
 
 
 def test_every_rule_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
-    fires: set[str] = set()
-    rests: set[str] = set()
+    firing: set[str] = set()
+    silent: set[str] = set()
     for test in yaml.safe_load(RULES.with_name("alerts_test.yml").read_text())["tests"]:
         for check in test["alert_rule_test"]:
-            (fires if check["exp_alerts"] else rests).add(check["alertname"])
-    assert fires == rests == alerts().keys()
+            (firing if check["exp_alerts"] else silent).add(check["alertname"])
+    assert firing == silent == alerts().keys()
 
 
 def required(program: str) -> str:
     if os.environ.get("PERCEPTD_TEST_PROMETHEUS") != "1":
-        pytest.skip("takes half a minute: PERCEPTD_TEST_PROMETHEUS=1 asks for it")
+        pytest.skip("takes half a minute: set PERCEPTD_TEST_PROMETHEUS=1")
     if not (found := shutil.which(program)):
         pytest.skip(f"{program} is not installed (Debian's package is prometheus)")
     return found
@@ -131,20 +131,20 @@ def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 @needs_prometheus
-def test_promtool_takes_the_configuration_and_the_rules_pass_their_tests(tmp_path: Path) -> None:
+def test_promtool_accepts_the_configuration_and_the_rules_pass_their_tests(tmp_path: Path) -> None:
     checked = promtool("check", "config", "prometheus.yml")
     assert checked.returncode == 0, checked.stderr
     tested = promtool("test", "rules", "alerts_test.yml")
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
-    for path in RULES.parent.glob("alerts*.yml"):  # rules with other limits do not pass them
+    for path in RULES.parent.glob("alerts*.yml"):  # with other limits the tests fail
         text = LIMIT.sub(r" \1 7", path.read_text()) if path == RULES else path.read_text()
         (tmp_path / path.name).write_text(text)
     assert promtool("test", "rules", tmp_path / "alerts_test.yml").returncode == 1
 
 
 class Prometheus:
-    """A real one that scrapes a server each second."""
+    """A Prometheus that scrapes a server each second."""
 
     def __init__(self, folder: Path, target: str) -> None:
         program = required("prometheus")
@@ -178,7 +178,7 @@ class Prometheus:
             return False
 
     def values(self, expression: str) -> list[float]:
-        """The numbers that an expression has now."""
+        """The current values of an expression, without NaN."""
         series = self.get("query", query=expression)["result"]
         found = [float(one["value"][1]) for one in series]
         return [value for value in found if not math.isnan(value)]
@@ -186,7 +186,7 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """It watches a server of two processes that predicts, swaps, trains and keeps feedback."""
+    """It scrapes a server of two processes that predicts, swaps, trains and stores feedback."""
     required("prometheus")
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("served")
@@ -201,7 +201,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         prometheus = Prometheus(folder, url.removeprefix("http://"))
         stack.callback(prometheus.process.wait)
         stack.callback(prometheus.process.kill)
-        eventually(prometheus.is_ready)
+        eventually(prometheus.is_ready, "Prometheus starts", log=folder / "prometheus.log")
         done = threading.Event()
         asking = threading.Thread(target=ask, args=(url, done))
         asking.start()
@@ -212,11 +212,11 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 
 def ask(url: str, done: threading.Event) -> None:
-    """On a new connection now and then, so that each process is asked."""
+    """Requests of every kind, on new connections, so that both processes get some."""
     while not done.is_set():
         with httpx.Client(base_url=url, headers=AS_ADMIN, timeout=60) as client:
             for model in ("dnn", "xor", "perceptron"):
-                inputs = [[1, -1]] * 30  # soon enough of them for their drift to be told
+                inputs = [[1, -1]] * 30
                 client.post("/predict", json={"model": model, "inputs": inputs})
             for model, row in (("mnist-cnn", [0] * 784), ("mnist-mlp", [0] * 784)):
                 client.post("/predict", json={"model": model, "inputs": [row], "dtype": "uint8"})
@@ -228,7 +228,7 @@ def ask(url: str, done: threading.Event) -> None:
 
 
 def train(url: str) -> None:
-    """A job whose version becomes production."""
+    """Train a version that becomes production."""
     with httpx.Client(base_url=url, headers=AS_ADMIN, timeout=60) as client:
         body = {"model": "xor", "epochs": 10, "gate": "always"}
         number = client.post("/jobs", json=body).raise_for_status().json()["id"]
@@ -238,42 +238,45 @@ def train(url: str) -> None:
             assert job["status"] not in ("failed", "cancelled"), job
             return bool(job["status"] == "succeeded")
 
-        eventually(ended)
+        eventually(ended, "the job ends")
 
 
 @needs_prometheus
-def test_every_figure_of_the_dashboard_is_there(prometheus: Prometheus) -> None:
-    eventually(lambda: prometheus.values("sum(increase(perceptd_swaps_total[30s]))") != [])
+def test_every_expression_of_the_dashboard_has_values(prometheus: Prometheus) -> None:
+    swaps = "sum(increase(perceptd_swaps_total[30s]))"
+    eventually(lambda: prometheus.values(swaps) != [], "a swap is scraped")
     expected = {one: title for one, title in shown().items() if not excused(one)}
     assert len(expected) > 40
 
     def missing() -> dict[str, str]:
         return {one: title for one, title in expected.items() if not prometheus.values(one)}
 
-    eventually(lambda: not missing() or not prometheus.values("up"), seconds=60)
+    eventually(
+        lambda: not missing() or not prometheus.values("up"), "nothing is missing", seconds=60
+    )
     assert missing() == {}
 
 
 @needs_prometheus
-def test_every_rule_is_healthy_and_looks_at_figures_that_are_there(prometheus: Prometheus) -> None:
+def test_every_rule_is_healthy_and_reads_metrics_that_have_values(prometheus: Prometheus) -> None:
     def health() -> dict[str, str]:
         (group,) = prometheus.get("rules")["groups"]
         return {rule["name"]: rule["health"] for rule in group["rules"]}
 
-    eventually(lambda: health() == dict.fromkeys(alerts(), "ok"))
+    eventually(lambda: health() == dict.fromkeys(alerts(), "ok"), "all rules are healthy")
     for name, expression in alerts().items():
-        looked_at, limits = LIMIT.subn(r" \1 bool ", expression)
+        values, limits = LIMIT.subn(r" \1 bool ", expression)
         assert limits, name
-        if name not in QUIET and not excused(expression):
-            eventually(partial(has_values, prometheus, looked_at))
+        if name not in WITHOUT_VALUES and not excused(expression):
+            eventually(partial(has_values, prometheus, values), f"{name} has values")
 
 
 @needs_prometheus
-def test_the_server_is_scraped_whole(prometheus: Prometheus) -> None:
+def test_every_metric_of_the_server_is_scraped(prometheus: Prometheus) -> None:
     assert prometheus.values('up{job="perceptd"}') == [1]
     known = prometheus.get("label/__name__/values")
-    told = {of_series(name) for name in known if name.startswith("perceptd_")}
-    assert {*COUNTED, *COLLECTED} - NOT_HERE.keys() <= told
+    scraped = {metric_of(name) for name in known if name.startswith("perceptd_")}
+    assert {*COUNTED, *COLLECTED} - WITHOUT_SERIES.keys() <= scraped
     assert prometheus.values("count(perceptd_ready)") == [2]
     assert prometheus.values('perceptd_version_in_production{model="xor", version="2"}') == [2]
 
@@ -283,5 +286,5 @@ def has_values(prometheus: Prometheus, expression: str) -> bool:
 
 
 def excused(expression: str) -> bool:
-    """Whether there is a reason that an expression has no value here."""
-    return any(name in NOT_HERE for name in NAME.findall(expression))
+    """Whether an expression is known to have no values in this test."""
+    return any(name in WITHOUT_SERIES for name in NAME.findall(expression))

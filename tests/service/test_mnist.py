@@ -1,4 +1,4 @@
-"""The shipped checkpoints on the real test digits, asked over HTTP."""
+"""The shipped checkpoints on the test digits of MNIST, over HTTP."""
 
 import io
 import os
@@ -64,7 +64,7 @@ def test_predict_reaches_the_reference_accuracy_on_all_test_digits(
     assert measured == pytest.approx(recorded, abs=1e-4)
 
 
-def test_a_digit_is_read_alike_as_numbers_bytes_and_picture(
+def test_numbers_bytes_and_a_picture_of_a_digit_get_the_same_answer(
     client: httpx.Client, digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 ) -> None:
     pictures, labels = digits
@@ -83,11 +83,16 @@ def test_a_digit_is_read_alike_as_numbers_bytes_and_picture(
     assert right >= 0.97 * 300
 
 
+def send(client: httpx.Client, picture: NDArray[np.uint8]) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    client.post("/predict/image", content=picture.tobytes(), headers=headers).raise_for_status()
+
+
 def verdict(client: httpx.Client) -> str:
     return str(client.get("/models/mnist-cnn/drift").raise_for_status().json()["verdict"])
 
 
-def test_negatives_are_told_of_within_a_thousand_requests_and_the_digits_never(
+def test_negatives_are_drift_within_a_thousand_requests_and_the_digits_never(
     serve: Callable[[Settings], httpx.Client],
     digits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     tmp_path: Path,
@@ -95,32 +100,26 @@ def test_negatives_are_told_of_within_a_thousand_requests_and_the_digits_never(
     pictures, _ = digits
     client = serve(Settings(data_dir=tmp_path))
 
-    def ask(picture: NDArray[np.uint8]) -> None:
-        """As one request, of its bytes."""
-        kind = {"Content-Type": "application/octet-stream"}
-        client.post("/predict/image", content=picture.tobytes(), headers=kind).raise_for_status()
-
     for number, picture in enumerate(pictures):
-        ask(picture)
+        send(client, picture)
         if number % 50 == 49:
             assert verdict(client) != "drifted", number
     assert verdict(client) == "stable"
     for needed, picture in enumerate(255 - pictures[:1000], 1):
-        ask(picture)
+        send(client, picture)
         if needed % 50 == 0 and verdict(client) == "drifted":
             break
-    print(f"told of after {needed} requests")
+    print(f"drifted after {needed} requests")
     assert verdict(client) == "drifted"
 
     fresh = serve(Settings(data_dir=tmp_path / "fresh"))
     for picture in 255 - pictures[:320]:
-        kind = {"Content-Type": "application/octet-stream"}
-        fresh.post("/predict/image", content=picture.tobytes(), headers=kind).raise_for_status()
+        send(fresh, picture)
     assert verdict(fresh) == "drifted"
 
 
 @pytest.mark.parametrize("rows", [200, 1000, 4000])
-def test_no_stretch_of_the_test_digits_is_called_another_kind(
+def test_no_part_of_the_test_digits_is_drift(
     digits: tuple[NDArray[np.uint8], NDArray[np.uint8]], rows: int
 ) -> None:
     pictures, labels = digits
@@ -129,12 +128,12 @@ def test_no_stretch_of_the_test_digits_is_called_another_kind(
     bins = Bins(meta.drift)
     inputs = preprocessing.from_pixels(meta.spec.input, pictures)
     for first in range(0, len(inputs) - rows + 1, 50):
-        stretch = slice(first, first + rows)
-        counted = bins.count(meta.spec.input, inputs[stretch], labels[stretch].astype(np.intp))
+        part = slice(first, first + rows)
+        counted = bins.count(meta.spec.input, inputs[part], labels[part].astype(np.intp))
         assert not any(one.drifted for one in bins.measure(*counted)), first
 
 
-def test_corrections_and_one_job_teach_an_odd_style_and_cost_nothing(
+def test_feedback_and_one_job_teach_an_odd_style_without_loss_on_mnist(
     digits: tuple[NDArray[np.uint8], NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     raw = Path(os.environ[FOLDER]).resolve() / "MNIST" / "raw"

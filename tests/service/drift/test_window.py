@@ -1,3 +1,5 @@
+"""Counts of the latest rows, in memory and in a file."""
+
 import fcntl
 import multiprocessing
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from perceptd.service.drift.window import PARTS, FileStore, MemoryStore, Window, WindowStore
 
 BINS = 3
-HEADER = b"whose counts these are"
+HEADER = b"a header"
 
 
 @pytest.fixture(params=["process", "file"])
@@ -25,7 +27,7 @@ def add(store: WindowStore, *counts: float, full: int = 10, now: float = 200.0) 
     return store.update(change)
 
 
-def test_what_is_older_than_a_window_is_forgotten_an_eighth_at_a_time(store: WindowStore) -> None:
+def test_the_oldest_eighth_is_dropped_when_the_window_is_full(store: WindowStore) -> None:
     assert (store.read().rows, store.read().latest) == (0, 0)
     full = PARTS * 8
     for turn in range(2 * PARTS):
@@ -39,7 +41,7 @@ def test_what_is_older_than_a_window_is_forgotten_an_eighth_at_a_time(store: Win
     assert store.read().latest == 200
 
 
-def test_as_many_rows_as_many_parts_have_are_one_part(store: WindowStore) -> None:
+def test_many_rows_added_at_once_are_one_part(store: WindowStore) -> None:
     assert add(store, 500, 0, 0, full=80)
     for turn in range(1, PARTS + 1):
         assert store.read().rows == 500 + 10 * (turn - 1)
@@ -54,13 +56,13 @@ def test_a_verdict_is_dated_when_it_changes(store: WindowStore) -> None:
     assert (window.verdict, window.since.timestamp()) == (2, 160)
 
 
-def test_what_was_read_does_not_change(store: WindowStore) -> None:
+def test_a_window_that_was_read_does_not_change(store: WindowStore) -> None:
     read = store.read()
     add(store, 1, 1, 1)
     assert read.rows == 0
 
 
-def test_nobody_waits_for_one_who_holds_the_file(tmp_path: Path) -> None:
+def test_a_locked_file_is_read_but_not_updated(tmp_path: Path) -> None:
     path = tmp_path / "counts"
     store = FileStore.opened(path, HEADER, BINS, 0.0)
     with path.open() as other:
@@ -71,7 +73,7 @@ def test_nobody_waits_for_one_who_holds_the_file(tmp_path: Path) -> None:
     assert store.read().rows == 1
 
 
-def test_a_failed_change_leaves_the_counts_and_the_lock(tmp_path: Path) -> None:
+def test_a_failed_change_leaves_the_counts_and_releases_the_lock(tmp_path: Path) -> None:
     store = FileStore.opened(tmp_path / "counts", HEADER, BINS, 0.0)
     with pytest.raises(ValueError, match="broadcast"):
         add(store, 1, 2)
@@ -79,7 +81,7 @@ def test_a_failed_change_leaves_the_counts_and_the_lock(tmp_path: Path) -> None:
     assert add(store, 1, 0, 0)
 
 
-def test_a_file_that_is_cleaned_away_counts_on(tmp_path: Path) -> None:
+def test_a_deleted_file_can_still_be_updated(tmp_path: Path) -> None:
     store = FileStore.opened(tmp_path / "counts", HEADER, BINS, 0.0)
     (tmp_path / "counts").unlink()
     assert add(store, 1, 0, 0)
@@ -93,7 +95,7 @@ def count(path: Path, times: int) -> None:
             pass
 
 
-def test_processes_that_count_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_processes_lose_no_counts(tmp_path: Path) -> None:
     path = tmp_path / "counts"
     context = multiprocessing.get_context("spawn")
     counting = [context.Process(target=count, args=(path, 500)) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Pages that several stores of one folder count in, as the processes of a server do."""
+"""Several stores that count in one folder, as the processes of a server do."""
 
 import resource
 from pathlib import Path
@@ -22,22 +22,22 @@ from perceptd.service.telemetry.metric_store import (
 )
 
 
-def told(store: MetricStore) -> dict[tuple[int, str, tuple[str, ...]], tuple[float, ...]]:
+def read(store: MetricStore) -> dict[tuple[int, str, tuple[str, ...]], tuple[float, ...]]:
     return {(pid, name, labels): numbers for pid, name, labels, numbers in store.read()}
 
 
-def test_each_sees_at_once_what_the_others_count(tmp_path: Path) -> None:
+def test_every_process_sees_the_counts_of_the_others_at_once(tmp_path: Path) -> None:
     one, other = MetricStore(tmp_path, 1), MetricStore(tmp_path, 2)
     mine, theirs = one.series(ANSWERED_ROWS, "dnn", "1"), other.series(ANSWERED_ROWS, "dnn", "1")
     mine[0] += 3
     theirs[0] += 4
     name = ANSWERED_ROWS.name
     expected = {(1, name, ("dnn", "1")): (3.0,), (2, name, ("dnn", "1")): (4.0,)}
-    assert told(one) == told(other) == expected
+    assert read(one) == read(other) == expected
     assert one.pids() == {1, 2}
 
 
-def test_the_same_labels_are_the_same_figure(tmp_path: Path) -> None:
+def test_the_same_labels_are_the_same_series() -> None:
     store = MetricStore(None)
     store.series(CLOSED_CONNECTIONS, "slow")[0] += 1
     store.series(CLOSED_CONNECTIONS, "slow")[0] += 1
@@ -48,11 +48,11 @@ def test_the_same_labels_are_the_same_figure(tmp_path: Path) -> None:
     ]
 
 
-def test_more_labels_than_fit_on_a_page_take_another(tmp_path: Path) -> None:
+def test_when_a_page_is_full_another_one_begins(tmp_path: Path) -> None:
     store = MetricStore(tmp_path, 1)
     for number in range(1000):
         store.series(BATCH_ROWS, f"model-{number}")[len(ROWS)] += number
-    found = told(MetricStore(tmp_path, 2))
+    found = read(MetricStore(tmp_path, 2))
     assert len(found) == 1000
     assert all(
         numbers == (*[0.0] * len(ROWS), float(labels[0].partition("-")[2]), 0.0)
@@ -61,7 +61,7 @@ def test_more_labels_than_fit_on_a_page_take_another(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("1-*.page"))) > 5
 
 
-def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: Path) -> None:
+def test_of_a_process_that_exited_only_the_counters_are_kept(tmp_path: Path) -> None:
     parent = MetricStore(tmp_path, EXITED_PID)
     for pid in (1, 2):
         child = MetricStore(tmp_path, pid)
@@ -70,10 +70,10 @@ def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: 
         child.series(READY, str(pid))[0] = 1
     parent.absorb(1)
     parent.absorb(2)
-    parent.absorb(3)  # it has never counted
+    parent.absorb(3)  # it never counted
     numbers = [0.0] * (len(ROWS) + 2)
     numbers[2] = 2.0
-    assert told(MetricStore(tmp_path, 4)) == {
+    assert read(MetricStore(tmp_path, 4)) == {
         (EXITED_PID, ANSWERED_ROWS.name, ("dnn", "1")): (10.0,),
         (EXITED_PID, BATCH_ROWS.name, ("dnn",)): tuple(numbers),
     }
@@ -81,7 +81,7 @@ def test_of_a_process_that_ended_the_counts_are_kept_and_nothing_else(tmp_path: 
     assert not list(tmp_path.glob("[12]-*"))
 
 
-def test_on_a_full_disk_a_process_counts_for_itself(
+def test_on_a_full_disk_a_process_counts_in_its_own_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -97,18 +97,18 @@ def test_on_a_full_disk_a_process_counts_for_itself(
     assert "File too large" in caplog.text
 
 
-def test_a_page_that_is_just_being_made_has_no_figures_yet(tmp_path: Path) -> None:
+def test_a_page_that_is_not_complete_has_no_series(tmp_path: Path) -> None:
     one, parent = MetricStore(tmp_path, 1), MetricStore(tmp_path, EXITED_PID)
     one.series(ANSWERED_ROWS, "dnn", "1")[0] += 5
     for name, content in (("2-a-0", b""), ("3-a-0", bytes(PAGE_BYTES // 2))):
         (tmp_path / f"{name}.page").write_bytes(content)
-    assert told(one) == {(1, ANSWERED_ROWS.name, ("dnn", "1")): (5.0,)}
+    assert read(one) == {(1, ANSWERED_ROWS.name, ("dnn", "1")): (5.0,)}
     parent.absorb(2)
     parent.absorb(3)
     assert one.pids() == {1}
 
 
-def test_names_have_their_unit_and_counters_end_as_counters_do() -> None:
+def test_names_end_with_their_unit_and_counters_with_total() -> None:
     for name, family in {**COUNTED, **COLLECTED}.items():
         assert name.startswith("perceptd_")
         assert name.endswith("_total") == (family.kind == "counter")

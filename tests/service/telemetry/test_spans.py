@@ -1,4 +1,4 @@
-"""The spans of real servers and workers, as a real collector receives them."""
+"""The spans of real servers and workers, as a collector receives them."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 TRACE, PARENT = "0af7" * 8, "b7ad" * 4
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
-ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
+SLOW_PATH = {"X-Request-Timeout-Ms": "60000"}  # a header that the fast path does not take
 DNN = {"model": "dnn", "inputs": [[0.1, -0.2], [0.3, 0.4]]}
 JOB = {"model": "xor", "epochs": 3, "seed": 1, "gate": "always"}
 FAILING = {"model": "mnist-mlp", "dataset": "mnist", "epochs": 1}
@@ -37,7 +37,7 @@ def collector() -> Iterator[Collector]:
 
 
 def end(process: "subprocess.Popen[str]") -> float:
-    """End a server; the seconds that it takes for it."""
+    """End a server, and return the seconds that takes."""
     since = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
@@ -45,10 +45,11 @@ def end(process: "subprocess.Popen[str]") -> float:
 
 
 def shape(collector: Collector, span: Span) -> tuple[object, ...]:
-    """A span's name, and those of what is below it."""
+    """The names of a span and of its descendants."""
     return (span.name, *sorted(shape(collector, child) for child in collector.children(span)))
 
 
+NAMES = ("POST /predict", "queue")
 ANSWERED = ("POST /predict", ("batch", ("runtime",)), ("queue",))
 
 
@@ -58,29 +59,30 @@ def test_a_prediction_is_traced_from_its_caller_to_the_runtime(
     with serving(tmp_path, environment=collector.environment()) as (process, url):
         with httpx.Client(base_url=url) as client:
             client.post("/predict", json=DNN, headers=SAMPLED)
-            client.post("/predict", json=DNN, headers={**SAMPLED, **ORDINARY})
+            client.post("/predict", json=DNN, headers={**SAMPLED, **SLOW_PATH})
             client.post("/predict", json=DNN, headers=NOT_SAMPLED)
-            client.post("/predict", json=DNN, headers={**NOT_SAMPLED, **ORDINARY})
+            client.post("/predict", json=DNN, headers={**NOT_SAMPLED, **SLOW_PATH})
             client.post("/predict", json=DNN)
             client.post("/predict", json={"model": "none", "inputs": [[1]]})
             client.get("/health/ready")
             client.get("/metrics")
-        made = Counter({"POST /predict": 4, "queue": 3, "batch": 3, "runtime": 3})
-        # Its end would wait a second for them.
-        eventually(lambda: Counter(span.name for span in collector.spans) >= made)
+        expected = Counter({"POST /predict": 4, "queue": 3, "batch": 3, "runtime": 3})
+        eventually(
+            lambda: Counter(span.name for span in collector.spans) >= expected, "all spans arrive"
+        )
         end(process)
-    hot, ordinary, own, wrong = sorted(
+    fast, slow, own, wrong = sorted(
         (span for span in collector.spans if span.name.startswith(("POST", "GET"))),
         key=lambda span: span.began_ns,
     )
-    assert shape(collector, hot) == shape(collector, ordinary) == shape(collector, own) == ANSWERED
-    assert dict(hot.attributes) == dict(ordinary.attributes)
-    assert hot.attributes["http.route"] == "/predict"
-    assert hot.attributes["http.response.status_code"] == 200
+    assert shape(collector, fast) == shape(collector, slow) == shape(collector, own) == ANSWERED
+    assert dict(fast.attributes) == dict(slow.attributes)
+    assert fast.attributes["http.route"] == "/predict"
+    assert fast.attributes["http.response.status_code"] == 200
     assert wrong.attributes["http.response.status_code"] == 404
-    assert [(one.trace_id, one.parent_id) for one in (hot, ordinary)] == 2 * [(TRACE, PARENT)]
+    assert [(one.trace_id, one.parent_id) for one in (fast, slow)] == 2 * [(TRACE, PARENT)]
     assert (own.parent_id, own.trace_id != TRACE) == ("", True)
-    for request in (hot, ordinary, own):
+    for request in (fast, slow, own):
         first, second = collector.children(request)
         queue, batch = (first, second) if first.name == "queue" else (second, first)
         assert batch.links == ((request.trace_id, request.span_id),)
@@ -90,8 +92,8 @@ def test_a_prediction_is_traced_from_its_caller_to_the_runtime(
         assert (runtime["runtime"], runtime["device"]) == ("onnx", "cpu")
         assert request.began_ns <= queue.began_ns <= queue.ended_ns == batch.began_ns
         assert runtime.began_ns <= runtime.ended_ns <= batch.ended_ns
-    assert hot.resource["service.name"] == "perceptd"
-    assert hot.resource["perceptd.role"] == "server"
+    assert fast.resource["service.name"] == "perceptd"
+    assert fast.resource["perceptd.role"] == "server"
 
 
 @pytest.mark.reliability
@@ -113,14 +115,16 @@ def test_a_batch_is_linked_with_each_of_its_requests(
 
         with ThreadPoolExecutor(32) as pool:
             list(pool.map(ask, range(32)))
-        eventually(lambda: sum(len(batch.links) for batch in collector.named("batch")) == 32)
-        eventually(lambda: len(collector.named("POST /predict")) == 32)
-        eventually(lambda: len(collector.named("queue")) == 32)
+
+        def are_complete() -> bool:
+            linked = sum(len(batch.links) for batch in collector.named("batch"))
+            return linked == 32 and {len(collector.named(name)) for name in NAMES} == {32}
+
+        eventually(are_complete, "all spans arrive")
         end(process)
     requests = collector.named("POST /predict")
     batches = collector.named("batch")
     assert len({span.trace_id for span in requests}) == 32
-    assert len(collector.named("queue")) == 32
     assert {span.resource["process.pid"] for span in requests} == {
         span.resource["process.pid"] for span in batches
     }
@@ -138,9 +142,7 @@ def test_a_batch_is_linked_with_each_of_its_requests(
 
 
 @pytest.mark.reliability
-def test_a_job_is_of_the_trace_of_the_request_that_asked_for_it(
-    collector: Collector, tmp_path: Path
-) -> None:
+def test_a_job_belongs_to_the_trace_of_its_request(collector: Collector, tmp_path: Path) -> None:
     served = Served(
         tmp_path,
         "--processes=1",
@@ -153,10 +155,16 @@ def test_a_job_is_of_the_trace_of_the_request_that_asked_for_it(
         httpx.post(f"{served.url}/jobs", json=FAILING, headers=headers).raise_for_status()
         for number in (asked.json()["id"], asked.json()["id"] + 1):
             address = f"{served.url}/jobs/{number}"
-            eventually(lambda: httpx.get(address).json()["status"] in ("succeeded", "failed"))  # noqa: B023
-        told = served.log.read_text()
-        eventually(lambda: len(collector.named("POST /jobs")) == 2)
-        eventually(lambda: len(collector.named("job")) == 2)
+            eventually(
+                lambda: httpx.get(address).json()["status"] in ("succeeded", "failed"),  # noqa: B023
+                "the job ends",
+                log=served.log,
+            )
+        log = served.log.read_text()
+        eventually(
+            lambda: len(collector.named("POST /jobs")) == len(collector.named("job")) == 2,
+            "the spans of both jobs arrive",
+        )
         end(served.process)  # type: ignore[arg-type]
     finally:
         served.end()
@@ -173,11 +181,11 @@ def test_a_job_is_of_the_trace_of_the_request_that_asked_for_it(
     assert below == ["epoch", "epoch", "epoch", "export", "plots"]
     assert [span["epoch"] for span in collector.children(training)[:3]] == [1, 2, 3]
     assert any(span.status == ERROR for span in collector.children(second))
-    assert f'"job":{first["job"]},"model":"xor","attempt":1,"trace_id":"{TRACE}"' in told
+    assert f'"job":{first["job"]},"model":"xor","attempt":1,"trace_id":"{TRACE}"' in log
 
 
 @pytest.mark.reliability
-def test_a_collector_that_is_away_or_hangs_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_collector_that_is_away_or_hangs_delays_nothing(tmp_path: Path) -> None:
     with hanging() as hangs:
         for number, address in enumerate((hangs, f"http://127.0.0.1:{free_port()}")):
             folder = tmp_path / str(number)
@@ -200,7 +208,11 @@ def test_a_collector_that_is_away_or_hangs_holds_nothing_up(tmp_path: Path) -> N
                     asked = client.post("/jobs", json=JOB, headers=AS_ADMIN).raise_for_status()
                     client.post("/jobs", json=FAILING, headers=AS_ADMIN).raise_for_status()
                     job, failed = (f"/jobs/{asked.json()['id'] + more}" for more in (0, 1))
-                    eventually(lambda: client.get(failed).json()["status"] == "failed")  # noqa: B023
+                    eventually(
+                        lambda: client.get(failed).json()["status"] == "failed",  # noqa: B023
+                        "the second job fails",
+                        log=served.log,
+                    )
                     assert client.get(job).json()["status"] == "succeeded"
                     assert "cannot be downloaded" in client.get(failed).json()["reason"]
                     assert "opentelemetry" not in str(client.get(failed).json()["log"])
@@ -211,7 +223,7 @@ def test_a_collector_that_is_away_or_hangs_holds_nothing_up(tmp_path: Path) -> N
 
 @pytest.mark.reliability
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "error"),
     [
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "here:4318"}, "expected a URL"),
         (
@@ -223,13 +235,13 @@ def test_a_collector_that_is_away_or_hangs_holds_nothing_up(tmp_path: Path) -> N
         ),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(
-    variables: dict[str, str], said: str, tmp_path: Path
+def test_a_wrong_variable_ends_the_start_with_a_sentence(
+    variables: dict[str, str], error: str, tmp_path: Path
 ) -> None:
     refused = run("-m", "perceptd", "serve", folder=tmp_path, **variables)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: ")
-    assert said in refused.stderr
+    assert error in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 
@@ -248,7 +260,7 @@ main()
 
 
 @pytest.mark.reliability
-def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
     address = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     refused = run("-c", WITHOUT, folder=tmp_path, **address)
     assert refused.returncode == 1
@@ -268,7 +280,7 @@ print(*sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk
 
 
 @pytest.mark.reliability
-def test_nobody_who_does_not_ask_for_traces_imports_what_makes_them(tmp_path: Path) -> None:
+def test_without_traces_the_sdk_is_not_imported(tmp_path: Path) -> None:
     assert run("-c", IMPORTED, folder=tmp_path).stdout.strip() == ""
     disabled = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
