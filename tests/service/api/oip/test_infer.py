@@ -8,8 +8,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from perceptd.models import registry
 from perceptd.service.settings import Settings
@@ -347,54 +345,3 @@ def test_a_server_with_a_damaged_production_version_is_not_ready(
     (damaged,) = [entry for entry in entries if entry["state"] != "READY"]
     assert damaged["name"] == "dnn"
     assert "model.onnx was altered" in damaged["reason"]
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
-almost_tensors = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": st.just("x") | json_values,
-        "shape": st.just([1, 2]) | st.lists(st.integers(-1, 3), max_size=4) | json_values,
-        "datatype": st.sampled_from(["FP32", "UINT8", "BYTES"]) | json_values,
-        "data": st.lists(st.floats() | st.lists(st.floats())) | json_values,
-        "parameters": st.fixed_dictionaries({"binary_data_size": json_values}) | json_values,
-    },
-)
-almost_requests = st.fixed_dictionaries(
-    {"inputs": st.lists(almost_tensors, min_size=1, max_size=2) | json_values},
-    optional={
-        "id": json_values,
-        "outputs": st.lists(st.fixed_dictionaries({"name": st.just("label") | json_values})),
-        "parameters": st.fixed_dictionaries({"binary_data_output": json_values}) | json_values,
-    },
-)
-
-
-def assert_answered_or_refused(
-    client: httpx.Client, content: bytes, headers: dict[str, str]
-) -> None:
-    response = client.post(DNN, content=content, headers=headers)
-    if response.status_code != 200:
-        assert error_of(response)[0] == 400
-
-
-@given(st.binary(max_size=200), st.none() | st.integers(-1, 200))
-@settings(deadline=None, max_examples=200)
-def test_any_bytes_are_answered_or_refused(
-    client: httpx.Client, content: bytes, length: int | None
-) -> None:
-    assert_answered_or_refused(client, content, {} if length is None else {LENGTH: str(length)})
-
-
-@given(almost_requests, st.binary(max_size=16), st.booleans())
-@settings(deadline=None, max_examples=400)
-def test_any_json_is_answered_or_refused(
-    client: httpx.Client, body: Any, behind: bytes, with_length: bool
-) -> None:
-    head = json.dumps(body).encode()
-    headers = {LENGTH: str(len(head))} if with_length else {}
-    assert_answered_or_refused(client, head + behind, headers)
