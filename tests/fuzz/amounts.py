@@ -1,4 +1,4 @@
-"""How much is tried, and how much was."""
+"""How many inputs the fuzz tests try, and a count of them."""
 
 import os
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.scorecard import note
 
 FACTOR = "PERCEPTD_TEST_FUZZ"
-USUAL = 1.0  # the factor at which every run tries the same; a longer one looks elsewhere each time
+USUAL = 1.0  # up to this factor every run tries the same inputs; above it they are random
 
 
 def factor() -> float:
-    """So many times the usual amount; 0 where none was asked for."""
+    """The factor on the usual number of inputs; 0 if fuzzing is off."""
     return float(os.environ.get(FACTOR) or 0)
 
 
@@ -22,7 +22,7 @@ def amount(usual: int) -> int:
 
 
 def tries(usual: int) -> settings:
-    """Settings of a property: how often it is tried."""
+    """Hypothesis settings with a number of examples."""
     return settings(
         max_examples=amount(usual),
         derandomize=factor() <= USUAL,
@@ -35,7 +35,7 @@ def tries(usual: int) -> settings:
 
 
 class Count:
-    """How many inputs a test has tried."""
+    """The number of inputs that a test has tried."""
 
     def __init__(self) -> None:
         self.inputs = 0
@@ -43,7 +43,7 @@ class Count:
 
 @contextmanager
 def counted() -> Iterator[Count]:
-    """Inputs tried in the block, told to the scorecard."""
+    """Counts inputs tried in the block and notes them on the scorecard."""
     count = Count()
     try:
         yield count

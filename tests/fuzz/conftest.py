@@ -1,4 +1,4 @@
-"""The server that is asked hostile things."""
+"""The server under attack."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.fuzz.target import Target
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """A server for the tests of one file, which must live through all of them."""
+    """A server for the tests of one file; it must survive all of them."""
     target = Target(tmp_path_factory.mktemp("target"))
     try:
         yield target

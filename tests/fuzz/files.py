@@ -1,4 +1,4 @@
-"""Whole files of each kind that callers bring: pictures and weights."""
+"""Valid and hostile picture files."""
 
 import io
 import itertools
@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 
 from perceptd.models.pictures.picture import PNG
 
-# Those that a decoder takes from a file before it has seen a pixel.
+# Sizes that a header declares before the first pixel.
 HUGE = (2**31 - 1, 2**31, 2**32 - 1, 65535, 100_000, 0)
 
 
 def drawn(mode: str, side: int = 40) -> Image.Image:
-    """A one, in a mode of Pillow."""
+    """A drawn digit 1 in a Pillow mode."""
     picture = Image.new("L", (side, side), 255)
     ImageDraw.Draw(picture).line((side // 2, side // 5, side // 2, 4 * side // 5), 0, side // 10)
     if mode == "I;16":
@@ -32,7 +32,7 @@ def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def pictures() -> Iterator[bytes]:
-    """A whole PNG or JPEG of every mode, colour depth and order of its parts."""
+    """Valid PNG and JPEG files of every mode, colour depth and layout."""
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         yield saved(drawn(mode), "PNG")
         yield saved(drawn(mode), "PNG", optimize=True)
@@ -55,21 +55,21 @@ def png(
     width: int, height: int, depth: int, colour: int, *, interlaced: bool = False,
     content: bytes | None = None, crc: int | None = None,
 ) -> bytes:  # fmt: skip
-    """A PNG whose head says whatever it is told to."""
+    """A PNG with any header fields."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     pixels = zlib.compress(bytes(2000)) if content is None else content
     return PNG + chunk(b"IHDR", head, crc) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def packed(megabytes: int) -> bytes:
-    """So much of nothing, never held at once: what is measured is what the reader takes."""
+    """Zeros, compressed piece by piece, so that only the reader needs much memory."""
     packer = zlib.compressobj(9)
     pieces = [packer.compress(bytes(2**20)) for _ in range(megabytes)]
     return b"".join(pieces) + packer.flush()
 
 
 def bombs() -> Iterator[bytes]:
-    """Small files that say or unpack to something large, or never end."""
+    """Small files that declare or unpack to something large, or never end."""
     for width, height in itertools.product(HUGE, (1, 8, 40, *HUGE)):
         yield png(width, height, 8, 2)
     for depth, colour in itertools.product((1, 2, 4, 8, 16, 0, 3, 255), (0, 2, 3, 4, 6, 1, 7)):

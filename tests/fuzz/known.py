@@ -1,4 +1,4 @@
-"""Questions whose answers are known without the server: rows, and what their model says of them."""
+"""Predictions whose answers are computed without the server."""
 
 import json
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from perceptd.service.store.repository import PRETRAINED
 from tests.fuzz.target import Target
 from tests.service.admin import AS_ADMIN
 
-TOLERANCE = 1e-5  # a row's sums may differ by their order in a batch
+TOLERANCE = 1e-5  # floating-point sums depend on the batch
 PAUSE_S = 0.002
 
 
 class Known:
-    """A body for `/predict_proba`, and its right answer."""
+    """A body for `/predict_proba` with its correct answer."""
 
     def __init__(self, number: int) -> None:
         random = np.random.default_rng(number)
@@ -36,7 +36,7 @@ class Known:
         self.body = json.dumps({"model": self.model, "inputs": flat.tolist()}).encode()
 
     def check(self, status: int, content: bytes) -> None:
-        """Raise `AssertionError` where that is not its answer."""
+        """Assert that a response is the correct answer."""
         assert status == 200, content[:500]
         answer: Any = json.loads(content)
         assert answer["model"] == self.model
@@ -53,7 +53,7 @@ class Known:
 
 
 class Neighbours:
-    """Callers who ask what is known, over and over, beside whoever does harm."""
+    """Well-behaved clients that ask for known predictions during an attack."""
 
     def __init__(self, target: Target, count: int) -> None:
         self._target = target
@@ -73,9 +73,11 @@ class Neighbours:
             thread.join()
 
     def check(self) -> None:
-        """Raise `AssertionError` where one was not answered, or not with what is its own."""
+        """Assert that every client got its own correct answers."""
         if self._wrong:
-            raise AssertionError("a neighbour was not answered as it should be") from self._wrong[0]
+            raise AssertionError(
+                "a well-behaved client got a wrong answer or none"
+            ) from self._wrong[0]
         assert self._answered
 
     def _ask(self, known: Known) -> None:
@@ -90,7 +92,7 @@ class Neighbours:
 
 @contextmanager
 def undisturbed(target: Target, count: int = 3) -> Iterator[None]:
-    """While the block does harm, neighbours are answered with what is their own."""
+    """Asserts that other clients get correct answers during the attack in the block."""
     neighbours = Neighbours(target, count)
     neighbours.start()
     try:

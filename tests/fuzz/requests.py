@@ -1,4 +1,4 @@
-"""Requests as bytes: whole ones, and what becomes of them under somebody who means harm."""
+"""Requests as bytes: valid ones and mutations of them."""
 
 import json
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ NATIVE = {model: json.dumps(example_of(model, spec)).encode() for model, spec in
 PROTOCOL = {model: json.dumps(codec.example_of(spec)).encode() for model, spec in SPECS.items()}
 JSON = ("Content-Type", "application/json")
 Headers = Sequence[tuple[str, str]]
-DESTRUCTIVE = "/v2/repository/models"  # an unloaded model would answer no neighbour
+DESTRUCTIVE = "/v2/repository/models"  # an unloaded model would fail the well-behaved clients
 
-# What parsers trip over.
+# Pieces that parsers often mishandle.
 MORSELS: tuple[bytes, ...] = (
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b"\r\n\r\n", b"\n\n", b":", b"\xff", b"\xc3\x28",
     b"%00", b"%2e%2e/", b"//", b"?", b"#", b"0\r\n\r\n", b"1;a=b\r\n", b"ffffffffffffffff\r\n",
@@ -44,7 +44,7 @@ def request(
     token: str = ADMIN,
     chunked: Sequence[int] | None = None,
 ) -> bytes:
-    """A request; `chunked` says where its body is cut into chunks, None that it is in one piece."""
+    """A request; `chunked` has the offsets at which its body is cut into chunks."""
     lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1", "Host: here"]
     lines += [f"Authorization: Bearer {token}"] if token else []
     lines += [f"{name}: {value}" for name, value in headers]
@@ -66,7 +66,7 @@ def in_chunks(body: bytes, cuts: Sequence[int]) -> bytes:
 
 
 def samples() -> list[bytes]:
-    """A whole request of each kind."""
+    """A valid request of each kind."""
     raw = ("Content-Type", "application/octet-stream")
     upload = (
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\nPK\r\n--b--'
@@ -103,7 +103,7 @@ def samples() -> list[bytes]:
 
 @st.composite
 def mutated(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """Bytes with some flipped, cut out, doubled, put in or taken from another."""
+    """Bytes with some flipped, removed, doubled, inserted or taken from another sample."""
     data = bytearray(draw(whole))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
@@ -128,7 +128,7 @@ def mutated(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
 
 
 def numbers() -> st.SearchStrategy[Any]:
-    """Whatever JSON can say where a number belongs, and most often a number."""
+    """Mostly numbers, and any other JSON value."""
     return st.one_of(
         st.floats(-2, 2),
         st.integers(-1, 256),
@@ -139,7 +139,7 @@ def numbers() -> st.SearchStrategy[Any]:
 
 
 def trees() -> st.SearchStrategy[Any]:
-    """Any JSON, not large."""
+    """Any small JSON value."""
     leaves = numbers()
     names = st.text(max_size=5) | st.sampled_from(["model", "inputs", "name", "shape", "data"])
     return st.recursive(
@@ -151,7 +151,7 @@ def trees() -> st.SearchStrategy[Any]:
 
 @st.composite
 def bent(draw: st.DrawFn, whole: st.SearchStrategy[Any]) -> Any:
-    """A JSON value of which some parts are gone, doubled, nested deeper or something else."""
+    """A JSON value with parts removed, doubled, nested deeper or replaced."""
     root: Any = {"": json.loads(json.dumps(draw(whole)))}
     for _ in range(draw(st.integers(0, 3))):
         holder: Any = root

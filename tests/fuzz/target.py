@@ -1,4 +1,4 @@
-"""A real server process that is asked hostile things, and what must stay true of it."""
+"""A real server process under attack, and what must hold for it."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from tests.fuzz.requests import request
 from tests.service.admin import ADMIN, PREDICT
 from tests.service.served import Served
 
-PATIENCE_S = 60.0  # after which a connection that is neither answered nor closed counts as a hang
-QUIET_S = 0.05  # without a byte, after which no further answer is waited for, at the least
+PATIENCE_S = 60.0  # a connection neither answered nor closed by then counts as hanging
+QUIET_S = 0.05  # minimum time without a byte that ends the reading
 FAULTS = re.compile(
     r'Traceback|^(?:ERROR|CRITICAL)|"level":"(?:error|critical)"|'
     r"Exception in|Fatal|never (?:awaited|retrieved)"
@@ -50,24 +50,24 @@ class Target:
         self.data_dir = self._served.data_dir
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         self.address = host, int(port)
-        self._read = 0  # of the log
+        self._read = 0  # bytes of the log that were checked
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=PATIENCE_S)
 
     def exchange(self, requests: Sequence[bytes], *, is_due: bool = False) -> list[bytes]:
-        """What each of some byte strings is answered, each on a connection of its own.
+        """Send each byte string on its own connection; returns the answers.
 
-        All are sent before any answer is waited for. A connection is read until the server closes
-        it or says no more for a moment; then this side closes, and the other has to follow. An
-        answer that is due is waited for; where it is not known whether there is to be one, as for
-        half a request, the moment begins once the server has answered what came later.
+        All are sent before the first answer is read. A connection is read until the server closes
+        it or is quiet for a moment; then this side closes, and the server must close as well. With
+        `is_due`, waits for each answer to begin. Without it there may be no answer, as for half a
+        request: the moment then lasts as long as a request that was sent later takes.
         """
         connections = [self.connect() for _ in requests]
         answers = dict.fromkeys(connections, b"")
         try:
             for connection, sent in zip(connections, requests, strict=True):
-                with Refused():  # what came before was enough to close
+                with Refused():  # the server may have closed after the first bytes
                     connection.sendall(sent)
             quiet_s = QUIET_S if is_due else max(QUIET_S, self._latency_s())
             _read(answers, time.monotonic() + PATIENCE_S, quiet_s=quiet_s, is_due=is_due)
@@ -82,14 +82,14 @@ class Target:
         return list(answers.values())
 
     def _latency_s(self) -> float:
-        """How long an ordinary request takes, through a thread and the database."""
+        """Seconds that an ordinary request takes; it uses a thread and the database."""
         began = time.monotonic()
         (answer,) = self.exchange([ORDINARY], is_due=True)
         assert answer.startswith(b"HTTP/1.1 200"), answer
         return time.monotonic() - began
 
     def check(self) -> None:
-        """It lives, and has logged no fault since the last look."""
+        """Assert that the server lives and has logged no fault since the last check."""
         assert self._served.process.poll() is None, "the server has ended"
         with self._served.log.open(errors="replace") as log:
             log.seek(self._read)
@@ -99,12 +99,12 @@ class Target:
         assert not found, said[max(0, said.index(found[0]) - 500) :][:4000]
 
     def megabytes(self) -> float:
-        """Its resident memory."""
+        """The resident memory of the server."""
         pages = int(Path(f"/proc/{self._served.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def descriptors(self) -> list[str]:
-        """What it has open."""
+        """The open descriptors of the server."""
         names = []
         for entry in Path(f"/proc/{self._served.process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
@@ -122,9 +122,9 @@ def _read(
     *,
     is_due: bool = False,
 ) -> set[socket.socket]:
-    """Read from each connection until it is closed, or nothing comes for so long; those open.
+    """Read until each connection is closed or `quiet_s` pass without a byte.
 
-    An answer that is due is waited for until it begins.
+    With `is_due`, waits for each answer to begin. Returns the connections that are still open.
     """
     reading = {connection for connection in answers if connection.fileno() >= 0}
     while reading:
@@ -146,7 +146,7 @@ def _read(
 
 
 class Refused:
-    """Passes over a connection that the other side has closed."""
+    """Ignores a connection that the server has closed."""
 
     def __enter__(self) -> None: ...
 
@@ -155,7 +155,7 @@ class Refused:
 
 
 def responses(data: bytes, is_head: Callable[[int], bool] = lambda number: False) -> list[Response]:
-    """The answers on one connection, one after the other; the last may be cut off."""
+    """The responses on one connection; the last may be truncated."""
     found: list[Response] = []
     while data:
         start = STATUS.match(data)
@@ -177,7 +177,7 @@ def responses(data: bytes, is_head: Callable[[int], bool] = lambda number: False
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes]:
-    """A chunked body, and what comes after it."""
+    """A chunked body and the bytes after it."""
     body = b""
     while data:
         size, _, data = data.partition(b"\r\n")

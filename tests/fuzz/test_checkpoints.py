@@ -1,4 +1,4 @@
-"""Damaged and hostile checkpoints and weights: refused in words, and nothing of them ever runs."""
+"""Damaged and hostile checkpoints are refused with an error, and none of their code runs."""
 
 import importlib
 import io
@@ -44,7 +44,7 @@ def copied(folder: Path) -> Path:
 
 
 def rehashed(folder: Path) -> None:
-    """Have `meta.json` say the hash that each file has now."""
+    """Update the hash of each file in `meta.json`."""
     meta = json.loads((folder / META).read_text())
     meta["files"] = {name: checkpoint._sha256(folder / name) for name in meta["files"]}
     (folder / META).write_text(json.dumps(meta))
@@ -79,7 +79,7 @@ def test_a_mutated_checkpoint_is_refused_in_words(name: str, tmp_path: Path) -> 
 
 
 def hostile_graphs() -> Iterator[bytes]:
-    """Graphs that ask for what is not theirs, or for far too much."""
+    """Graphs that reference foreign files or need far too many resources."""
     whole = (SOURCE / GRAPH).read_bytes()
     for location in ("/etc/passwd", "../../../../../../etc/passwd", "/dev/zero", ".", "", "\0",
                      "//etc/passwd", "meta.json", "plots", "model.safetensors/x"):  # fmt: skip
@@ -145,7 +145,7 @@ def test_a_graph_that_lies_ends_no_process(tmp_path: Path) -> None:
 
 
 class Harm:
-    """Pickled, it is a call."""
+    """An object whose pickle is a function call."""
 
     def __init__(self, path: str, *arguments: Any) -> None:
         module, _, self._name = path.rpartition(".")
@@ -156,7 +156,7 @@ class Harm:
 
 
 def harmful_pickles(canary: Path) -> Iterator[bytes]:
-    """What writes the canary where it runs."""
+    """Code that writes the canary file if it runs."""
     shell, python = f"touch {canary}", f"open({str(canary)!r}, 'w')"
     for harm in (
         Harm("os.system", shell),
@@ -172,7 +172,7 @@ def harmful_pickles(canary: Path) -> Iterator[bytes]:
 
 
 def as_pt(content: bytes) -> bytes:
-    """A `.pt` whose pickle is that."""
+    """A `.pt` file with this pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", content)

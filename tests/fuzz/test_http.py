@@ -1,4 +1,4 @@
-"""HTTP as nobody should send it: each connection is answered or closed, and nobody else suffers."""
+"""Malformed HTTP: each connection is answered or closed, and others are not affected."""
 
 import json
 from contextlib import suppress
@@ -62,7 +62,7 @@ def known() -> Known:
 
 
 def is_well(target: Target, known: Known) -> None:
-    """A fresh connection is answered right, and the log tells of no fault."""
+    """Assert that a new connection is answered correctly and the log has no fault."""
     with httpx.Client(base_url=target.url, headers=AS_ADMIN, timeout=60) as client:
         known.ask(client)
     target.check()
@@ -94,7 +94,7 @@ def test_mutated_requests_are_answered_or_closed_and_break_nothing(
 
 
 def pipelined(number: int, kind: str) -> tuple[bytes, int, bytes]:
-    """A request of that kind, the status of its answer and what is in there."""
+    """A request of one kind, the status of its answer, and words in it."""
     name: Headers = [("X-Request-ID", f"r{number}")]
     numbers = [*name, JSON]
     match kind:
@@ -176,7 +176,7 @@ def test_no_request_hides_in_another(target: Target, known: Known) -> None:
 
 
 def said(target: Target, pieces: list[bytes]) -> bytes:
-    """What comes back for pieces that arrive one by one, and a last request behind them."""
+    """The answers to pieces that are sent one by one, followed by a last request."""
     last = request("/health/live", headers=[("Connection", "close")])
     answer = b""
     with target.connect() as connection, suppress(ConnectionError):  # closed with bytes unread

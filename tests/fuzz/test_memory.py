@@ -1,4 +1,4 @@
-"""What is hostile leaves nothing behind: neither memory nor descriptors."""
+"""Hostile requests leak neither memory nor descriptors."""
 
 import random
 import time
@@ -26,7 +26,7 @@ def sockets(descriptors: list[str]) -> int:
 
 
 def rounds(count: int, seed: int) -> list[bytes]:
-    """Requests of every kind, most of them damaged, some large and all different."""
+    """Requests of every kind: most are damaged, some large, all different."""
     chance = random.Random(seed)
     raw = ("Content-Type", "image/png")
     kinds = [

@@ -1,4 +1,4 @@
-"""Files that are pictures only at first sight: refused in words, soon, and in little memory."""
+"""Hostile picture files are refused with an error, quickly and in little memory."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ modes = st.sampled_from(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"))
 
 
 def read(data: bytes) -> None:
-    """Read it as the service does: a digit, or a refusal in words."""
+    """Read a picture as the service does: a digit or an error with a text."""
     began = time.process_time()
     try:
         digit = read_digit(data)
@@ -63,7 +63,7 @@ def test_mutated_pictures_are_read_or_refused() -> None:
 
 @st.composite
 def odd(draw: st.DrawFn) -> Image.Image:
-    """Pixels that nobody would call a digit, in every mode and form."""
+    """Random pixels in every mode and shape."""
     width, height = draw(st.integers(1, 60)), draw(st.integers(1, 60))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     match draw(st.sampled_from(("noise", "one", "line", "lone", "grey"))):
@@ -108,13 +108,13 @@ def test_bombs_are_refused_in_little_memory() -> None:
 
 
 def most_megabytes() -> float:
-    """What this process has taken at its largest."""
+    """The peak memory of this process."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def burst() -> None:
-    """In a process of its own, whose memory is measured: read every bomb."""
+    """Read every bomb, in a process of its own whose memory is measured."""
     before = most_megabytes()
     for data in bombs():
         read(data)

@@ -1,4 +1,4 @@
-"""Arrays of any shape and kind before a model: the right tensor, or a refusal in words."""
+"""Arrays of any shape and dtype become the right tensor or an error with a text."""
 
 import json
 import math
@@ -46,7 +46,7 @@ kinds = st.one_of(
 
 @st.composite
 def tables(draw: st.DrawFn) -> NDArray[Any]:
-    """An array of some kind and shape: random bytes, or one number over and over."""
+    """An array of some dtype and shape: random bytes or one repeated number."""
     kind, shape = draw(kinds), draw(shapes)
     count = int(np.prod(shape, dtype=int))
     if draw(st.booleans()) and kind.kind in "fiu":
@@ -58,7 +58,7 @@ def tables(draw: st.DrawFn) -> NDArray[Any]:
 
 
 def is_right(spec: InputSpec, rows: NDArray[np.float32]) -> None:
-    """Raise `AssertionError` where a model could not be given these."""
+    """Assert that a model accepts these rows."""
     assert rows.dtype == np.float32
     assert rows.shape[1:] == spec.shape
     assert len(rows) > 0

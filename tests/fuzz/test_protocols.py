@@ -1,6 +1,4 @@
-"""Bodies of both protocols, bent: one verdict whichever way they are read, and nobody's answer but
-the caller's own.
-"""
+"""Mutated bodies of both protocols: all readers agree, and each caller gets its own answer."""
 
 import json
 import struct
@@ -21,7 +19,7 @@ from tests.fuzz.target import Response, Target, responses
 pytestmark = pytest.mark.fuzz
 
 AT_ONCE = 10
-SMALL = ("dnn", "xor")  # whose bodies are short, so that a change meets something
+SMALL = ("dnn", "xor")  # models with short bodies, so that mutations hit something
 
 
 def as_json(value: Any) -> bytes:
@@ -30,7 +28,7 @@ def as_json(value: Any) -> bytes:
 
 @st.composite
 def small_bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """A right body of a model of two numbers, with whatever is optional or not."""
+    """A valid body for a 2-D model, with or without the optional fields."""
     row = st.lists(st.floats(-3, 3, width=32) | st.integers(-3, 3), min_size=2, max_size=2)
     body: dict[str, Any] = {
         "model": draw(st.sampled_from(SMALL)),
@@ -45,7 +43,7 @@ def small_bodies(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def pictures(draw: st.DrawFn) -> dict[str, Any]:
-    """A body of a model of pictures, flat or nested, of which a few pixels are odd."""
+    """A body for a picture model, flat or nested, with a few unusual pixels."""
     flat: list[Any] = [0] * 784
     for _ in range(draw(st.integers(0, 4))):
         flat[draw(st.integers(0, 783))] = draw(
@@ -136,7 +134,7 @@ def test_the_hot_path_answers_as_the_ordinary_way_does(target: Target) -> None:
 
 
 def same(response: Response) -> Any:
-    """What two answers to one request must share: all but numbers' last digits and the hour."""
+    """What two answers to one request have in common: all but last digits and the date."""
     headers = {name: value for name, value in response.headers.items() if name not in SHIFTING}
     try:
         return response.status, headers, rounded(json.loads(response.body))
@@ -157,7 +155,7 @@ def rounded(value: Any) -> Any:
 
 @st.composite
 def inferences(draw: st.DrawFn) -> tuple[str, dict[str, Any], bytes]:
-    """A right request of the Open Inference Protocol: model, JSON and the bytes behind it."""
+    """A valid request of the Open Inference Protocol: model, JSON and the bytes after it."""
     model = draw(st.sampled_from(SMALL))
     count = draw(st.integers(1, 3))
     numbers = draw(st.lists(st.floats(-3, 3, width=32), min_size=2 * count, max_size=2 * count))
@@ -181,7 +179,7 @@ def inferences(draw: st.DrawFn) -> tuple[str, dict[str, Any], bytes]:
 
 @st.composite
 def bent_inferences(draw: st.DrawFn) -> tuple[str, bytes, str | None]:
-    """The address, the body and the length that the header tells, of which some are wrong."""
+    """Path, body and length header of a request; some of them are wrong."""
     model, asked, behind = draw(inferences())
     text = as_json(draw(bent(st.just(asked))))
     if draw(st.integers(0, 4)) == 0:
@@ -235,7 +233,7 @@ def test_bent_requests_of_the_open_inference_protocol_are_answered_or_refused(
 
 
 def whole(response: Response) -> None:
-    """Raise where an answer is not what its own JSON says."""
+    """Assert that an answer has the bytes that its JSON declares."""
     length = int(response.headers.get(b"inference-header-content-length", len(response.body)))
     told = json.loads(response.body[:length])
     sizes = [one.get("parameters", {}).get("binary_data_size", 0) for one in told["outputs"]]

@@ -1,4 +1,4 @@
-"""The document describes the service exactly: what it publishes is what it accepts."""
+"""The OpenAPI document accepts and refuses what the service does."""
 
 import base64
 import hashlib
@@ -38,9 +38,7 @@ def test_the_document_is_openapi_3_1(document: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_proba", INFER, INFER_VERSION])
-def test_each_model_has_an_example_that_works(
-    client: httpx.Client, document: Any, path: str
-) -> None:
+def test_each_model_has_a_valid_example(client: httpx.Client, document: Any, path: str) -> None:
     body = body_of(document, path)
     accepts = validator(document, body["schema"])
     models = {model["name"] for model in client.get("/models").json()["models"]}
@@ -61,7 +59,7 @@ def test_the_published_schema_refuses_what_the_service_refuses(document: Any, na
     assert not validator(document, body_of(document, "/predict")["schema"]).is_valid(body)
 
 
-def test_every_model_has_a_schema_of_its_own(document: Any) -> None:
+def test_every_model_has_its_own_schema(document: Any) -> None:
     schemas = document["components"]["schemas"]
     dnn, pixels = schemas["PredictDnnRequest"], schemas["PredictMnistCnnPixelsRequest"]
     row = dnn["properties"]["inputs"]["items"]
@@ -124,7 +122,7 @@ def test_every_body_has_an_example_that_fits_its_schema(document: Any) -> None:
     assert bodies == 10
 
 
-def test_what_waits_for_a_job_says_where_it_is_found(document: Any) -> None:
+def test_answers_that_accept_a_job_have_a_location(document: Any) -> None:
     for path in ("/jobs", "/jobs/{job}/reproduce", "/models/{model}/versions"):
         assert document["paths"][path]["post"]["responses"]["202"]["headers"]["Location"], path
 
@@ -138,7 +136,7 @@ def test_the_form_of_an_upload_has_a_file_and_the_fields_of_an_import(document: 
 
 
 @pytest.mark.parametrize(("change", "loc"), WRONG)
-def test_the_published_schema_of_a_job_refuses_what_no_model_takes(
+def test_the_published_schema_of_a_job_refuses_what_every_model_refuses(
     document: Any, change: Change, loc: Place
 ) -> None:
     schema = body_of(document, "/jobs")["schema"]
@@ -146,7 +144,7 @@ def test_the_published_schema_of_a_job_refuses_what_no_model_takes(
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
-def test_the_documentation_pages_need_nothing_from_elsewhere(
+def test_the_documentation_pages_load_nothing_from_other_hosts(
     client: httpx.Client, page: str
 ) -> None:
     response = client.get(page)
@@ -179,7 +177,7 @@ def test_no_parameter_may_be_null(document: Any) -> None:
                 assert "null" not in json.dumps(parameter["schema"]), (path, parameter["name"])
 
 
-def test_a_key_is_described_as_it_is_checked(document: Any) -> None:
+def test_the_schema_of_a_key_accepts_what_the_service_accepts(document: Any) -> None:
     for path in ("/jobs", "/jobs/{job}/reproduce", "/models/{model}/versions"):
         parameters = document["paths"][path]["post"]["parameters"]
         (schema,) = [one["schema"] for one in parameters if one["name"] == "idempotency-key"]
@@ -188,7 +186,7 @@ def test_a_key_is_described_as_it_is_checked(document: Any) -> None:
         assert not any(accepts.is_valid(key) for key in ("", "k" * 256, "\u00e9", "a\tb"))
 
 
-def test_links_lead_to_operations_that_take_what_they_say(document: Any) -> None:
+def test_links_name_operations_and_all_their_parameters(document: Any) -> None:
     takes = {
         operation["operationId"]: {one["name"] for one in operation.get("parameters", ())}
         for operations in document["paths"].values()
@@ -214,7 +212,7 @@ def test_links_lead_to_operations_that_take_what_they_say(document: Any) -> None
     [("/jobs", "GET, POST"), ("/models/dnn/versions", "GET, POST"), ("/predict", "POST"),
      ("/", "GET, HEAD"), ("/v2/models/dnn", "GET")],
 )  # fmt: skip
-def test_a_refused_method_is_told_all_that_the_address_takes(
+def test_a_refused_method_is_answered_with_the_allowed_ones(
     client: httpx.Client, path: str, methods: str
 ) -> None:
     for wrong in ("OPTIONS", "DELETE"):

@@ -1,4 +1,4 @@
-"""The playground as a browser fetches it: its files, what is said about them, and nothing else."""
+"""The playground as a browser fetches it: files, headers, and nothing outside the folder."""
 
 import re
 import socket
@@ -30,7 +30,7 @@ SCRIPT = "export const answer = 42;\n" * 100
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files, with another beside it that must not be reached."""
+    """A folder of files, with a secret file beside it."""
     folder = tmp_path_factory.mktemp("page") / "static"
     (folder / "deep").mkdir(parents=True)
     (folder / "index.html").write_text(INDEX)
@@ -72,7 +72,7 @@ def test_the_shipped_page_is_served(
         ("/static/picture.png", "image/png"),
     ],
 )
-def test_the_page_and_its_files_need_no_token_and_ask_nobody_else(
+def test_the_page_and_its_files_need_no_token_and_have_strict_headers(
     client: httpx.Client, path: str, kind: str
 ) -> None:
     response = client.get(path)
@@ -96,7 +96,7 @@ def test_the_page_and_its_files_need_no_token_and_ask_nobody_else(
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js"])
-def test_a_browser_that_has_a_file_is_not_sent_it_again(client: httpx.Client, path: str) -> None:
+def test_an_unchanged_file_is_answered_with_304(client: httpx.Client, path: str) -> None:
     first = client.get(path)
     for headers in (
         {"If-None-Match": first.headers["etag"]},
@@ -113,7 +113,7 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(client: httpx.Client, pa
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js"])
 @pytest.mark.parametrize("asked", ["bytes=0-9", "bytes=99999-", "bytes=5-1", "lines=1", "bytes"])
-def test_a_file_is_sent_whole_whatever_part_is_asked_for(
+def test_range_requests_are_answered_with_the_whole_file(
     client: httpx.Client, path: str, asked: str
 ) -> None:
     whole = client.get(path)
@@ -124,7 +124,7 @@ def test_a_file_is_sent_whole_whatever_part_is_asked_for(
 
 
 @pytest.mark.parametrize(("path", "text"), [("/", INDEX), ("/static/app.js", SCRIPT)])
-def test_text_is_sent_compressed(client: httpx.Client, path: str, text: str) -> None:
+def test_text_is_compressed_with_the_same_etag(client: httpx.Client, path: str, text: str) -> None:
     packed = client.get(path, headers={"Accept-Encoding": "gzip"})
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.headers["vary"] == "Accept-Encoding"
@@ -149,7 +149,7 @@ def test_text_is_sent_compressed(client: httpx.Client, path: str, text: str) -> 
         ("", False),
     ],
 )
-def test_text_is_compressed_for_those_who_take_it(
+def test_text_is_compressed_only_if_the_client_accepts_gzip(
     client: httpx.Client, accepted: str, packed: bool
 ) -> None:
     response = client.get("/static/app.js", headers={"Accept-Encoding": accepted})
@@ -157,13 +157,13 @@ def test_text_is_compressed_for_those_who_take_it(
     assert response.text == SCRIPT
 
 
-def test_a_picture_and_the_answers_of_the_api_are_not_compressed(client: httpx.Client) -> None:
+def test_pictures_and_api_answers_are_not_compressed(client: httpx.Client) -> None:
     for path in ("/static/picture.png", "/openapi.json"):
         assert "content-encoding" not in client.get(path).headers
 
 
 def raw(client: httpx.Client, path: str) -> bytes:
-    """The answer to a path that no client would send as it stands."""
+    """The answer to a path sent as it is: HTTP clients would normalise it."""
     with socket.create_connection((client.base_url.host, client.base_url.port), 30) as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -190,7 +190,7 @@ def raw(client: httpx.Client, path: str) -> bytes:
         "/index.html",
     ],
 )
-def test_nothing_else_is_reached(client: httpx.Client, path: str) -> None:
+def test_no_other_file_is_reached(client: httpx.Client, path: str) -> None:
     answer = raw(client, path)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 "), answer
@@ -200,16 +200,14 @@ def test_nothing_else_is_reached(client: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_another_method_is_told(client: httpx.Client, path: str, method: str) -> None:
+def test_other_methods_are_refused(client: httpx.Client, path: str, method: str) -> None:
     response = client.request(method, path)
     assert problem(response) == (405, "method_not_allowed")
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "nope.js"), ("POST", "app.js")])
-def test_what_is_refused_has_the_headers_of_the_page(
-    client: httpx.Client, method: str, path: str
-) -> None:
+def test_errors_have_the_headers_of_the_page(client: httpx.Client, method: str, path: str) -> None:
     response = client.request(method, f"/static/{path}")
     for name, value in page.HEADERS.items():
         assert response.headers.get_list(name) == [value]
@@ -226,13 +224,13 @@ def test_files_are_counted_under_one_label(tmp_path: Path) -> None:
     assert set(labels) == {"/", "/static"}
 
 
-def test_neither_is_in_the_openapi_document(client: httpx.Client) -> None:
+def test_the_page_is_not_in_the_openapi_document(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert not [path for path in paths if path == "/" or path.startswith("/static")]
 
 
 def test_pages_work_behind_a_prefix(tmp_path: Path) -> None:
-    """As behind a proxy that takes /perceptd away before it asks."""
+    """Behind a proxy that strips /perceptd from the path."""
     prefix = "/perceptd"
     with running(Settings(data_dir=tmp_path), root_path=prefix) as client:
         assert client.get("/").content == (page.FOLDER / "index.html").read_bytes()

@@ -1,4 +1,4 @@
-"""The page's texts, and how its files refer to each other: read as files, without a browser."""
+"""The page's texts and the references between its files, checked without a browser."""
 
 import json
 import re
@@ -81,7 +81,7 @@ def reached(script: str, pattern: re.Pattern[str] = IMPORT) -> set[str]:
     return found
 
 
-def test_every_text_is_there_in_every_language_with_the_same_values() -> None:
+def test_every_language_has_every_text_with_the_same_values() -> None:
     def values(language: str) -> dict[str, list[str]]:
         return {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in texts(language).items()}
 
@@ -107,12 +107,12 @@ def test_every_text_is_used() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_no_visible_word_stands_in_a_script(script: str) -> None:
+def test_no_script_contains_visible_words(script: str) -> None:
     assert SHOWN.findall(SCRIPTS[script]) == []
     assert CHILD.findall(SCRIPTS[script]) == []
 
 
-def test_the_page_has_nothing_that_its_policy_would_refuse() -> None:
+def test_the_page_obeys_its_content_security_policy() -> None:
     tags = Tags(INDEX)
     for tag, given in tags.found:
         assert tag != "style"
@@ -131,7 +131,7 @@ def test_every_address_is_relative() -> None:
         assert set(re.findall(r"https?://[^\"'`\s]+", source)) <= {"http://www.w3.org/2000/svg"}
 
 
-def test_what_the_first_view_needs_is_asked_for_at_once() -> None:
+def test_the_scripts_of_the_first_view_are_preloaded() -> None:
     needed = reached("main.js") | reached(FIRST_VIEW)
     named = re.findall(r'rel="modulepreload" href="static/js/([\w/]+\.js)"', INDEX)
     assert sorted(named) == sorted(needed - {"main.js"})

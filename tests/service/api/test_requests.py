@@ -1,4 +1,4 @@
-"""No request names a file, an address or a module: whatever stands where the document has text."""
+"""No text in a request makes the server open a file, a connection or a module."""
 
 import copy
 import ctypes
@@ -29,7 +29,7 @@ Place = tuple[str | int, ...]
 
 
 class Watched:
-    """Whether anybody opens a file of some folders, or makes one there: the kernel tells."""
+    """inotify watches on folders: the names of files opened or created there."""
 
     def __init__(self, *folders: Path) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +55,7 @@ class Watched:
 
 
 class Trap(NamedTuple):
-    """A server in a folder, and beside it what no request may reach."""
+    """A server, and beside its folder files and a socket that no request may reach."""
 
     client: httpx.Client
     openapi: dict[str, Any]
@@ -105,7 +105,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
         watched.close()
 
 
-def test_the_trap_would_see(trap: Trap) -> None:
+def test_the_trap_notices_access(trap: Trap) -> None:
     (trap.folder / "canary" / "canary.csv").read_text()
     assert "canary.csv" in trap.watched.seen()
     (trap.folder / "canary" / "made").touch()
@@ -116,7 +116,7 @@ def test_the_trap_would_see(trap: Trap) -> None:
 
 
 def texts_of(schema: dict[str, Any], document: dict[str, Any], depth: int = 5) -> Iterator[Place]:
-    """The places in a body where a schema takes a text, or anything."""
+    """The places in a body where a schema accepts a string."""
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     if depth == 0:
@@ -135,7 +135,7 @@ def texts_of(schema: dict[str, Any], document: dict[str, Any], depth: int = 5) -
 
 
 def with_text(body: Any, place: Place, text: str) -> Any:
-    """The body with a text at that place, and whatever leads there."""
+    """A copy of the body with a text at a place, whose parents are created."""
     if not place:
         return text
     first, *rest = place
@@ -147,7 +147,7 @@ def with_text(body: Any, place: Place, text: str) -> Any:
 
 
 def bodies(trap: Trap) -> Iterator[tuple[str, str, Any, list[Place]]]:
-    """Each operation that takes JSON, a body that it takes, and where that may have a text."""
+    """Each operation with a JSON body: method, path, a valid body, and the places of strings."""
     for path, operations in trap.openapi["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
@@ -161,7 +161,7 @@ def bodies(trap: Trap) -> Iterator[tuple[str, str, Any, list[Place]]]:
 
 
 def filled(path: str, text: str | None = None) -> str:
-    """An address for a path of the document: of what is there, or with a text for each name."""
+    """A path with its parameters filled: by existing names, or by a text."""
     there = {"{model}": "xor", "{version}": "1", "{alias}": "mine", "{job}": "1"}
     for name, value in {**there, "{plot}": "loss", "{extension}": "svg"}.items():
         path = path.replace(name, value if text is None else quote(text, safe=""))
@@ -212,7 +212,7 @@ def test_no_address_header_or_parameter_reaches_anything(trap: Trap) -> None:
 
 
 @pytest.mark.parametrize("path", ["/static/", "/static-offline-docs/"])
-def test_no_file_is_served_but_those_of_the_pages(trap: Trap, path: str) -> None:
+def test_only_files_of_the_pages_are_served(trap: Trap, path: str) -> None:
     up = "/".join([".."] * 12)
     for text in (*trap.texts, f"{up}{trap.folder}/canary/canary.csv", f"/{trap.folder}/canary"):
         for url in (path + text, path + quote(text, safe=""), path + text.replace(".", "%2e")):
@@ -225,13 +225,13 @@ def test_no_file_is_served_but_those_of_the_pages(trap: Trap, path: str) -> None
 
 
 def raw(client: httpx.Client, request: bytes) -> bytes:
-    """The answer to bytes as they are: a client would tidy the address up."""
+    """The answer to raw bytes: HTTP clients would normalise the path."""
     with socket.create_connection((client.base_url.host, client.base_url.port), 30) as connection:
         connection.sendall(request)
         return connection.makefile("rb").read()
 
 
-def test_an_upload_names_nothing_and_is_never_unpickled_here(trap: Trap) -> None:
+def test_no_text_in_an_upload_reaches_anything_and_nothing_is_unpickled(trap: Trap) -> None:
     content = pickle.dumps(Malicious(trap.folder / "canary" / "made"))
     for text in trap.texts:
         for name, fields in (
@@ -263,7 +263,7 @@ NESTED: Sequence[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("path", "body"), NESTED)
 @pytest.mark.parametrize("kind", ["arrays", "objects"])
-def test_json_may_not_be_nested_without_end(trap: Trap, path: str, body: str, kind: str) -> None:
+def test_deeply_nested_json_is_refused(trap: Trap, path: str, body: str, kind: str) -> None:
     opening, closing = ("[", "]") if kind == "arrays" else ('{"a":', "}")
     nested = body % (opening * DEEP + "1" + closing * DEEP)
     response = trap.client.post(path, content=nested, headers={"Content-Type": "application/json"})
@@ -272,7 +272,7 @@ def test_json_may_not_be_nested_without_end(trap: Trap, path: str, body: str, ki
     assert trap.client.get("/health/live").is_success
 
 
-def test_a_form_field_may_not_be_either(trap: Trap) -> None:
+def test_a_deeply_nested_form_field_is_refused(trap: Trap) -> None:
     nested = '{"a":' * DEEP + "1" + "}" * DEEP
     fields = {"config": nested}
     file = {"file": ("weights.pt", b"")}

@@ -1,7 +1,7 @@
-"""`/v2/repository`: what is loaded, unloading and loading, over processes and restarts."""
+"""`/v2/repository`: the index, loads and unloads, across processes and restarts."""
 
+import functools
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tests.service.api.routes.test_aliases import (
     point,
     serving,
 )
+from tests.waiting import eventually
 
 Serve = Callable[[Settings], httpx.Client]
 INDEX = "/v2/repository/index"
@@ -44,7 +45,7 @@ def admin(serve: Serve, settings: Settings) -> httpx.Client:
 
 
 def index(client: httpx.Client, **body: Any) -> dict[tuple[str, str], str]:
-    """The reason why each version is not loaded; empty where it is."""
+    """Why each version is not loaded; empty for a loaded one."""
     response = client.post(INDEX, json=body)
     assert response.status_code == 200, response.text
     entries = response.json()
@@ -53,7 +54,7 @@ def index(client: httpx.Client, **body: Any) -> dict[tuple[str, str], str]:
     return {(entry["name"], entry["version"]): entry["reason"] for entry in entries}
 
 
-def test_every_version_is_listed_with_what_it_takes_to_ask_it(admin: httpx.Client) -> None:
+def test_every_version_is_listed_and_a_request_loads_it(admin: httpx.Client) -> None:
     listed = index(admin)
     assert listed.keys() == {*((model, "1") for model in registry.BUILT_IN), ("dnn", "2")}
     assert (
@@ -66,7 +67,9 @@ def test_every_version_is_listed_with_what_it_takes_to_ask_it(admin: httpx.Clien
     assert admin.post(INDEX).json() == admin.post(INDEX, json={"ready": False}).json()
 
 
-def test_a_model_without_production_says_so(admin: httpx.Client, settings: Settings) -> None:
+def test_a_model_without_production_cannot_be_loaded_or_unloaded(
+    admin: httpx.Client, settings: Settings
+) -> None:
     with opened_store(settings) as repository:
         repository.register(PRETRAINED / "dnn", "waiting", first_serves=False)
     assert "no version of the model is in production" in index(admin)["waiting", "1"]
@@ -75,7 +78,9 @@ def test_a_model_without_production_says_so(admin: httpx.Client, settings: Setti
         assert (status, text) == (409, "waiting has no version in production: promote one")
 
 
-def test_an_unloaded_model_answers_nothing_and_says_how_it_comes_back(admin: httpx.Client) -> None:
+def test_an_unloaded_model_answers_404_and_names_the_request_that_loads_it(
+    admin: httpx.Client,
+) -> None:
     assert admin.post("/v2/models/dnn/versions/2/infer", json={"inputs": [X]}).status_code == 200
     for _ in range(2):
         assert admin.post(UNLOAD).json() == {
@@ -106,7 +111,7 @@ def test_an_unloaded_model_answers_nothing_and_says_how_it_comes_back(admin: htt
     assert admin.get("/health/ready").json()["models"].keys() == {*registry.BUILT_IN} - {"dnn"}
 
 
-def test_what_is_loaded_again_serves_as_before(admin: httpx.Client) -> None:
+def test_a_reloaded_model_serves_as_before(admin: httpx.Client) -> None:
     before = admin.post(DNN, json={"inputs": [X]}).json()
     assert point(admin, "production", 2).status_code == 200
     assert point(admin, "production", 1).status_code == 200
@@ -120,16 +125,14 @@ def test_what_is_loaded_again_serves_as_before(admin: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_what_is_promoted_serves_though_its_model_was_unloaded(
-    admin: httpx.Client, version: int
-) -> None:
+def test_a_promotion_loads_an_unloaded_model(admin: httpx.Client, version: int) -> None:
     admin.post(UNLOAD)
     assert point(admin, "production", version).status_code == 200
     assert serving(admin) == version
     assert "unloaded" not in aliases(admin)
 
 
-def test_nobody_unloads_by_an_alias(admin: httpx.Client) -> None:
+def test_the_alias_unloaded_cannot_be_set(admin: httpx.Client) -> None:
     assert problem(point(admin, UNLOADED, 1)) == (409, "conflict")
     assert serving(admin) == 1
 
@@ -143,7 +146,7 @@ def test_a_new_version_does_not_load_an_unloaded_model(
     assert problem(admin.post("/predict", json=BODY)) == (404, "model_not_found")
 
 
-def test_a_shipped_model_stays_unloaded_over_a_restart(serve: Serve, settings: Settings) -> None:
+def test_a_shipped_model_stays_unloaded_after_a_restart(serve: Serve, settings: Settings) -> None:
     assert as_admin(serve(settings)).post(UNLOAD).status_code == 200
     again = as_admin(serve(settings))
     assert index(again)["dnn", "1"] == "the model is unloaded"
@@ -195,7 +198,7 @@ def test_loading_and_unloading_need_the_admin_token(
         (UNLOAD, b'{"parameters": 1}', "parameters: expected an object, got a whole number"),
     ],
 )
-def test_a_wrong_body_changes_nothing(
+def test_an_invalid_body_changes_nothing(
     admin: httpx.Client, path: str, content: bytes, words: str
 ) -> None:
     status, text = error_of(admin.post(path, content=content))
@@ -204,13 +207,13 @@ def test_a_wrong_body_changes_nothing(
     assert serving(admin) == 1
 
 
-def test_parameters_that_mean_nothing_here_are_passed_over(admin: httpx.Client) -> None:
+def test_unknown_parameters_are_ignored(admin: httpx.Client) -> None:
     parameters = {"parameters": {"unload_dependents": True}}
     assert admin.post(UNLOAD, json=parameters).status_code == 200
     assert admin.post(LOAD, json={"parameters": {"of_mine": 1}}).status_code == 200
 
 
-def test_no_request_breaks_while_a_model_comes_and_goes(admin: httpx.Client) -> None:
+def test_no_request_fails_while_a_model_is_loaded_and_unloaded(admin: httpx.Client) -> None:
     statuses: set[int] = set()
     ending = threading.Event()
 
@@ -233,21 +236,26 @@ def test_no_request_breaks_while_a_model_comes_and_goes(admin: httpx.Client) -> 
 
 
 @pytest.mark.database
-def test_servers_of_one_store_all_follow_within_a_second(
+def test_all_servers_of_a_store_follow_within_a_second(
     serve: Serve, store_settings: Settings
 ) -> None:
     settings = store_settings.model_copy(update=TOKENS)
     here, there = as_admin(serve(settings)), as_admin(serve(settings))
+
+    def other_answers(status: int) -> bool:
+        return there.post("/predict", json=BODY).status_code == status
+
     for path, status in ((UNLOAD, 404), (LOAD, 200)):
         assert here.post(path).status_code == 200
         assert here.post("/predict", json=BODY).status_code == status
-        promised = time.monotonic() + 1.5
-        while there.post("/predict", json=BODY).status_code != status:
-            assert time.monotonic() < promised
+        what = f"the other server answers {status}"
+        eventually(functools.partial(other_answers, status), what, seconds=1.5)
 
 
 @pytest.mark.database
-def test_the_store_keeps_what_production_was(store_settings: Settings) -> None:
+def test_the_store_keeps_the_production_version_of_an_unloaded_model(
+    store_settings: Settings,
+) -> None:
     with opened_store(store_settings) as repository:
         repository.unload("dnn")
         repository.unload("dnn")

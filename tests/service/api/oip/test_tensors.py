@@ -32,7 +32,7 @@ planes = st.lists(st.tuples(finite, finite), min_size=1, max_size=9)
 
 
 def read(spec: InputSpec, content: bytes = b"", **tensor: Any) -> NDArray[np.float32]:
-    """The rows of a request whose only input is this, and these bytes behind it."""
+    """The rows of a request with one input, followed by these bytes."""
     body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", **tensor}]})
     request = msgspec.json.decode(body, type=InferRequest)
     return read_rows(spec, request.inputs[0], memoryview(content), max_rows=9)
@@ -41,7 +41,7 @@ def read(spec: InputSpec, content: bytes = b"", **tensor: Any) -> NDArray[np.flo
 def in_all_encodings(
     spec: InputSpec, rows: NDArray[Any], datatype: str
 ) -> list[NDArray[np.float32]]:
-    """The same rows nested, flat and as bytes, in every shape that they may have."""
+    """The rows read nested, flat and as bytes, in every allowed shape."""
     read_as = []
     for row in row_shapes(spec):
         tensor: dict[str, Any] = {"shape": [len(rows), *row], "datatype": datatype}
@@ -56,7 +56,7 @@ def in_all_encodings(
 
 
 @given(planes)
-def test_numbers_are_the_same_to_the_last_bit_however_they_come(
+def test_every_encoding_of_numbers_gives_the_same_bits(
     rows: list[tuple[float, float]],
 ) -> None:
     array = np.array(rows, dtype="<f4")
@@ -67,7 +67,7 @@ def test_numbers_are_the_same_to_the_last_bit_however_they_come(
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
-def test_a_picture_is_the_same_however_it_comes(seed: int, count: int) -> None:
+def test_every_encoding_of_a_picture_gives_the_same_rows(seed: int, count: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (count, 784), dtype=np.uint8)
     expected = from_numbers(PICTURE, pixels.tolist(), "uint8")
     for values in in_all_encodings(PICTURE, pixels, "UINT8"):
@@ -77,7 +77,7 @@ def test_a_picture_is_the_same_however_it_comes(seed: int, count: int) -> None:
         np.testing.assert_array_equal(values, expected)
 
 
-def test_bytes_may_begin_anywhere() -> None:
+def test_bytes_need_no_alignment() -> None:
     rows = np.array([[0.5, -2]], dtype="<f4")
     for before in range(8):
         behind = memoryview(b" " * before + rows.tobytes())[before:]
@@ -170,7 +170,7 @@ WRONG: dict[str, tuple[InputSpec, dict[str, Any], bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_tensor_is_told_where_what_and_how(name: str) -> None:
+def test_an_invalid_tensor_names_the_field_and_what_was_expected(name: str) -> None:
     spec, tensor, content, field, words = WRONG[name]
     with pytest.raises(InvalidInputError) as raised:
         read(spec, content, **tensor)
@@ -179,13 +179,13 @@ def test_a_wrong_tensor_is_told_where_what_and_how(name: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "behind"), [(8, 7), (8, 9), (8, 0), (None, 1)])
-def test_as_many_bytes_must_follow_as_are_declared(size: int | None, behind: int) -> None:
+def test_the_number_of_bytes_must_be_the_declared_one(size: int | None, behind: int) -> None:
     tensor = {"shape": [1, 2], "parameters": {"binary_data_size": size}}
     with pytest.raises(InvalidInputError, match=f"body: expected {size or 0} bytes after the JSON"):
         read(PLANE, bytes(behind), **tensor)
 
 
-def test_the_likeliest_labels_come_first_and_the_lower_index_on_a_tie() -> None:
+def test_the_most_likely_labels_come_first_and_ties_go_by_index() -> None:
     probabilities = np.array([[0.25, 0.5, 0.25], [0, 0, 1]], dtype=np.float32)
     assert classifications(probabilities, ("a", "b", "c"), 2) == [
         ["0.500000:1:b", "0.250000:0:a"],
@@ -194,6 +194,6 @@ def test_the_likeliest_labels_come_first_and_the_lower_index_on_a_tie() -> None:
     assert [len(row) for row in classifications(probabilities, ("a", "b", "c"), 9)] == [3, 3]
 
 
-def test_each_text_goes_behind_its_length_in_bytes() -> None:
+def test_each_text_follows_its_length_in_bytes() -> None:
     assert to_bytes(["7", "", "é"]) == b"\1\0\0\0" + b"7" + b"\0\0\0\0" + b"\2\0\0\0\xc3\xa9"
     assert to_bytes(np.array([1], np.float32)) == b"\0\0\x80\x3f"

@@ -1,4 +1,4 @@
-"""Triton's own clients, unmodified, get what they ask for."""
+"""Triton's own clients work unmodified."""
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -46,7 +46,7 @@ def as_input(rows: NDArray[Any], *, binary: bool = True) -> http.InferInput:
 
 
 def check(client: httpx.Client, model: str, rows: NDArray[Any], result: http.InferResult) -> None:
-    """An answer is that of `/predict_proba`, to the last bit."""
+    """Assert that a result equals the answer of `/predict_proba` bit for bit."""
     body: dict[str, Any] = {"model": model, "inputs": rows.reshape(len(rows), -1).tolist()}
     if rows.dtype == np.uint8:
         body["dtype"] = "uint8"
@@ -59,7 +59,7 @@ def check(client: httpx.Client, model: str, rows: NDArray[Any], result: http.Inf
     assert result.as_numpy("probabilities").tolist() == probabilities
 
 
-def test_it_leaves_the_sockets_of_the_tests_alone() -> None:
+def test_importing_the_client_does_not_patch_sockets() -> None:
     assert socket.socket.__module__ == "socket"
 
 
@@ -126,7 +126,7 @@ def test_requests_in_flight_together_get_their_own_answers(
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["bytes", "JSON"])
-def test_the_likeliest_classes_can_be_asked_for(
+def test_classification_answers_the_most_likely_labels(
     triton: http.InferenceServerClient, binary: bool
 ) -> None:
     rows = rows_for("mnist-mlp", "FP32", count=2)
@@ -151,7 +151,7 @@ def test_the_likeliest_classes_can_be_asked_for(
         ("dnn", np.zeros((1025, 2), np.float32), "400", "N in 1 to 1024"),
     ],
 )
-def test_an_error_is_told_in_our_words(
+def test_an_error_reaches_the_client_with_status_and_text(
     triton: http.InferenceServerClient, model: str, rows: NDArray[Any], status: str, words: str
 ) -> None:
     with pytest.raises(InferenceServerException) as raised:
@@ -184,7 +184,7 @@ def test_models_are_listed_unloaded_and_loaded(serve: Serve, tmp_path: Path) -> 
         ]
 
 
-def test_the_client_of_asyncio_gets_the_same(serve: Serve, tmp_path: Path) -> None:
+def test_the_asyncio_client_gets_the_same_answers(serve: Serve, tmp_path: Path) -> None:
     client = serve(Settings(data_dir=tmp_path, admin_token=guarded(tmp_path).admin_token))
 
     async def with_triton(ask: Callable[[aio.InferenceServerClient], Awaitable[None]]) -> None:

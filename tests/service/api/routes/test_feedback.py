@@ -21,7 +21,7 @@ SEVEN: Any = drawn_seven()
 FLAT_SEVEN = [pixel for row in SEVEN for pixel in row]
 Serve = Callable[[Settings], httpx.Client]
 
-# Halves of a step, the smallest and the greatest that float32 has, and a zero below zero.
+# Rounded values, the smallest and largest float32, and a negative zero.
 EXACT = [[0.1, -0.2], [1e-45, -1e-40], [3.4e38, -3.4e38], [-0.0, 16777217.0], [1 / 3, 1e-300]]
 
 
@@ -33,7 +33,7 @@ def settings(store_settings: Settings) -> Settings:
 def kept(
     settings: Settings, model: str, until: int = 10**9
 ) -> tuple[NDArray[np.float32], list[str]]:
-    """Rows and labels as a training is given them."""
+    """The rows and labels that a training receives."""
     database = db.connect(settings)
     shape = Repository(database, settings.data_dir).versions(model)[0].meta.spec.input.shape
     path = settings.data_dir / "feedback.npz"
@@ -50,9 +50,7 @@ def newest(settings: Settings, model: str) -> int | None:
     return number
 
 
-def test_numbers_are_kept_bit_for_bit_in_the_order_they_came(
-    serve: Serve, settings: Settings
-) -> None:
+def test_numbers_are_stored_bit_for_bit_in_order(serve: Serve, settings: Settings) -> None:
     client = as_admin(serve(settings))
     labels = ["0", "1", "1", "0", "1"]
     answer = client.post("/feedback", json={"model": "dnn", "inputs": EXACT, "labels": labels})
@@ -72,7 +70,7 @@ def test_numbers_are_kept_bit_for_bit_in_the_order_they_came(
     assert read == labels
 
 
-def test_pictures_are_kept_as_the_network_sees_them_however_they_were_written(
+def test_every_form_of_a_picture_is_stored_as_the_network_sees_it(
     serve: Serve, settings: Settings
 ) -> None:
     client = as_admin(serve(settings))
@@ -117,7 +115,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str | int]]] = {
 }
 
 
-def test_all_rows_are_kept_or_none(serve: Serve, settings: Settings) -> None:
+def test_invalid_feedback_stores_no_row(serve: Serve, settings: Settings) -> None:
     client = as_admin(serve(settings))
     for name, (body, loc) in WRONG.items():
         response = client.post("/feedback", json={"model": "dnn", **body})
@@ -149,7 +147,7 @@ def test_all_rows_are_kept_or_none(serve: Serve, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("open_predictions", [False, True])
-def test_feedback_needs_one_of_the_tokens_also_where_predictions_are_open(
+def test_feedback_needs_a_token_even_if_predictions_are_open(
     serve: Serve, tmp_path: Path, open_predictions: bool
 ) -> None:
     tokens = {**TOKENS, "predict_token": None} if open_predictions else TOKENS

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -116,22 +116,26 @@ def test_a_body_that_is_no_form_is_refused(
     assert kept(settings) == set()
 
 
-REFUSED: list[tuple[str, dict[str, Any], Sequence[str | int]]] = [
+Refused = tuple[str, dict[str, Any], list[str | int]]
+
+
+def each_file(*names: str) -> list[Refused]:
+    return [("dnn", {"files": {"file": (name, WEIGHTS)}}, ["file"]) for name in names]
+
+
+def each_config(*texts: str) -> list[Refused]:
+    return [("dnn", {"data": {"config": text}}, ["config"]) for text in texts]
+
+
+REFUSED: list[Refused] = [
     ("dnn", {"files": {"other": FILE["file"]}}, ["file"]),
     ("dnn", {"files": {"file": (None, WEIGHTS)}}, ["file"]),
-    *(
-        ("dnn", {"files": {"file": (name, WEIGHTS)}}, ["file"])
-        for name in ("weights.txt", "weights.pt.zip", "weights", ".pt")
-    ),
+    *each_file("weights.txt", "weights.pt.zip", "weights", ".pt"),
     ("dnn", {"files": {**FILE, "gate": ("gate.json", b"{}")}}, ["body"]),
     ("dnn", {"files": [("file", FILE["file"]), ("file", FILE["file"])]}, ["body"]),
     ("dnn", {"data": {"epochs": "3"}}, ["epochs"]),
-    *(
-        ("dnn", {"data": {"config": config}}, ["config"])
-        for config in ("", "{", "[]", "hidden=4", '{"hidden": 4', '{"hidden": 4}}', DEEP)
-    ),
-    ("dnn", {"data": {"config": '{"hidden": ' + "9" * 5000 + "}"}}, ["config"]),
-    ("dnn", {"data": {"config": '{"\\ud800": 4}'}}, ["config"]),
+    *each_config("", "{", "[]", "hidden=4", '{"hidden": 4', '{"hidden": 4}}', DEEP),
+    *each_config('{"hidden": ' + "9" * 5000 + "}", '{"\\ud800": 4}'),
     ("dnn", {"data": {"config": '{"hidden": NaN}'}}, ["config", "hidden"]),
     ("dnn", {"data": {"gate": "maybe"}}, ["gate"]),
     ("dnn", {"data": {"gate": '{"metric": "nope"}'}}, ["gate", "metric"]),

@@ -70,7 +70,7 @@ def database(settings: Settings, admin: httpx.Client) -> Iterator[Engine]:
 
 @pytest.fixture
 def jobs(database: Engine) -> Iterator[Jobs]:
-    """The jobs of that server, of which none waits when a test begins or has ended."""
+    """The jobs of that server; those unfinished are cancelled after each test."""
     jobs = Jobs(database)
     yield jobs
     for job in jobs.unfinished():
@@ -190,7 +190,7 @@ UNFIT: list[tuple[Change, Place]] = [
 
 
 @pytest.mark.parametrize(("change", "loc"), WRONG + UNFIT, ids=lambda case: json.dumps(case)[:60])
-def test_a_wrong_request_is_told_where_and_queues_nothing(
+def test_an_invalid_request_names_the_field_and_queues_nothing(
     admin: httpx.Client, jobs: Jobs, change: Change, loc: Place
 ) -> None:
     before = newest(jobs)
@@ -204,7 +204,7 @@ def test_a_wrong_request_is_told_where_and_queues_nothing(
     assert admin.post("/jobs", json=response.json()["example"]).status_code == 202
 
 
-def test_every_mistake_of_a_request_is_told_at_once(admin: httpx.Client, jobs: Jobs) -> None:
+def test_all_invalid_fields_are_named_at_once(admin: httpx.Client, jobs: Jobs) -> None:
     response = admin.post(
         "/jobs", json={"epochs": 0, "seed": "x", "gate": {"threshold": None, "a": 1}}
     )
@@ -241,7 +241,7 @@ RAW: dict[str, tuple[bytes, Place]] = {
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_a_body_that_is_no_request_is_told_and_queues_nothing(
+def test_an_unreadable_body_is_refused_and_queues_nothing(
     admin: httpx.Client, jobs: Jobs, name: str
 ) -> None:
     body, loc = RAW[name]
@@ -256,7 +256,7 @@ def test_a_body_that_is_no_request_is_told_and_queues_nothing(
     assert admin.post("/jobs", json=response.json()["example"]).status_code == 202
 
 
-def test_a_long_name_is_not_repeated_whole(admin: httpx.Client) -> None:
+def test_a_long_name_is_shortened_in_the_error(admin: httpx.Client) -> None:
     for change in ({"x" * 100_000: 1}, {"model": "x" * 100_000}, {"config": {"x" * 100_000: 1}}):
         response = admin.post("/jobs", json={"model": "dnn", **change})
         assert response.status_code in (404, 422)
@@ -266,7 +266,9 @@ def test_a_long_name_is_not_repeated_whole(admin: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
-def test_a_body_of_another_kind_is_told(admin: httpx.Client, jobs: Jobs, content_type: str) -> None:
+def test_another_content_type_is_refused(
+    admin: httpx.Client, jobs: Jobs, content_type: str
+) -> None:
     before = newest(jobs)
     headers = {"Content-Type": content_type}
     response = admin.post("/jobs", content=b'{"model": "dnn"}', headers=headers)
@@ -276,17 +278,17 @@ def test_a_body_of_another_kind_is_told(admin: httpx.Client, jobs: Jobs, content
     assert newest(jobs) == before
 
 
-def test_an_absent_content_type_is_taken_for_json(admin: httpx.Client, jobs: Jobs) -> None:
+def test_a_missing_content_type_means_json(admin: httpx.Client, jobs: Jobs) -> None:
     assert admin.post("/jobs", content=b'{"model": "dnn"}').status_code == 202
 
 
-def test_a_body_that_is_too_large_is_told(admin: httpx.Client, jobs: Jobs) -> None:
+def test_a_body_over_the_limit_is_refused(admin: httpx.Client, jobs: Jobs) -> None:
     body = {"model": "dnn", "config": {"a": "x" * 200_000}}
     assert problem(admin.post("/jobs", json=body)) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("model", ["nope", "", "Dnn", "no\0pe", "../dnn"])
-def test_a_model_that_is_not_there_is_told(admin: httpx.Client, jobs: Jobs, model: str) -> None:
+def test_an_unknown_model_is_refused(admin: httpx.Client, jobs: Jobs, model: str) -> None:
     before = newest(jobs)
     response = admin.post("/jobs", json={"model": model})
     assert problem(response) == (404, "model_not_found")
@@ -303,7 +305,7 @@ CHANGING: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGING)
-def test_only_the_admin_may_change_something(
+def test_write_operations_need_the_admin_token(
     admin: httpx.Client, jobs: Jobs, method: str, path: str, body: dict[str, Any]
 ) -> None:
     number = submit(admin)
@@ -345,7 +347,7 @@ def test_reading_jobs_needs_the_predict_token_where_one_is_set(
     assert httpx.get(url, headers=AS_ADMIN).status_code == 200
 
 
-def test_the_same_key_and_body_are_the_same_job(
+def test_the_same_key_and_body_return_the_same_job(
     admin: httpx.Client, jobs: Jobs, claims: Claims
 ) -> None:
     headers = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
@@ -373,7 +375,7 @@ def test_a_key_whose_request_was_refused_is_free(admin: httpx.Client, jobs: Jobs
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "ä", "a\tb"])
-def test_a_key_that_is_none_is_refused_with_an_example_that_works(
+def test_an_invalid_key_is_refused_with_a_valid_example(
     admin: httpx.Client, jobs: Jobs, key: str
 ) -> None:
     before = newest(jobs)
@@ -409,7 +411,7 @@ def test_jobs_are_listed_in_pages_by_status_and_model(
     "query",
     ["limit=0", "limit=201", "limit=x", "after=0", "after=-1", "after=x", "status=done", "status="],
 )
-def test_a_wrong_filter_is_told(admin: httpx.Client, query: str) -> None:
+def test_an_invalid_filter_is_refused(admin: httpx.Client, query: str) -> None:
     response = admin.get(f"/jobs?{query}")
     assert problem(response) == (422, "invalid_input")
     assert response.json()["errors"][0]["loc"] == ["query", query.partition("=")[0]]
@@ -429,7 +431,7 @@ def test_a_wrong_filter_is_told(admin: httpx.Client, query: str) -> None:
         ("9" * 5000, (422, "invalid_input")),
     ],
 )
-def test_a_job_that_is_not_there_is_told(
+def test_an_unknown_job_is_refused(
     admin: httpx.Client, number: str, refusal: tuple[int, str]
 ) -> None:
     for method, path in (
@@ -441,7 +443,7 @@ def test_a_job_that_is_not_there_is_told(
         assert problem(admin.request(method, path)) == refusal
 
 
-def test_one_job_shows_its_curve_its_verdict_and_what_became_of_it(
+def test_a_job_shows_its_progress_its_curve_and_its_result(
     admin: httpx.Client, jobs: Jobs, claims: Claims
 ) -> None:
     number = submit(admin)
@@ -479,7 +481,7 @@ def test_a_job_is_cancelled_over_http(admin: httpx.Client, jobs: Jobs, claims: C
         assert problem(admin.post(f"/jobs/{ended}/cancel")) == (409, "conflict")
 
 
-def test_a_job_without_a_version_cannot_be_done_again(
+def test_a_job_without_a_version_cannot_be_reproduced(
     admin: httpx.Client, jobs: Jobs, claims: Claims
 ) -> None:
     queued = submit(admin)
@@ -491,7 +493,7 @@ def test_a_job_without_a_version_cannot_be_done_again(
     assert newest(jobs) == before
 
 
-def test_a_training_that_made_a_version_is_done_again(
+def test_a_training_that_made_a_version_is_reproduced(
     admin: httpx.Client, jobs: Jobs, claims: Claims, settings: Settings, database: Engine
 ) -> None:
     number = submit(admin, seed=5, gate="always")
@@ -514,10 +516,10 @@ def test_a_training_that_made_a_version_is_done_again(
     assert problem(admin.post(f"/jobs/{again['id']}/reproduce")) == (409, "conflict")
 
 
-Told = tuple[int, str, dict[str, Any]]
+StreamEvent = tuple[int, str, dict[str, Any]]
 
 
-def told(lines: Iterator[str]) -> Iterator[Told]:
+def parsed(lines: Iterator[str]) -> Iterator[StreamEvent]:
     """The events of a stream: number, kind and data."""
     event: dict[str, str] = {}
     for line in lines:
@@ -532,15 +534,15 @@ def told(lines: Iterator[str]) -> Iterator[Told]:
 @contextmanager
 def following(
     admin: httpx.Client, number: int, last: int | None = None
-) -> Iterator[Iterator[Told]]:
+) -> Iterator[Iterator[StreamEvent]]:
     headers = {} if last is None else {"Last-Event-ID": str(last)}
     with admin.stream("GET", f"/jobs/{number}/events", headers=headers) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
-        yield told(response.iter_lines())
+        yield parsed(response.iter_lines())
 
 
-def test_a_stream_tells_all_that_happened_in_order_and_ends_with_the_job(
+def test_a_stream_has_all_events_in_order_and_ends_with_the_job(
     admin: httpx.Client, jobs: Jobs, claims: Claims
 ) -> None:
     number = submit(admin)
@@ -568,7 +570,7 @@ def test_a_stream_tells_all_that_happened_in_order_and_ends_with_the_job(
         assert (answer.status_code, answer.content) == (204, b"")
 
 
-def test_a_stream_tells_what_happens_while_it_is_read(
+def test_a_stream_sends_events_as_they_happen(
     admin: httpx.Client, jobs: Jobs, claims: Claims
 ) -> None:
     number = submit(admin)
@@ -585,7 +587,7 @@ def test_a_stream_tells_what_happens_while_it_is_read(
         assert list(events) == []
 
 
-def test_a_lost_connection_is_gone_on_from_without_gap_or_repeat(
+def test_a_stream_resumes_without_gaps_or_repeats(
     admin: httpx.Client, jobs: Jobs, claims: Claims
 ) -> None:
     number = submit(admin)
@@ -602,14 +604,12 @@ def test_a_lost_connection_is_gone_on_from_without_gap_or_repeat(
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5"])
-def test_a_last_event_id_that_is_no_number_is_told(
-    admin: httpx.Client, jobs: Jobs, last: str
-) -> None:
+def test_an_invalid_last_event_id_is_refused(admin: httpx.Client, jobs: Jobs, last: str) -> None:
     response = admin.get(f"/jobs/{submit(admin)}/events", headers={"Last-Event-ID": last})
     assert problem(response) == (422, "invalid_input")
 
 
-def test_many_streams_hold_up_neither_each_other_nor_predictions(
+def test_many_streams_delay_neither_each_other_nor_predictions(
     admin: httpx.Client, jobs: Jobs
 ) -> None:
     number = submit(admin)
@@ -620,7 +620,7 @@ def test_many_streams_hold_up_neither_each_other_nor_predictions(
             client.send(client.build_request("GET", f"/jobs/{number}/events"), stream=True)
             for _ in range(60)
         ]
-        answers = [told(stream.iter_lines()) for stream in streams]
+        answers = [parsed(stream.iter_lines()) for stream in streams]
         assert [next(answer)[0] for answer in answers] == [1] * 60
         body = {"model": "xor", "inputs": [[1, -1]]}
         assert client.post("/predict", json=body).status_code == 200
@@ -630,7 +630,7 @@ def test_many_streams_hold_up_neither_each_other_nor_predictions(
             stream.close()
 
 
-def test_a_server_told_to_end_ends_its_streams_first(tmp_path: Path) -> None:
+def test_a_server_that_stops_ends_its_streams_first(tmp_path: Path) -> None:
     environment = {
         "PERCEPTD_ADMIN_TOKEN": ADMIN,
         "PERCEPTD_PREDICT_TOKEN": PREDICT,

@@ -24,7 +24,7 @@ PICTURES = {
 }
 
 
-def test_every_model_says_what_it_takes_and_how_good_it_is(client: httpx.Client) -> None:
+def test_every_model_answers_its_input_and_metrics(client: httpx.Client) -> None:
     answer = client.get("/models").json()
     assert {model["name"] for model in answer["models"]} == set(registry.BUILT_IN)
     assert answer["failures"] == {}
@@ -35,7 +35,7 @@ def test_every_model_says_what_it_takes_and_how_good_it_is(client: httpx.Client)
         assert model["max_rows"] == 1024
 
 
-def test_a_request_may_carry_as_many_rows_as_the_model_says(
+def test_max_rows_of_a_model_is_the_limit_of_a_request(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path
 ) -> None:
     client = serve(Settings(data_dir=tmp_path, max_rows=3))
@@ -47,7 +47,7 @@ def test_a_request_may_carry_as_many_rows_as_the_model_says(
 
 
 @pytest.mark.parametrize("model", registry.BUILT_IN)
-def test_a_version_leads_to_its_weights_recipe_seed_and_data(
+def test_a_version_answers_its_weights_recipe_seed_and_data(
     client: httpx.Client, model: str
 ) -> None:
     (listed,) = client.get(f"/models/{model}/versions").json()["versions"]
@@ -64,7 +64,7 @@ def test_a_version_leads_to_its_weights_recipe_seed_and_data(
 
 
 @pytest.mark.parametrize("model", registry.BUILT_IN)
-def test_the_pictures_of_a_version_are_served(client: httpx.Client, model: str) -> None:
+def test_the_plots_of_a_version_are_served(client: httpx.Client, model: str) -> None:
     urls = client.get(f"/models/{model}/versions/1").json()["plots"]
     assert {url.rpartition("/")[2].partition(".")[0] for url in urls} == PICTURES[model]
     for url in urls:
@@ -137,14 +137,16 @@ def test_the_points_of_a_boundary_are_served_as_data(
         ("/nope", 404, "not_found"),
     ],
 )
-def test_what_is_not_there_is_told(client: httpx.Client, path: str, status: int, code: str) -> None:
+def test_an_unknown_path_is_refused_with_its_code(
+    client: httpx.Client, path: str, status: int, code: str
+) -> None:
     response = client.get(path)
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"]
 
 
-def test_a_picture_altered_on_disk_is_not_served(
+def test_a_plot_altered_on_disk_is_not_served(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path
 ) -> None:
     client = serve(Settings(data_dir=tmp_path))
@@ -156,7 +158,7 @@ def test_a_picture_altered_on_disk_is_not_served(
         assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
 
 
-def test_a_wrong_method_is_told(client: httpx.Client) -> None:
+def test_a_wrong_method_is_refused(client: httpx.Client) -> None:
     response = client.get("/predict")
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
     assert response.headers["allow"] == "POST"

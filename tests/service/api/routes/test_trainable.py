@@ -1,4 +1,4 @@
-"""What a client is told that a job may set, and what a job then takes."""
+"""`GET /models/{model}/trainable` offers what a job accepts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def asked(client: httpx.Client, model: str) -> Any:
 
 
 @pytest.mark.parametrize("model", registry.BUILT_IN)
-def test_every_model_says_what_a_job_may_set(client: httpx.Client, model: str) -> None:
+def test_every_model_answers_what_a_job_can_set(client: httpx.Client, model: str) -> None:
     assert asked(client, model) == {
         **SHIPPED[model].model_dump(),
         "model": model,
@@ -32,7 +32,7 @@ def test_every_model_says_what_a_job_may_set(client: httpx.Client, model: str) -
     }
 
 
-def test_whatever_is_offered_is_taken_by_a_job(serve: Serve, tmp_path: Path) -> None:
+def test_a_job_accepts_whatever_is_offered(serve: Serve, tmp_path: Path) -> None:
     folder = tmp_path / DATASETS
     (folder / "folder.csv").mkdir(parents=True)
     for name in ("mine.csv", "Other-1.2_3.npz", "text.txt", ".hidden.csv", "two words.csv"):
@@ -52,7 +52,7 @@ def test_whatever_is_offered_is_taken_by_a_job(serve: Serve, tmp_path: Path) -> 
             assert answer.status_code == 202, answer.text
 
 
-def test_corrections_are_counted_by_model(serve: Serve, tmp_path: Path) -> None:
+def test_feedback_is_counted_by_model(serve: Serve, tmp_path: Path) -> None:
     client = as_admin(serve(guarded(tmp_path)))
     body = {"model": "dnn", "inputs": [[0, 0], [1, 1]], "labels": ["0", "1"]}
     for _ in range(2):
@@ -73,7 +73,9 @@ def test_the_current_settings_are_those_of_production(serve: Serve, tmp_path: Pa
     assert asked(client, "dnn")["current"] == config
 
 
-def test_what_cannot_be_trained_is_told(serve: Serve, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_trained_is_refused_with_the_reason(
+    serve: Serve, tmp_path: Path
+) -> None:
     settings = guarded(tmp_path / "data")
     with opened_store(settings) as repository:
         repository.register(altered(tmp_path / "spiral", architecture="spiral"), "spirals")
@@ -90,7 +92,7 @@ def test_what_cannot_be_trained_is_told(serve: Serve, tmp_path: Path) -> None:
         assert words in response.json()["detail"]
 
 
-def test_it_needs_the_token_for_reads(serve: Serve, tmp_path: Path) -> None:
+def test_the_predict_token_is_required(serve: Serve, tmp_path: Path) -> None:
     client = serve(guarded(tmp_path))
     assert problem(client.get("/models/dnn/trainable")) == (401, "unauthorized")
     assert client.get("/models/dnn/trainable", headers=AS_PREDICTOR).status_code == 200
