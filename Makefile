@@ -1,46 +1,55 @@
-# make run    set everything up and serve on http://127.0.0.1:8000 from the shipped checkpoints
-# make test   set everything up and run the tests
+# make run     install what serving and training need, serve on http://127.0.0.1:8000
+# make test    install the development tools too, run the tests
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Which build of torch: empty takes the package index's own, `cpu` the small one, see `uv pip install --help`.
-TORCH_BACKEND ?=
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.dev-ready
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock
+
+# TORCH_BACKEND=cpu, cu130, ... chooses the build of torch, see `uv pip install --help`; empty takes the
+# default index's. Without it, Linux without a GPU takes the CPU build if its index answers in 3 seconds.
+ifeq ($(origin TORCH_BACKEND),undefined)
+GPU = $(wildcard /dev/nvidia*)$(shell command -v nvidia-smi)
+TORCH_BACKEND = $(if $(GPU)$(filter Darwin,$(shell uname)),,$(shell $(TRY_CPU_BUILD)))
+TRY_CPU_BUILD = UV_HTTP_CONNECT_TIMEOUT=3 UV_HTTP_TIMEOUT=3 UV_HTTP_RETRIES=0 \
+	$(INSTALL) --dry-run --no-deps --reinstall-package torch --torch-backend cpu torch 2>/dev/null && echo cpu
+endif
 
 # Other model servers that `python -m benchmarks.serving` measures beside perceptd.
 PEERS := litserve bentoml mlserver ray torchserve
 
-.PHONY: run test lint format docs lock checkpoints wheel bench bench-peers clean
+.PHONY: run test lint format docs lock checkpoints wheel torch-backend bench bench-peers clean
 
 run: $(READY)
 	$(BIN)/perceptd serve
 
-test: $(READY)
+test: $(DEV_READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-lint: $(READY)
+lint: $(DEV_READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(DEV_READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 # The manual as a site, in site/, to be put on any server; `mkdocs serve` is one. It asks no other host.
-docs: $(READY)
+docs: $(DEV_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Train the shipped checkpoints anew; MNIST is read from PERCEPTD_MNIST_DIR or downloaded.
 checkpoints: $(READY)
 	rm -rf models/pretrained/*
-	$(BIN)/python -m perceptd.training all --out models/pretrained
-	$(BIN)/python -m perceptd.training describe > models/pretrained/trainable.json
+	$(BIN)/perceptd train all --out models/pretrained
+	$(BIN)/perceptd describe > models/pretrained/trainable.json
 
 # MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
-bench: $(READY) bench-peers
+bench: $(DEV_READY) bench-peers
 	$(BIN)/python -m benchmarks.footprint
 	$(BIN)/python -m benchmarks.first_view --browser "$$(command -v chromium)"
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
@@ -74,11 +83,25 @@ lock: $(READY)
 	$(UV) pip compile pyproject.toml --all-extras --universal --no-emit-index-url --quiet --output-file requirements.lock
 	for peer in $(PEERS); do (cd benchmarks/peers/$$peer && $(abspath $(UV)) pip compile requirements.in --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.txt) || exit 1; done
 
-$(READY): pyproject.toml requirements.lock
-	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
-	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[train,dev]'
-	touch $@
+# Print the build of torch that is installed here.
+torch-backend: $(UV)
+	@echo $(TORCH_BACKEND)
+
+$(UV): requirements.lock
+	@echo 'Making $(VENV) with uv, which installs the rest ...' >&2
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $< uv
+	@touch $@
+
+$(READY): $(UV) pyproject.toml
+	@echo 'Installing what serving and training need into $(VENV), 1.4 GB with the CPU build of torch, 6 GB with CUDA ...' >&2
+	@$(INSTALL) --compile-bytecode $(addprefix --torch-backend=,$(TORCH_BACKEND)) --editable '.[train]'
+	@touch $@
+
+$(DEV_READY): $(READY)
+	@echo 'Installing the development tools into $(VENV), 0.4 GB ...' >&2
+	@$(INSTALL) --compile-bytecode --editable '.[train,dev]'
+	@touch $@
 
 clean:
-	rm -rf $(VENV) .peers build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv* .peers build dist site .pytest_cache .mypy_cache .ruff_cache

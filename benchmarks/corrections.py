@@ -1,10 +1,10 @@
-"""What 300 corrections and one job do for a digit style that the shipped CNN misreads.
+"""The effect of 300 corrections and one job on a digit style that the shipped CNN misreads.
 
     python -m benchmarks.corrections
 
-All of it through a running service: the underlined digits are asked about, their right labels sent
-to `POST /feedback`, one job asked for that starts from production, and all are asked about again.
-MNIST is read from PERCEPTD_MNIST_DIR.
+All steps go through a running service: predict underlined digits, send 300 correct labels to
+`POST /feedback`, run one job that starts from production, and predict again. MNIST is read from
+PERCEPTD_MNIST_DIR.
 """
 
 import os
@@ -42,7 +42,7 @@ Labels = NDArray[np.uint8]  # (N,)
 
 @dataclass(frozen=True)
 class Result:
-    """Accuracy through `POST /predict` before and after, the gate's figures, the job's seconds."""
+    """Accuracy through `POST /predict`, (before, after) the job, and the API's job object."""
 
     mnist: tuple[float, float]
     odd: tuple[float, float]
@@ -50,7 +50,7 @@ class Result:
 
 
 def read(raw: Path, part: str) -> tuple[Pictures, Labels]:
-    """MNIST's pictures and labels as its files hold them."""
+    """MNIST's pictures and labels, as in its files."""
     pictures = np.fromfile(raw / f"{part}-images-idx3-ubyte", dtype=np.uint8, offset=16)
     labels = np.fromfile(raw / f"{part}-labels-idx1-ubyte", dtype=np.uint8, offset=8)
     return pictures.reshape(-1, 28, 28), labels
@@ -72,7 +72,7 @@ def accuracy(client: httpx.Client, pictures: Pictures, labels: Labels) -> float:
 
 
 def teach(client: httpx.Client, raw: Path) -> Result:
-    """Correct the first training digits, underlined, and retrain once."""
+    """Send corrections for underlined training digits, retrain once, measure before and after."""
     tests, labels = read(raw, "t10k")
     mnist_before, odd_before = (accuracy(client, p, labels) for p in (tests, odd(tests)))
 

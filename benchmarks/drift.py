@@ -1,14 +1,13 @@
-"""What watching for drift costs, and how soon it tells.
+"""The cost of drift detection, and how soon it reports a drift.
 
     python -m benchmarks.drift [--rounds 32] [--seconds 2]
 
-Two servers of one process, one with `PERCEPTD_DRIFT=0`, are asked in turn, round after round: W1 is
-one image for the CNN as 784 JSON numbers over one connection, W2 the same over 64. The servers have
-one core, wrk the other. A round's ratio is that of the two loads beside each other; which goes
-first changes from round to round.
+Two servers of one process, one with `PERCEPTD_DRIFT=0`, take turns in each round: W1 is one image
+for the CNN as 784 JSON numbers over one connection, W2 the same over 64. The servers have one core,
+wrk the other. A round's ratio compares two consecutive loads; the order alternates.
 
-Then the digits of MNIST's test set are sent one by one, in the order of the set, to a server that
-has seen nothing, each 100 followed by a look at the verdict; and their negatives to another.
+Then one new server gets the digits of MNIST's test set one by one, in their order, and another gets
+their negatives. After every 100 requests the verdict is read.
 """
 
 import argparse
@@ -34,12 +33,12 @@ MODEL = "mnist-cnn"
 WORKS = (Work("W1", 1, 1), Work("W2", 1, 64))
 WARM_UP_S = 1
 LOOK_EVERY = 100  # requests
-NEGATIVES = 1000  # sent at most
+NEGATIVES = 1000  # at most
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two loads one after the other."""
+    """Two consecutive loads, with drift detection and without."""
 
     watching: Load
     not_watching: Load
@@ -50,8 +49,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What was sent, and after how many requests a drift was told of, if ever."""
+class Detection:
+    """The requests sent, and after how many of them a drift was reported, if at all."""
 
     sent: int
     drifted: int | None
@@ -91,8 +90,8 @@ def cost(store: Path, rounds: int, seconds: int) -> dict[Work, list[Pair]]:
     return found
 
 
-def told(store: Path, pictures: NDArray[np.uint8], port: int) -> Told:
-    """Send pictures (N, 28, 28) one by one until a drift is told of."""
+def detect(store: Path, pictures: NDArray[np.uint8], port: int) -> Detection:
+    """Send pictures (N, 28, 28) one by one until a drift is reported."""
     with server(store, port, watching=True) as url, httpx.Client(base_url=url) as client:
         for number, picture in enumerate(pictures, 1):
             body = {"model": MODEL, "dtype": "uint8", "inputs": [picture.tolist()]}
@@ -100,12 +99,12 @@ def told(store: Path, pictures: NDArray[np.uint8], port: int) -> Told:
             if number % LOOK_EVERY == 0:
                 found = client.get(f"/models/{MODEL}/drift").raise_for_status().json()
                 if found["verdict"] == "drifted":
-                    return Told(number, number)
-    return Told(len(pictures), None)
+                    return Detection(number, number)
+    return Detection(len(pictures), None)
 
 
 def test_digits() -> NDArray[np.uint8]:
-    """MNIST's, (10000, 28, 28)."""
+    """The pictures of MNIST's test set, (10000, 28, 28)."""
     raw = Path(os.environ.get("PERCEPTD_MNIST_DIR", "data")) / "MNIST" / "raw"
     pictures = np.fromfile(raw / "t10k-images-idx3-ubyte", dtype=np.uint8, offset=16)
     return pictures.reshape(-1, 28, 28)
@@ -130,7 +129,7 @@ def table(found: dict[Work, list[Pair]]) -> str:
     return "\n".join(lines)
 
 
-def sentence(what: str, found: Told) -> str:
+def sentence(what: str, found: Detection) -> str:
     if found.drifted is None:
         return f"{what}: {found.sent:,} requests, no drift told of."
     return f"{what}: a drift is told of after {found.drifted:,} requests or fewer."
@@ -145,8 +144,8 @@ def main() -> None:
     digits = test_digits()
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
-        usual = told(store, digits, PORT)
-        negative = told(store, 255 - digits[:NEGATIVES], PORT)
+        usual = detect(store, digits, PORT)
+        negative = detect(store, 255 - digits[:NEGATIVES], PORT)
         found = cost(store, options.rounds, options.seconds)
     facts = f"{options.rounds} rounds of {options.seconds} s each, in turn"
     text = (

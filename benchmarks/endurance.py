@@ -1,9 +1,9 @@
-"""Whether memory stays where it is: two million predictions, as fast as they go.
+"""Resident memory over two million predictions at full speed.
 
     python -m benchmarks.endurance [--millions 2]
 
-All works of the serving benchmark take turns over 64 connections. Resident memory is read after
-each turn; the first two rounds of turns are the server's to grow in.
+The requests of the serving benchmark take turns over 64 connections. Memory is read after each
+turn; it may still grow during the first two rounds.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the serving benchmark measured, and the medians of it."""
+"""The measurements of the serving benchmark, and their medians."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from benchmarks.load import Load
 
 @dataclass(frozen=True)
 class Pair:
-    """A load on a server, and the one on the floor right before it."""
+    """A load on a server, and the same load on the floor right before it."""
 
     server: str
     work: str
@@ -30,8 +30,8 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Middle:
-    """Medians over the rounds of one cell; errors are summed."""
+class Medians:
+    """Medians over the rounds; errors are summed."""
 
     per_second: float
     p50_ms: float
@@ -42,7 +42,7 @@ class Middle:
 
 @dataclass
 class Figures:
-    """All that one run measured. `titles` and `works` are by name, in the order of the run."""
+    """All measurements of one run. `titles` and `works` map names to titles, in run order."""
 
     facts: str
     titles: dict[str, str]
@@ -52,8 +52,8 @@ class Figures:
     starts: list[Start] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
-    def middle(self, server: str, work: str, connections: int) -> Middle | None:
-        """None where nothing was measured. The floor's are those beside every other server."""
+    def medians(self, server: str, work: str, connections: int) -> Medians | None:
+        """The medians; None without measurements. The floor's come from all servers' pairs."""
         pairs = [
             pair
             for pair in self.pairs
@@ -67,7 +67,7 @@ class Figures:
         ratios = [
             load.per_second / pair.floor.per_second for load, pair in zip(loads, pairs, strict=True)
         ]
-        return Middle(
+        return Medians(
             per_second=statistics.median(load.per_second for load in loads),
             p50_ms=statistics.median(load.p50_ms for load in loads),
             p99_ms=statistics.median(load.p99_ms for load in loads),
@@ -76,7 +76,7 @@ class Figures:
         )
 
     def start(self, server: str) -> Start | None:
-        """The medians over its starts; None where it was not started with the CNN."""
+        """The medians over a server's starts; None if it never started with the CNN."""
         starts = [start for start in self.starts if start.server == server]
         if not starts or server in self.failures:
             return None

@@ -1,10 +1,11 @@
-"""How soon the page is there and what it weighs, in a real browser that knows nothing of it yet.
+"""How soon the playground can be used and how much it transfers, in a browser with an empty cache.
 
     python -m benchmarks.first_view --browser /usr/bin/chromium [--runs 9]
 
-From the start of the navigation until it can be used: the playground until both networks' readings
-stand beside the sheet; beside it the same server's `/docs` until its operations are listed, and the
-floor, an answer of one line. Each is opened in turn, every time in an empty profile, over loopback.
+The time runs from the start of the navigation until a page can be used: the playground until both
+networks' predictions are beside the sheet, `/docs` of the same server until its operations are
+listed, and the floor, a response of one line. The pages take turns, each time with a new profile,
+over loopback.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from benchmarks.servers import PORT, SERVE, alone, is_ready, running, until
 
 RESULTS = Path(__file__).parent / "results" / "first-view.md"
 URL = f"http://127.0.0.1:{PORT}"
-# What there is when a page can be used, and how many of them.
+# A page can be used once this many elements match this selector: title -> (path, selector, count).
 PAGES = {
     "floor: an answer of one line, `/health/live`": ("/health/live", "pre", 1),
     "the playground, `/`": ("/", ".reading .bars li", 20),
@@ -47,7 +48,7 @@ class View:
 
 
 def seen(browser: Browser, path: str, selector: str, count: int) -> View:
-    """Open a page as somebody who was never here."""
+    """Open a page with a new browser profile."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     try:
         context.add_init_script(WATCH % (selector, count))
@@ -101,7 +102,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         until(process, lambda: is_ready(URL))
-        # Chromium does not put itself into a sandbox as root, nor in most containers.
+        # Chromium's sandbox works neither as root nor in most containers.
         browser = playwright.chromium.launch(executable_path=given.browser, args=["--no-sandbox"])
         found, version = measure(browser, given.runs), browser.version
         browser.close()

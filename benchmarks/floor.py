@@ -1,10 +1,10 @@
-"""The floor: what FastAPI itself costs, with no model behind it.
+"""The floor: a FastAPI application without a model, which shows what FastAPI itself costs.
 
     python -m benchmarks.floor --port 8000
 
-It reads the bodies that perceptd reads into a pydantic model, checks nothing else, and answers a
-constant of the shape that perceptd answers, through a pydantic model. Nothing that does more for a
-request than that can be faster on the same framework.
+It reads perceptd's request bodies into a pydantic model, checks nothing else, and returns a
+constant in the shape of perceptd's answers, through a pydantic model. A server that does more per
+request cannot be faster on the same framework.
 """
 
 import argparse

@@ -2,10 +2,9 @@
 
     python -m benchmarks.footprint [--runs 5]
 
-perceptd on ONNX Runtime with one process and with two, beside perceptd with torch forced on the
-CPU, and beside a bare FastAPI route that answers a constant: the floor, which has no model at all.
-Each runs in turn, again and again, each time with a fresh store for the first start and the same
-store for the others.
+perceptd on ONNX Runtime with one process and with two, perceptd with torch forced on the CPU, and
+the floor, a FastAPI route without a model. They take turns in each run. A run begins with a new
+store, in which "first start" comes first.
 """
 
 import argparse
@@ -44,7 +43,7 @@ class Run:
 
 
 def measured(command: list[str], environment: dict[str, str]) -> Run:
-    """Start a server, ask until it answers, put load on it, end it."""
+    """Start a server, wait for its first answer, load it, end it."""
     port = free_port()
     full = [part.replace("PORT", str(port)) for part in command]
     began = time.monotonic()

@@ -1,7 +1,7 @@
-"""The servers that the serving benchmark measures: how each is started, asked and understood.
+"""The servers of the serving benchmark: how to start each, send it requests and read its answers.
 
-perceptd serves all its models. A peer serves the one model that it is asked about, as its own
-documentation shows; the peers' files are in `benchmarks/peers/`, their environments in `.peers/`.
+perceptd serves all its models. A peer serves the one model of a work, as its own documentation
+shows; the peers' files are in `benchmarks/peers/`, their environments in `.peers/`.
 """
 
 import json
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".peers"
 FLOOR_PORT = 8841
-PORT = 8842  # 8843 to 8846 are for what a peer opens besides
+PORT = 8842  # peers open further ports, up to 8846
 RAW = "application/octet-stream"
 
 
@@ -33,11 +33,11 @@ def predictions(answer: Any) -> list[Answer]:
 
 @dataclass(frozen=True)
 class Server:
-    """`environment` is what it is started with for a work: where it differs, so does the process.
+    """A server. Works with the same `environment` share one process.
 
-    `title` has places for versions of packages. `answers` is None for a server whose answer is a
-    constant. `peer` names its folder in `benchmarks/peers/` and in `.peers/`, where it has an
-    environment of its own.
+    `title` has placeholders for versions of packages. `answers` reads a response; None means that
+    the server returns a constant. `peer` is its folder in `benchmarks/peers/` and the name of its
+    virtual environment in `.peers/`.
     """
 
     name: str
@@ -56,16 +56,16 @@ class Server:
 
     @property
     def missing(self) -> str | None:
-        """What has to be installed before it can be started; None where all is there."""
+        """What must be installed before it can start; None if nothing is missing."""
         if self.needs and not shutil.which(self.needs):
             return f"{self.needs} is not installed"
         if self.peer and not (environment_of(self.peer) / ".ready").exists():
-            return f"{environment_of(self.peer)} is not there: make bench-peers"
+            return f"{environment_of(self.peer)} is missing: run make bench-peers"
         return None
 
     @property
     def titled(self) -> str:
-        """`title` with the versions of the packages that make it what it is."""
+        """`title` with the versions of the installed packages."""
         path = [str(site) for site in environment_of(self.peer).glob("lib/*/site-packages")]
         found = {one.name.lower(): one.version for one in distributions(path=path)}
         return self.title.format_map(found)
@@ -89,7 +89,7 @@ def posted(json_path: str, raw_path: str) -> Callable[[Work], Call]:
 
 
 def as_v2(work: Work) -> Call:
-    """The Open Inference Protocol, whose tensors are flat lists of JSON numbers."""
+    """A request of the Open Inference Protocol: tensors are flat lists of JSON numbers."""
     if work.raw:
         return Call("/image", work.raw, RAW)
     shape = [len(work.rows), len(work.rows[0])]
@@ -99,7 +99,7 @@ def as_v2(work: Work) -> Call:
 
 
 def v2_outputs(answer: Any) -> list[Answer]:
-    if "predictions" in answer:  # a route of its own, outside the protocol
+    if "predictions" in answer:  # from a custom route outside the protocol
         return predictions(answer)
     outputs = {output["name"]: output for output in answer["outputs"]}
     width = outputs["probabilities"]["shape"][1]
@@ -113,7 +113,7 @@ def of_perceptd(_: Work) -> dict[str, str]:
 
 
 def of_peer(runtime: str = "torch", **more: str) -> Callable[[Work], dict[str, str]]:
-    """The environment of a peer that serves the work's model; `more` is the peer's own."""
+    """The environment of a peer that serves the work's model, with its own variables `more`."""
 
     def environment(work: Work) -> dict[str, str]:
         folder = str(PRETRAINED / work.model)

@@ -1,4 +1,4 @@
-"""wrk, one thread, keep-alive connections: the load that the benchmarks put on a server."""
+"""Load a server with wrk: one thread, keep-alive connections."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ end
 
 @dataclass(frozen=True)
 class Call:
-    """One request: what is posted, and where."""
+    """One POST request: path and body."""
 
     path: str
     body: bytes
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: answers per second, milliseconds, requests without a good answer."""
+    """What wrk measured. `errors` counts requests without a 2xx or 3xx response."""
 
     per_second: float
     p50_ms: float
@@ -47,7 +47,7 @@ def require_wrk() -> None:
 
 
 def load(url: str, call: Call, connections: int, seconds: int) -> Load:
-    """Send the same request again and again over that many connections."""
+    """Repeat one request over that many connections."""
     with tempfile.TemporaryDirectory() as folder:
         body, script = Path(folder, "body"), Path(folder, "load.lua")
         body.write_bytes(call.body)

@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, memory, library versions, date."""
+"""Describe the machine of a measurement: processor, memory, library versions, date."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ def describe(*packages: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name, as the operating system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

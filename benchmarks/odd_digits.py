@@ -1,7 +1,7 @@
-"""Digits in a manner that MNIST does not know: underlined, as on a form that is filled in by hand.
+"""Digits in a style that MNIST lacks: underlined, as on a form filled in by hand.
 
-The shipped CNN misreads more than a third of them, and nearly every 7. To a person they are as
-plain as before: they stand for what a served model meets and was never shown.
+The shipped CNN misreads more than a third of them, and nearly every 7, although people read them
+with ease. They stand for inputs that a served model was never trained on.
 """
 
 import numpy as np

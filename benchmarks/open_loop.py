@@ -1,8 +1,8 @@
-"""Load that does not wait for answers: requests arrive as they arrive, over many connections.
+"""Open-loop load: requests arrive at a given rate, whether or not earlier ones were answered.
 
-A request that finds no answer within its time is lost: its client closes the connection, as real
-ones do. Latencies count from when a request was due, so that a generator or a server that falls
-behind is not flattered.
+A request without an answer within its timeout is lost, and its client closes the connection, as
+real clients do. Latencies count from the time a request was due, so that a generator or a server
+that falls behind does not look faster than it is.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MAX_CONNECTIONS = 4000
 
 @dataclass
 class Seen:
-    """What the clients saw in the time that counts."""
+    """What the clients saw after the warm-up."""
 
     seconds: float
     offered: int = 0
@@ -53,13 +53,13 @@ class Client(asyncio.Protocol):
 
     def __init__(self, load: "OpenLoop") -> None:
         self.load = load
-        self.due: float | None = None  # of the request without an answer
+        self.due: float | None = None  # when the unanswered request was due
         self.received = b""
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
-        if self.due is None:  # it has given up meanwhile
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        if self.due is None:  # the client has given up in the meantime
             transport.close()
         else:
             self.transport.write(self.load.request)
@@ -92,7 +92,7 @@ class Client(asyncio.Protocol):
 
 
 class OpenLoop:
-    """Requests at a rate, or, closed, over so many connections one after the other."""
+    """Requests at a rate (open loop), or one after another per connection (closed loop)."""
 
     def __init__(self, port: int, call: Call, timeout_s: float) -> None:
         head = (
@@ -111,11 +111,11 @@ class OpenLoop:
         self._seen = Seen(1)
 
     def run(self, rate: float, warm_s: float, seconds: float, seed: int = 0) -> Seen:
-        """So many requests per second on average, each independent of all others."""
+        """Send `rate` requests per second on average, at independent random times."""
         return uvloop.run(self._at_rate(rate, warm_s, seconds, random.Random(seed)))
 
     def run_closed(self, connections: int, warm_s: float, seconds: float) -> Seen:
-        """As much as so many clients can have answered."""
+        """Send the next request of each connection as soon as its last one is answered."""
         return uvloop.run(self._closed(connections, warm_s, seconds))
 
     async def _at_rate(
@@ -148,7 +148,7 @@ class OpenLoop:
         return now
 
     async def _end(self) -> Seen:
-        """Whoever still waits has its time to be answered, or is lost."""
+        """Wait until the remaining requests are answered or lost."""
         while self._asked:
             self._drop_late()
             await asyncio.sleep(0.01)
@@ -210,7 +210,7 @@ class OpenLoop:
             self._seen.lost += self._counts(due)
 
     def _drop_late(self) -> None:
-        """Have clients give up that have waited for too long."""
+        """Let clients give up whose request has timed out."""
         now = time.perf_counter()
         while self._asked and (self._asked[0][1].due != self._asked[0][0]):
             self._asked.popleft()  # answered

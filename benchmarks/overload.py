@@ -1,13 +1,14 @@
-"""What a server still gets done when it is asked for more than it can do.
+"""The goodput of a server that gets more requests than it can answer.
 
     python -m benchmarks.overload [--rounds 2] [--seconds 6] [--pictures 64]
 
-The capacity is what clients get that wait for their answers. Then requests arrive at once, twice
-and three times that rate whether others were answered or not, each from a client that gives up
-after two seconds. The same server takes part twice: as it is, and with every limit of it so high
-that it never bites. They take turns on one core, the load has another. What is good is an answer
-in time; the ratio is to the best that any round of that server reached. Requests of another size
-are measured without being kept as a result.
+First, clients that wait for their answers measure the capacity. Then requests arrive at one, two
+and three times that rate, whether or not earlier ones were answered; each client gives up after
+two seconds. Good answers are those in time; the ratio is to the best round of the same server.
+
+perceptd takes part twice: with its default limits, and with limits too high to matter. The servers
+take turns on one core, the load has another. Only the default number of pictures per request
+writes a result file.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from perceptd.models.networks.mnist import drawn_seven
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 SERVER_CORE, LOAD_CORE = 0, 1
 PICTURES = 64
-CLIENTS = 8  # that find the capacity
+CLIENTS = 8  # to measure the capacity
 CLIENT_TIMEOUT_S = 2.0
 WARM_UP_S = 2.0
 TIMES = (1, 2, 3)
@@ -97,7 +98,7 @@ def measure(
 
 
 def alternately(servers: Sequence[Server]) -> Iterator[Server]:
-    """Each in turn, while the others are given no time."""
+    """Each server in turn, while the others are stopped."""
     for server in servers:
         with ExitStack() as stack:
             for other in servers:

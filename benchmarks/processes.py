@@ -1,14 +1,14 @@
-"""How much more two processes answer than one, on the same two cores.
+"""The throughput of two processes and of one, on the same two cores.
 
     python -m benchmarks.processes [--rounds 5] [--seconds 5]
 
-The requests are those of the serving benchmark: W2 is one image for the CNN as 784 JSON numbers,
-over 64 connections; W3 is 64 images in one request, over 16. `--processes 1` and `--processes 2`
-take turns, round after round.
+W2 is one image for the CNN as 784 JSON numbers, over 64 connections; W3 is 64 images in one
+request, over 16. Both are requests of the serving benchmark. `--processes 1` and `--processes 2`
+take turns in each round.
 
-Server and load generator share two cores. wrk has one thread, so beside one process it may have a
-core to itself, and beside two it takes its time from both of them: the ratio is a little below what
-a load from elsewhere would see.
+Server and load generator share the two cores. wrk has one thread: beside one server process it can
+have a core to itself, beside two it takes time from both. The ratio is therefore a little lower
+than with a load from another machine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WARM_UP_S = 1
 
 @dataclass(frozen=True)
 class Work:
-    """So many images of one request, asked for over so many connections."""
+    """One kind of load: images per request, and connections."""
 
     name: str
     images: int

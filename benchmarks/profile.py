@@ -1,11 +1,11 @@
-"""Where the microseconds of one prediction go: the CNN, one image as 784 JSON numbers.
+"""The parts of one prediction, in microseconds: the CNN, one image as 784 JSON numbers.
 
     python -m benchmarks.profile [--rounds 9]
 
-Each part is the product's own code, run alone on one core, many times in a row; the parts take
-turns, round after round, and a figure is the median over rounds. `a request` is the whole way from
-the bytes that arrive to the bytes that leave, without a network; what a server takes beyond it,
-measured with wrk, is the kernel's and the event loop's.
+Each part is the product's own code, repeated alone on one core. The parts take turns in each round,
+and a figure is the median over the rounds. `a request` goes from the bytes that arrive to the bytes
+that leave, without a network. A server under wrk takes longer per request: the difference belongs
+to the kernel and the event loop.
 """
 
 import argparse
@@ -51,16 +51,19 @@ SERVED = f"a request of {TOGETHER} connections to a server on the same core"
 CORE = 0
 LOAD_CORES = os.sched_getaffinity(0) - {CORE}
 
-Part = Callable[[], object]  # what it returns is awaited if it can be
+Part = Callable[[], object]  # its result is awaited if it is awaitable
 
 
 class Wire(asyncio.Transport):
-    """Takes what is written, and says when as many responses as were asked for have come."""
+    """A transport that counts responses and sets an event once none is missing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.missing = 0
         self.is_complete = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, data: Any) -> None:
         """A response comes in one piece, or its head and its body in two."""
@@ -80,7 +83,7 @@ class Wire(asyncio.Transport):
 
 
 class Protocols:
-    """Connections of uvicorn to an application, with wires for networks."""
+    """uvicorn's connections to an application, with a `Wire` in place of a network."""
 
     def __init__(self, settings: uvicorn.Config, request: bytes, connections: int) -> None:
         if not settings.loaded:
@@ -103,11 +106,11 @@ class Protocols:
         for protocol in self._protocols:
             protocol.data_received(self._request)
         await self._wire.is_complete.wait()
-        await asyncio.sleep(0)  # the last body leaves
+        await asyncio.sleep(0)  # until the last body is written
 
 
 async def microseconds(part: Part, per: int) -> float:
-    """CPU time of a part, divided among so many requests."""
+    """CPU time of a part, per request."""
     repeats, since = 0, time.process_time()
     while (taken := time.process_time() - since) < ROUND_S:
         if inspect.isawaitable(waiting := part()):
@@ -117,12 +120,13 @@ async def microseconds(part: Part, per: int) -> float:
 
 
 def parts(app: FastAPI, body: bytes) -> list[tuple[str, Part, int]]:
-    """What is measured: a title, the code, how many requests it serves at once."""
+    """The parts to measure: a title, the code, and how many requests one run of it serves."""
     engine = services_of(app).engine
     version: LoadedVersion = engine.production["mnist-cnn"]
     head = f"POST /predict_proba HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     request = f"{head}Content-Type: application/json\r\n\r\n".encode() + body
     decoded = engine.decoder.decode(body)
+    assert decoded
     rows = np.concatenate([decoded.rows] * TOGETHER)
     answer = compute(version.runtime, version.spec.head, decoded.rows)
     batcher = idle_batcher(answer)

@@ -1,10 +1,10 @@
-"""The scorecard: what was done to the service, in how many ways, and what was lost by it.
+"""The scorecard: faults and hostile inputs, and the requests that were lost to them.
 
     pg_virtualenv -t python -m benchmarks.reliability [--amount 1]
 
 Runs the tests that kill, fill, freeze, flood and fuzz real processes, on SQLite and on the
-PostgreSQL that the environment names, and adds up what they counted: requests that were sent
-meanwhile, those that were lost, inputs that were tried. A test that fails has not held.
+PostgreSQL that the environment names. It adds up their counts: requests sent meanwhile, requests
+lost, inputs tried. A case holds if its test passes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ DATABASE = "perceptd"
 
 @dataclass
 class Row:
-    """One file of tests: its cases, and what they counted."""
+    """One test file: its cases, and the sums of their counts."""
 
     title: str
     cases: int = 0
@@ -39,7 +39,7 @@ class Row:
 
 
 def environment(amount: float, counts: Path) -> dict[str, str]:
-    """This process's own, with everything switched on, and a database where one is named."""
+    """This environment with all tests switched on, and a database if PostgreSQL is named."""
     variables = {
         **os.environ,
         "PERCEPTD_TEST_FAULTS": "1",
@@ -56,7 +56,7 @@ def environment(amount: float, counts: Path) -> dict[str, str]:
 
 
 def run(amount: float, report: Path, counts: Path) -> None:
-    """Run the tests, two at a time; how each ended comes into the report."""
+    """Run the tests, two at a time, and write their outcomes to `report`."""
     command = [sys.executable, "-m", "pytest", "-m", MARKERS, "--numprocesses", "2", "-q"]
     options = ["--dist", "loadfile", f"--junitxml={report}", "-o", "junit_family=xunit1"]
     ran = [*command, *options]
@@ -64,7 +64,7 @@ def run(amount: float, report: Path, counts: Path) -> None:
 
 
 def read(report: Path, counts: Path) -> list[Row]:
-    """A row per file of tests, in the order of their names; skipped tests are not counted."""
+    """A row per test file, by name. Skipped tests are not counted."""
     rows: dict[str, Row] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         if case.find("skipped") is None:
@@ -79,7 +79,7 @@ def read(report: Path, counts: Path) -> list[Row]:
 
 
 def title_of(file: Path) -> str:
-    """The first sentence of a file of tests."""
+    """The first line of a test file's docstring."""
     return file.read_text().partition('"""')[2].partition("\n")[0].strip('".')
 
 

@@ -1,11 +1,11 @@
-"""How fast `/predict` answers alone, while a job retrains the CNN, and while a thread does.
+"""The speed of `/predict` alone, while a job retrains the CNN, and while a thread trains it.
 
     python -m benchmarks.retraining [--rounds 3] [--seconds 8]
 
-The load is wrk with one thread and keep-alive connections, each with one image as 784 JSON numbers
-for the CNN. The three take turns in one run:
+The load is wrk with one thread and keep-alive connections; a request is one image for the CNN as
+784 JSON numbers. Three variants take turns:
 
-- `alone`: perceptd, its worker at rest.
+- `alone`: perceptd, its worker idle.
 - `job`: the same server while its worker runs a job of the CNN on MNIST.
 - `thread`: the same application while a thread of its own process runs the same training loop.
 
@@ -39,7 +39,7 @@ CONNECTIONS = (1, 16)
 
 @contextmanager
 def job(url: str, token: str) -> Iterator[None]:
-    """A job of the CNN that has finished its first epoch; cancelled at the end."""
+    """A job that trains the CNN and has finished its first epoch; cancelled after the block."""
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
         body = {"model": "mnist-cnn", "epochs": 1000, "gate": "never"}
         number = client.post("/jobs", json=body).raise_for_status().json()["id"]
@@ -73,20 +73,20 @@ def measure(rounds: int, seconds: int) -> dict[tuple[str, int], list[Load]]:
         for _ in range(rounds):
             with perceptd(store) as (url, _process):
                 token = credentials.admin_token(Settings(data_dir=store)).get_secret_value()
-                time.sleep(5)  # the worker has said what it can train, and rests
+                time.sleep(5)  # until the worker has registered and is idle
                 take("alone", url)
                 with job(url, token):
                     take("job", url)
             thread = [sys.executable, "-m", __spec__.name, "--thread"]
             with perceptd(store, thread) as (url, process):
                 assert process.stdout
-                process.stdout.readline()  # of the first epoch
+                process.stdout.readline()  # the first epoch has ended
                 take("thread", url)
     return found
 
 
 def serve_and_train() -> None:
-    """The application, and the training in a thread of the same process."""
+    """Run the application, and a training in a thread of the same process."""
     import torch
     import uvicorn
 

@@ -1,4 +1,4 @@
-"""The servers that the benchmarks start: pinned, waited for, weighed, and ended for certain."""
+"""Servers for benchmarks: start, pin to a core, wait until ready, measure the memory, end."""
 
 import os
 import select
@@ -13,14 +13,14 @@ from typing import IO
 
 import httpx
 
-SERVE = [sys.executable, "-m", "perceptd.service", "serve"]
+SERVE = [sys.executable, "-m", "perceptd", "serve"]
 PORT = 8790
-PATIENCE_S = 120.0  # until a server is ready
-END_S = 10.0  # until one that was asked to end is killed
+START_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 10.0  # then the server is killed
 
 
 class ServerError(Exception):
-    """A server that did not start, died, or answered wrongly."""
+    """The server did not start, died, or gave a wrong answer."""
 
 
 @contextmanager
@@ -33,10 +33,10 @@ def running(
     output: int | IO[str] = subprocess.DEVNULL,
     errors: int | IO[str] | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
-    """A process while the block runs; after it, neither the process nor a descendant is left.
+    """Run a process during the block, then end it and all its descendants.
 
-    `core` is the one processor that the whole tree may use, `folder` where it runs. The process
-    has a group of its own, so that Ctrl-C reaches this program alone, which then ends it.
+    `core` is the only processor that the tree may use, `folder` its working directory. The process
+    has a process group of its own: Ctrl-C reaches only this program, which then ends it.
     """
     pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
     process = subprocess.Popen(
@@ -55,14 +55,14 @@ def running(
 
 
 def end(process: "subprocess.Popen[str]") -> None:
-    """Ask a process to end, then kill what is left of its tree."""
+    """Terminate a process, then kill what is left of its tree."""
     members = []
     for pid in tree(process.pid):
         with suppress(ProcessLookupError):
-            members.append(os.pidfd_open(pid))  # stays with the process, whoever gets its number
+            members.append(os.pidfd_open(pid))  # stays valid if the pid is reused
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(END_S)
+        process.wait(END_TIMEOUT_S)
     for member in members:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(member, signal.SIGKILL)
@@ -82,7 +82,7 @@ def tree(pid: int) -> Iterator[int]:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """A process tree that is given no time while the block runs."""
+    """Stop a process tree during the block."""
     members = list(tree(pid))
     send(members, signal.SIGSTOP)
     try:
@@ -98,18 +98,18 @@ def send(members: Sequence[int], number: signal.Signals) -> None:
 
 
 def until(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
-    """Wait until `ready`. Raises `ServerError` where the process ends, or too much time passes."""
-    deadline = time.monotonic() + PATIENCE_S
+    """Wait until `ready`. Raises `ServerError` if the process ends or the wait takes too long."""
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not ready():
         if process.poll() is not None:
-            raise ServerError(f"it ended with {process.returncode}")
+            raise ServerError(f"the server ended with exit code {process.returncode}")
         if time.monotonic() > deadline:
-            raise ServerError(f"not ready within {PATIENCE_S:.0f} s")
+            raise ServerError(f"the server was not ready within {START_TIMEOUT_S:.0f} s")
         time.sleep(0.005)
 
 
 def alone(store: Path, port: int = PORT) -> dict[str, str]:
-    """The environment of a perceptd that is one process and writes nothing per request."""
+    """The environment of a perceptd of one process that logs no requests."""
     return {
         "PERCEPTD_DATA_DIR": str(store),
         "PERCEPTD_PORT": str(port),
@@ -125,7 +125,7 @@ def alone(store: Path, port: int = PORT) -> dict[str, str]:
 def perceptd(
     store: Path, command: Sequence[str] = SERVE
 ) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """One process that serves a store and is ready, and a worker; its output can be read."""
+    """A ready server of one process with a worker: its address, and the process for its output."""
     url = f"http://127.0.0.1:{PORT}"
     environment = {**alone(store), "PERCEPTD_WORKERS": "1"}
     with running(command, environment, output=subprocess.PIPE) as process:
@@ -141,19 +141,19 @@ def is_ready(url: str) -> bool:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process tree.
+    """Resident memory of a process tree, in MB.
 
-    Of one process it is what the system calls resident. What processes of the tree share counts
-    once: a page of a file for all that map it, memory inherited by a fork by its proportional
-    share. What they share with strangers counts in full, so that no server looks smaller because
-    another runs beside it.
+    For one process it is the system's resident set size. Memory shared within the tree counts
+    once: the mapped pages of a file once for all processes, memory inherited by a fork by its
+    proportional share. Memory shared with other programs counts in full, so that a server does not
+    look smaller because another one runs beside it.
     """
     own = 0
     files: dict[tuple[str, ...], int] = {}
     for member in tree(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
             for place, sizes in mappings(Path(f"/proc/{member}/smaps").read_text()):
-                if place[-1] == "0":  # no file
+                if place[-1] == "0":  # inode 0: not a file
                     own += sizes["Pss"]
                     continue
                 private = sizes["Private_Clean"] + sizes["Private_Dirty"]
@@ -163,7 +163,7 @@ def resident_mb(pid: int) -> float:
 
 
 def mappings(smaps: str) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
-    """Each mapping of `/proc/PID/smaps`: its offset, device and inode; its sizes in kB."""
+    """Each mapping in `/proc/PID/smaps`: (offset, device, inode), and its sizes in kB."""
     place: tuple[str, ...] = ()
     sizes: dict[str, int] = {}
     for line in smaps.splitlines():

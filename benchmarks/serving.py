@@ -1,16 +1,15 @@
-"""How fast perceptd answers, beside a floor that has no model and beside other model servers.
+"""Throughput and latency of perceptd, of a floor without a model, and of other model servers.
 
     python -m benchmarks.serving [--servers floor,perceptd] [--works W1,W2]
                                  [--connections 1,16,64] [--rounds 3] [--seconds 3]
                                  [--name serving]    # of the files in benchmarks/results
-    python -m benchmarks.serving --table-only        # the tables anew, from the kept figures
+    python -m benchmarks.serving --table-only        # write the tables from the saved figures
 
 A server with all its processes has one core, the load generator has another. Each load on a server
-comes right after the same load on the floor, which runs all the time and is idle between its turns,
-so that a ratio to it is one of two figures measured beside each other. Before and after each load
-the server's answer is compared with what the shipped checkpoint says; one that answers wrongly or
-dies has no figures. The servers take turns, round after round. `make bench-peers` installs the
-others.
+comes right after the same load on the floor, so both figures of a ratio are measured under the same
+conditions. Before and after each load, the server's answer is compared with that of the shipped
+checkpoint; a server that gives a wrong answer or dies gets no figures. The servers take turns in
+each round. `make bench-peers` installs the other servers.
 """
 
 import argparse
@@ -46,7 +45,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 @dataclass(frozen=True)
 class Plan:
-    """What each server is asked in a round."""
+    """The loads on each server in a round."""
 
     works: Sequence[Work]
     connections: Sequence[int]
@@ -76,7 +75,7 @@ def turn(server: Server, plan: Plan, figures: Figures) -> None:
             for work in works:
                 loaded(server, work, plan.connections[0], WARM_UP_S)
                 for connections in plan.connections:
-                    with frozen(pid):  # some are busy while nobody asks them
+                    with frozen(pid):  # some servers use the processor while idle
                         floor = loaded(FLOOR, work, connections, plan.seconds)
                     found = loaded(server, work, connections, plan.seconds)
                     print(f"  {server.name} {work.name} {connections}: {found}", flush=True)
@@ -88,15 +87,15 @@ def turn(server: Server, plan: Plan, figures: Figures) -> None:
 
 
 def first_asked(works: Sequence[Work]) -> Work:
-    """What a server's start is measured with."""
+    """The work that measures a server's start."""
     return next((work for work in works if work.name == MEASURED_START), works[0])
 
 
 def loaded(server: Server, work: Work, connections: int, seconds: int) -> Load:
-    """What a server does under load; it answers rightly before and after.
+    """Load a server. Raises `ServerError` if its answer before or after the load is wrong.
 
-    The answer after it comes when those that wrk no longer waited for have been worked off, so
-    that nothing is left of one load in the next.
+    The answer after the load comes once the server has finished the requests that wrk abandoned,
+    so one load does not disturb the next.
     """
     check(server, work)
     found = load(server.url, server.call(work), connections, seconds)
@@ -106,9 +105,9 @@ def loaded(server: Server, work: Work, connections: int, seconds: int) -> Load:
 
 @contextmanager
 def started(server: Server, work: Work, core: int) -> Iterator[tuple[int, float]]:
-    """A server that has answered rightly once: its process, and the seconds it took.
+    """Start a server and wait for a correct answer: its pid, and the seconds until then.
 
-    It runs in a folder of its own, which is its home as well, so that it leaves nothing behind.
+    It runs in a temporary folder, which is its home as well, and leaves nothing behind.
     """
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", server.port)) == 0:
@@ -150,7 +149,7 @@ def answers(server: Server, work: Work) -> bool:
 
 
 def check(server: Server, work: Work) -> None:
-    """Raises `ServerError` where a server does not say what the shipped checkpoint says."""
+    """Raise `ServerError` if a server's answer differs from the shipped checkpoint's."""
     response = asked(server, work)
     if response.status_code != httpx.codes.OK:
         raise ServerError(f"{work.name}: {response.status_code} {response.text[:500]}")
@@ -168,7 +167,7 @@ def asked(server: Server, work: Work) -> httpx.Response:
         headers={"Content-Type": call.content_type},
         timeout=60,
         trust_env=False,
-        verify=False,  # reading certificates takes longer than a start should be off by
+        verify=False,  # reading certificates would distort the start times
     )
 
 
@@ -188,7 +187,7 @@ def chosen(names: str, known: Sequence[str]) -> list[str]:
 
 
 def installed(names: Sequence[str]) -> list[Server]:
-    """The servers of these names that can be started here; says which cannot."""
+    """The servers of these names that can start here. Prints which cannot."""
     servers = []
     for server in SERVERS:
         if server.name in names:

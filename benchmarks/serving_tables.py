@@ -1,6 +1,6 @@
 """The tables of the serving benchmark: a short one for the README, and one per kind of request."""
 
-from benchmarks.figures import Figures, Middle
+from benchmarks.figures import Figures, Medians
 
 NOTHING = "-"
 SHORT = (
@@ -22,8 +22,8 @@ def short(figures: Figures) -> str:
     columns.insert(3, "p50 / p99 ms")
     lines = head("server", *columns, "MB", "s to start")
     for server in ordered(figures, *LATENCY):
-        cells = [rate(figures.middle(server, work, n)) for _, work, n in SHORT]
-        cells.insert(3, latency(figures.middle(server, *LATENCY)))
+        cells = [rate(figures.medians(server, work, n)) for _, work, n in SHORT]
+        cells.insert(3, latency(figures.medians(server, *LATENCY)))
         lines.append(row(figures, server, *cells, *start(figures, server)))
     return "\n".join(lines)
 
@@ -44,27 +44,27 @@ def of_work(figures: Figures, work: str) -> str:
     columns = [f"{n}: req/s | p50 | p99" for n in figures.connections]
     lines = head("server", *" | ".join(columns).split(" | "), "errors", f"of floor at {compared}")
     for server in ordered(figures, work, compared):
-        middles = [figures.middle(server, work, n) for n in figures.connections]
+        medians = [figures.medians(server, work, n) for n in figures.connections]
         cells: list[str] = []
-        for one in middles:
+        for one in medians:
             cells += (
                 [f"{one.per_second:,.0f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}"]
                 if one
                 else [NOTHING] * 3
             )
-        errors = sum(one.errors for one in middles if one)
-        of_floor = figures.middle(server, work, compared)
+        errors = sum(one.errors for one in medians if one)
+        of_floor = figures.medians(server, work, compared)
         cells += [f"{errors:,}", f"{of_floor.of_floor:.2f}"] if of_floor else [NOTHING] * 2
         lines.append(row(figures, server, *cells))
     return "\n".join(lines)
 
 
 def ordered(figures: Figures, work: str, connections: int) -> list[str]:
-    """The floor, perceptd, and the others, the fastest first."""
+    """The floor, then perceptd, then the others from fast to slow."""
 
     def place(server: str) -> tuple[bool, bool, float]:
-        middle = figures.middle(server, work, connections)
-        return server != "floor", server != "perceptd", -(middle.per_second if middle else 0)
+        medians = figures.medians(server, work, connections)
+        return server != "floor", server != "perceptd", -(medians.per_second if medians else 0)
 
     return sorted(figures.titles, key=place)
 
@@ -78,15 +78,15 @@ def row(figures: Figures, server: str, *cells: str) -> str:
     return f"| {title} | {' | '.join(cells)} |"
 
 
-def rate(middle: Middle | None) -> str:
-    return f"{middle.per_second:,.0f} ({middle.of_floor:.2f})" if middle else NOTHING
+def rate(medians: Medians | None) -> str:
+    return f"{medians.per_second:,.0f} ({medians.of_floor:.2f})" if medians else NOTHING
 
 
-def latency(middle: Middle | None) -> str:
-    return f"{middle.p50_ms:.1f} / {middle.p99_ms:.1f}" if middle else NOTHING
+def latency(medians: Medians | None) -> str:
+    return f"{medians.p50_ms:.1f} / {medians.p99_ms:.1f}" if medians else NOTHING
 
 
 def start(figures: Figures, server: str) -> tuple[str, str]:
-    """MB and seconds."""
+    """Cells for MB and seconds."""
     found = figures.start(server)
     return (f"{found.mb:.0f}", f"{found.seconds:.2f}") if found else (NOTHING, NOTHING)

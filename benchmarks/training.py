@@ -1,12 +1,11 @@
 """Time to reference accuracy: the tutorials' own loop, `reference` and `fast`, in one run.
 
-A variant's seconds run from the MNIST files on disk to its last step: reading and scaling the
-pictures and every step count, for all variants alike. Judging the tutorial on the test set after
-each of its epochs does not count; the recipes' own judging after each epoch does, against them.
-Prints one table and writes it to `benchmarks/results/training.md`.
+Seconds run from the MNIST files on disk to the last step: they include reading and scaling the
+pictures, for all variants alike. The evaluation after each epoch counts for the recipes and does
+not count for the tutorial. Prints one table and writes it to `benchmarks/results/training.md`.
 
-On a machine that also does other work set OMP_WAIT_POLICY=passive: else torch's threads spin while
-they wait for one that is not scheduled, and every variant takes up to ten times as long.
+On a machine that also does other work, set OMP_WAIT_POLICY=passive. Otherwise torch's threads spin
+while they wait for one that is not scheduled, and every variant takes up to ten times as long.
 """
 
 import os
@@ -36,7 +35,7 @@ from perceptd.training.train import Progress, train
 
 TARGETS = {"mnist-cnn": 0.989, "mnist-mlp": 0.977}  # test accuracy of the published originals
 CPU = torch.device("cpu")
-SHARE = 1 / 5  # of the tutorial's time, that `fast` may take at most
+MAX_SHARE = 1 / 5  # of the tutorial's time that `fast` may take
 RESULTS = Path("benchmarks/results/training.md")
 HEADER = (
     "model",
@@ -51,7 +50,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a training stood after an epoch."""
+    """The state of a training after an epoch."""
 
     epochs: int
     seconds: float
@@ -60,10 +59,10 @@ class Reached:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one model.
+    """The measurements of one model.
 
-    The trainings hold one point per measured epoch, `fast` the last point of each repeat. The
-    tutorial stops where it first reaches the target; `full` is what all its epochs would take.
+    `tutorial` and `reference` have one point per measured epoch, `fast` has the last point of each
+    run. The tutorial stops once it reaches the target; `full` is the time of all its epochs.
     """
 
     name: str
@@ -115,12 +114,12 @@ def main(data_dir: Path, names: tuple[str, ...], repeats: int) -> None:
 
 
 def measure(name: str, data_dir: Path, repeats: int) -> Result:
-    """Time the three variants of one model; tutorial and `fast` take turns.
+    """Time the three variants of one model.
 
-    So that both suffer alike from whatever else the machine does meanwhile.
+    The tutorial and `fast` take turns, so that other work on the machine slows both alike.
     """
     reference, fast = recipes.of(name)["reference"], recipes.of(name)["fast"]
-    datasets.load(reference.dataset, registry.load(name).spec, data_dir)  # downloaded, in the cache
+    datasets.load(reference.dataset, registry.load(name).spec, data_dir)  # downloaded and cached
     tutorial: list[Reached] = []
     runs: list[Reached] = []
     for point in tutorial_loop(name, reference, data_dir):
@@ -200,7 +199,7 @@ def seeded(recipe: Recipe, repeat: int) -> Recipe:
 
 
 def extrapolated(points: list[Reached], epochs: int) -> float:
-    """Seconds of the whole schedule: what was measured, then the median epoch for the rest."""
+    """Seconds of the full schedule: the measured epochs, and the median epoch for the rest."""
     ends = [0.0, *(point.seconds for point in points)]
     each = median(end - begin for begin, end in pairwise(ends))
     return points[-1].seconds + each * (epochs - len(points))
@@ -211,8 +210,8 @@ def first(points: list[Reached], target: float) -> Reached | None:
 
 
 def holds(result: Result) -> bool:
-    """Whether every run of `fast` was as accurate, and they took a fifth of the tutorial's time."""
-    return result.fast_reaches and result.fast_seconds <= SHARE * result.full
+    """Whether every run of `fast` reaches the target, and takes at most `MAX_SHARE` of the time."""
+    return result.fast_reaches and result.fast_seconds <= MAX_SHARE * result.full
 
 
 def report(results: list[Result]) -> str:
@@ -292,7 +291,7 @@ def verdict(result: Result) -> str:
     text = (
         f"- {'PASS' if holds(result) else 'FAIL'} {result.name}: {accurate} run of `fast` reaches "
         f"{TARGETS[result.name]}, in {share:.3f} of the tutorial's full schedule "
-        f"(required: at most {SHARE:.3f})"
+        f"(required: at most {MAX_SHARE:.3f})"
     )
     if reached := result.tutorial_first:
         text += f"; {result.fast_seconds / reached.seconds:.3f} of its time to that accuracy"

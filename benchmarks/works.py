@@ -1,4 +1,4 @@
-"""What the servers are asked in the serving benchmark, and the answers that are right."""
+"""The requests of the serving benchmark, and the correct answers to them."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from perceptd.models.networks.mnist import drawn_seven
 from perceptd.models.spec import decide
 
 PRETRAINED = Path(__file__).parent.parent / "models" / "pretrained"
-TOLERANCE = 1e-3  # numbers travel with four decimals
-NOISE = 64  # grey values, of 255
+TOLERANCE = 1e-3  # requests carry four decimals
+NOISE = 64  # maximum, in grey values of 0..255
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server says of one row: the label, and the probability of every label."""
+    """A server's answer for one row: the label, and the probability of every label."""
 
     label: str
     probabilities: list[float]
@@ -38,7 +38,7 @@ class Work:
 
     @cached_property
     def right(self) -> list[Answer]:
-        """What the shipped checkpoint says."""
+        """The answers of the shipped checkpoint."""
         folder = PRETRAINED / self.model
         spec = checkpoint.read(folder).spec
         rows = np.array(self.rows, dtype=np.float32).reshape(-1, *spec.input.shape)
@@ -50,7 +50,7 @@ class Work:
 
     @property
     def json(self) -> bytes:
-        """The body that most servers take."""
+        """The JSON body, as most servers take it."""
         return json.dumps({"model": self.model, "inputs": self.rows}).encode()
 
 
@@ -83,12 +83,12 @@ def all_works() -> tuple[Work, ...]:
 
 
 def difference(given: list[Answer], right: list[Answer]) -> str | None:
-    """What is wrong with a server's answers, in one line; None where they are right."""
+    """What is wrong with a server's answers, in one line; None if they are correct."""
     if len(given) != len(right):
         return f"{len(given)} answers to {len(right)} rows"
     for row, (one, other) in enumerate(zip(given, right, strict=True)):
         if one.label != other.label:
-            return f"row {row} is {other.label}, not {one.label}"
+            return f"row {row}: expected the label {other.label}, got {one.label}"
         if not np.allclose(one.probabilities, other.probabilities, rtol=0, atol=TOLERANCE):
-            return f"row {row} has other probabilities than the shipped model gives"
+            return f"row {row}: the probabilities differ from those of the shipped checkpoint"
     return None

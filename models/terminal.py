@@ -1,14 +1,22 @@
-"""What the command lines of training and service share: the `--set` option and a training's bar."""
+"""What the commands of training and service share: `--set`, suggestions, a bar of epochs."""
 
 import json
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import click
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean NEAREST?`, or an empty string where no known name is similar."""
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
-    """NAME=VALUE, each value as JSON where it is JSON, else as text; None where there is none."""
+    """Parse NAME=VALUE; a value that is not JSON is text. None where no value is given."""
     settings = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -32,27 +40,26 @@ SET = click.option(
 
 
 class EpochBar:
-    """A live bar of epochs with words behind it; nothing where the output is no terminal."""
+    """A live bar of epochs, followed by text; hidden where the output is not a terminal."""
 
     def __init__(self, epochs: int) -> None:
         self._bar = click.progressbar(
             length=epochs,
             label="epochs",
             show_pos=True,
-            show_eta=False,  # click guesses from whole seconds; the training knows
-            item_show_func=lambda words: words,
+            show_eta=False,  # click estimates from whole seconds; the training knows more
+            item_show_func=lambda text: text,
             hidden=not sys.stdout.isatty(),
         )
 
-    def draw(self, epoch: int, words: str) -> None:
-        self._bar.update(epoch - self._bar.pos, words)
+    def draw(self, epoch: int, text: str) -> None:
+        self._bar.update(epoch - self._bar.pos, text)
 
     def finish(self) -> None:
-        """Leave it as it is, and go on beneath; one that was never drawn leaves nothing."""
+        """Leave the bar on the screen and start a new line, if the bar was drawn."""
         if self._bar.pos:
             self._bar.render_finish()
 
 
-def epoch_words(*, loss: float, test_accuracy: float, seconds_left: float) -> str:
-    """An epoch's figures, as they stand behind a bar or in a line."""
+def epoch_text(*, loss: float, test_accuracy: float, seconds_left: float) -> str:
     return f"loss {loss:.4f}  held-out accuracy {test_accuracy:.4f}  {seconds_left:.0f} s left"

@@ -1,9 +1,9 @@
-"""Write the parts of README.md and docs/ made from code, checkpoints and benchmark results.
+"""Write the parts of README.md and docs/ that are generated from code, checkpoints and results.
 
 python -m scripts.documents          rewrite the pages
 python -m scripts.documents --check  exit 1 where one is out of date
 
-A part stands between <!-- NAME --> and <!-- /NAME -->, in exactly one page.
+A part is between <!-- NAME --> and <!-- /NAME -->, on exactly one page.
 """
 
 import re
@@ -50,7 +50,7 @@ def settings_table() -> str:
 
 
 def models_table() -> str:
-    """The shipped models with the figures in their checkpoints."""
+    """The shipped models with the metrics in their checkpoints."""
     lines = [
         "| model | answers | input | recipe | held-out rows | held-out loss | held-out accuracy |",
         "| --- | --- | --- | --- | ---: | ---: | ---: |",
@@ -80,7 +80,7 @@ def keys_table() -> str:
 
 
 def results(name: str) -> str:
-    """The table that a benchmark wrote, and the machine it ran on."""
+    """The table that a benchmark wrote, below the machine it ran on."""
     lines = (RESULTS / f"{name}.md").read_text().splitlines()
     machine = next(line for line in lines if line and not line.startswith("#"))
     return "\n".join([machine, "", *(line for line in lines if line.startswith("|"))])
@@ -91,7 +91,7 @@ def shown(default: Any) -> str:
 
 
 def routes_table() -> str:
-    """Every route of the OpenAPI document, and which token it takes."""
+    """Every route of the OpenAPI document, and the token it needs."""
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(Settings(data_dir=Path(folder)))
         paths = app.openapi()["paths"]
@@ -115,7 +115,7 @@ def name_of_token(dependencies: Sequence[Depends]) -> str:
 
 
 def errors_table() -> str:
-    """Every code of a problem body, under the status that it has."""
+    """Every code of a problem body, by status."""
     problems = dict.fromkeys((*PROBLEMS.values(), *HTTP_PROBLEMS.values()))  # each once
     lines = ["| code | status | meaning |", "| --- | ---: | --- |"]
     lines += [
@@ -126,7 +126,7 @@ def errors_table() -> str:
 
 
 def metrics_table() -> str:
-    """Every figure that Prometheus is told, with its kind and labels."""
+    """Every Prometheus metric, with its kind and labels."""
     lines = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
     for family in (*families.COUNTED.values(), *families.COLLECTED.values()):
         labels = ", ".join(f"`{label}`" for label in family.labels)
@@ -163,22 +163,22 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A page with all its parts made anew."""
+    """A page with all its parts generated again."""
     return PART.sub(lambda part: whole(part["name"]), text)
 
 
 def whole(name: str) -> str:
     if name not in PARTS:
-        raise SystemExit(f"nothing makes a part of the name {name}")
+        raise SystemExit(f"no part is called {name}; known: {', '.join(PARTS)}")
     return f"<!-- {name} -->\n{PARTS[name]()}\n<!-- /{name} -->"
 
 
 def check_places() -> None:
-    """Each part has exactly one place."""
+    """Raise `SystemExit` unless each part has exactly one place."""
     places = Counter(part["name"] for page in PAGES for part in PART.finditer(page.read_text()))
     for name in PARTS:
         if places[name] != 1:
-            raise SystemExit(f"{name} stands in {places[name]} places, not in one")
+            raise SystemExit(f"expected the part {name} in one place, found it in {places[name]}")
 
 
 def main() -> None:

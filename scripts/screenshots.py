@@ -90,11 +90,11 @@ def plane(visit: Visitor, take: Take) -> None:
     canvas = page.get_by_role("img", name="Plane of")
     expect(canvas).to_be_visible()
     page.wait_for_load_state("networkidle")
-    for x, y in ((80, 120), (340, 210), (230, 290)):
+    for x, y in ((68, 102), (288, 178), (195, 246)):
         canvas.click(position={"x": x, "y": y})
     expect(page.get_by_role("table").locator("tbody").get_by_role("row")).to_have_count(3)
     page.evaluate("scrollTo(0, 190)")  # the whole plane is in view
-    canvas.hover(position={"x": 230, "y": 290})
+    canvas.hover(position={"x": 195, "y": 246})
     take(page, "plane")
 
 

@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from perceptd import __version__
 from perceptd.models import tracing
 from perceptd.models.checkpoint import Meta
-from perceptd.service.api import openapi, page, problems
+from perceptd.service.api import handlers, openapi, page
 from perceptd.service.api.compression import Decompression
 from perceptd.service.api.middleware import RequestMiddleware
 from perceptd.service.api.oip import infer, metadata
@@ -39,7 +39,7 @@ from perceptd.service.inference.batcher import Observer
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.runtimes import Runtime
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.jobs.uploads import JOBS, Uploads
@@ -155,7 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (*native, infer, metadata, repository_v2):
         app.include_router(routes.router)
     app.router.routes.extend(page.routes())
-    problems.install(app)
+    handlers.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
     # Only a wrapper of the whole middleware stack sees every response.

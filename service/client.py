@@ -1,4 +1,4 @@
-"""A client of a running server: its jobs, live, and what is in production."""
+"""A client of a running server: its models, and its jobs with their live events."""
 
 import json
 import time
@@ -12,23 +12,35 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from perceptd.service.errors import InvalidInputError, ServerAwayError, ServerError
-from perceptd.service.jobs.queue import ENDED, Event, Status
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import ENDED, Status
 from perceptd.service.jobs.schemas import JobDetail, JobPublic, JobsPublic
-from perceptd.service.schemas.responses import ProblemBody, VersionPublic, VersionsPublic
+from perceptd.service.schemas.models import ModelsPublic, VersionPublic, VersionsPublic
+from perceptd.service.schemas.responses import ProblemBody
 from perceptd.service.settings import is_loopback
 from perceptd.service.store.aliases import PRODUCTION
 
-TIMEOUT = httpx.Timeout(60, connect=5)  # a promotion loads and warms the version first
-STREAM_TIMEOUT = httpx.Timeout(45, connect=5)  # three of the server's pings
-RETRY_S = 0.5  # between attempts to reach a server again
-PATIENCE_S = 30.0  # with a server that is gone, while a job is followed
-AWAY = (502, 503, 504)  # also of a proxy whose server restarts
+TIMEOUT = httpx.Timeout(60, connect=5)  # a promotion first loads and warms the version
+STREAM_TIMEOUT = httpx.Timeout(45, connect=5)  # the server pings every 15 s
+RETRY_S = 0.5  # between attempts to reconnect
+PATIENCE_S = 30.0  # how long a followed job waits for a server that is gone
+AWAY = (502, 503, 504)  # a proxy also answers these while its server restarts
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
+class RefusedError(ServerError):
+    """The server answered with a problem body."""
+
+    def __init__(self, problem: ProblemBody) -> None:
+        super().__init__(sentence(problem))
+        self.problem = problem
+
+
 class Client:
-    """Every method raises `ServerError` for what the server refuses."""
+    """Every method raises `RefusedError` for an error of the server, and `ServerError` or
+    `ServerAwayError` where no perceptd server answers.
+    """
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
@@ -36,7 +48,7 @@ class Client:
             base_url=url,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=TIMEOUT,
-            trust_env=not is_loopback(host_of(url)),  # a proxy would not find this machine
+            trust_env=not is_loopback(host_of(url)),  # a proxy cannot reach this machine
         )
 
     def __enter__(self) -> Self:
@@ -51,9 +63,9 @@ class Client:
         self._http.close()
 
     def submit(self, request: Mapping[str, Any], key: str | None = None) -> JobPublic:
-        """Ask for a retraining; `request` is a body of `POST /jobs`, `key` its Idempotency-Key."""
+        """Submit a retraining; `request` is a body of `POST /jobs`, `key` its Idempotency-Key."""
         headers = {"Content-Type": "application/json"}
-        body = json.dumps(request)  # NaN goes too: the server says which field has it
+        body = json.dumps(request)  # also NaN, so that the server names the field
         return self._ask(
             JobPublic, "POST", "/jobs", content=body, headers={**headers, **_key_header(key)}
         )
@@ -75,10 +87,14 @@ class Client:
         limit: int | None = None,
         after: int | None = None,
     ) -> JobsPublic:
-        """A page of jobs, newest first; the answer's `after` asks for the next."""
-        asked = {"status": status, "model": model, "limit": limit, "after": after}
-        given = {name: value for name, value in asked.items() if value is not None}
+        """A page of jobs, newest first; its `after` is the argument for the next page."""
+        filters = {"status": status, "model": model, "limit": limit, "after": after}
+        given = {name: value for name, value in filters.items() if value is not None}
         return self._ask(JobsPublic, "GET", "/jobs", params=given)
+
+    def models(self) -> list[str]:
+        """The names of the models that serve."""
+        return [model.name for model in self._ask(ModelsPublic, "GET", "/models").models]
 
     def versions(self, model: str) -> VersionsPublic:
         return self._ask(VersionsPublic, "GET", f"/models/{_part(model)}/versions")
@@ -88,7 +104,7 @@ class Client:
         return self._ask(VersionPublic, "PUT", path, json={"version": version})
 
     def upload(self, model: str, weights: Path, fields: Mapping[str, str]) -> JobPublic:
-        """Ask for the import of a weights file; `fields` are those of the form beside it.
+        """Submit the import of a weights file; `fields` are the other fields of the form.
 
         Raises `OSError` for a file that cannot be read.
         """
@@ -102,10 +118,10 @@ class Client:
             )
 
     def events(self, number: int, patience_s: float = PATIENCE_S) -> Generator[Event, None, None]:
-        """What happens to a job from its first event to its end, each event once.
+        """The events of a job from the first to the last, each once.
 
-        Goes on after a lost connection, also to a server that was started anew. Raises
-        `ServerAwayError` after `patience_s` seconds without one.
+        Reconnects after a lost connection, also to a restarted server. Raises `ServerAwayError`
+        after `patience_s` seconds without a connection.
         """
         last, lost_at = 0, None
         while True:
@@ -146,46 +162,44 @@ class Client:
         try:
             return kind.model_validate_json(response.content)
         except ValidationError:
-            raise ServerError(f"what answers at {self.url} is no perceptd server") from None
+            raise ServerError(f"{self.url} is not a perceptd server") from None
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_success:
             return
+        is_away = response.status_code in AWAY
         try:
-            text = sentence(ProblemBody.model_validate_json(response.read()))
+            problem = ProblemBody.model_validate_json(response.read())
         except ValidationError:
             status = f"{response.status_code} {response.reason_phrase}".strip()
-            text = f"{self.url} answered {status}, and not as a perceptd server does"
-        raise (ServerAwayError if response.status_code in AWAY else ServerError)(text)
+            text = f"{self.url} answered {status}, but not as a perceptd server"
+            raise (ServerAwayError if is_away else ServerError)(text) from None
+        raise ServerAwayError(sentence(problem)) if is_away else RefusedError(problem)
 
 
 def host_of(url: str) -> str:
-    """The host of a server's address. Raises `ServerError` for what is no address."""
+    """The host of a server's address. Raises `ServerError` for an invalid address."""
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
         address = httpx.URL()
     if address.scheme not in ("http", "https") or not address.host:
         expected = "expected one such as http://127.0.0.1:8000"
-        raise ServerError(f"{url!r} is no address of a server: {expected}")
+        raise ServerError(f"{url!r} is not the address of a server: {expected}")
     return address.host
 
 
 def sentence(problem: ProblemBody) -> str:
-    """What is wrong, every field of it, and what would have worked."""
+    """The problem's detail, and each field error that the detail leaves out."""
     fields = [str(InvalidInputError.of([error])) for error in problem.errors or []]
-    said = [problem.detail, *(field for field in fields if field != problem.detail)]
-    if problem.example is not None:
-        example = problem.example
-        said.append(f"this works: {example if isinstance(example, str) else json.dumps(example)}")
-    return "; ".join(said)
+    return "; ".join([problem.detail, *(field for field in fields if field != problem.detail)])
 
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """The events of a stream of server-sent events; one cut off by the stream's end is none."""
+    """Parse a stream of server-sent events; an event that the stream's end cuts off is dropped."""
     kind, data, number = "", [], 0
     for line in _lines(chunks):
-        field, _, value = line.partition(":")  # of a comment, which is a ping, the field is empty
+        field, _, value = line.partition(":")  # a ping is a comment: its field is empty
         value = value.removeprefix(" ")
         if field == "event":
             kind = value
@@ -199,7 +213,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Lines as the protocol has them; httpx also ends one at U+2028, which a log line may hold."""
+    """Lines that end with a line feed; httpx also splits at U+2028, which log lines may contain."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
@@ -208,7 +222,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _part(name: str) -> str:
-    """A name as one part of a path, whatever it holds."""
+    """A name, quoted as one segment of a path."""
     return quote(name, safe="")
 
 

@@ -94,7 +94,7 @@ def serving(
 
     One process, unless the environment asks for more.
     """
-    command = [sys.executable, "-m", "perceptd.service", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "perceptd", "serve", "--port", str(port)]
     variables = {
         "PERCEPTD_DATA_DIR": str(data_dir),
         "PERCEPTD_PROCESSES": "1",

@@ -132,7 +132,7 @@ def test_what_serving_needs_of_models_is_free_of_torch() -> None:
     "module",
     [
         "perceptd.service.app",
-        "perceptd.service.__main__",
+        "perceptd.__main__",
         "perceptd.models.registry",
         "perceptd.models.pictures.digit",
     ],

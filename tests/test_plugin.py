@@ -47,11 +47,11 @@ def run(*args: str | Path, plugin: Path, cwd: Path) -> str:
 def test_a_plugin_is_trained_and_served_without_a_change_here(
     installed: Path, tmp_path: Path, serve: Callable[[Settings], httpx.Client]
 ) -> None:
-    assert "spiral" in run("training", "--help", plugin=installed, cwd=tmp_path)
-    trained = run("training", "spiral", plugin=installed, cwd=tmp_path)
+    assert "spiral" in run("perceptd", "train", "--help", plugin=installed, cwd=tmp_path)
+    trained = run("perceptd", "train", "spiral", plugin=installed, cwd=tmp_path)
     assert float(trained.split("accuracy ")[-1].split(",")[0]) > 0.95
     assert (tmp_path / "runs/spiral/1/plots/loss.svg").exists()
-    added = run("service", "models", "add", "runs/spiral/1", plugin=installed, cwd=tmp_path)
+    added = run("perceptd", "models", "add", "runs/spiral/1", plugin=installed, cwd=tmp_path)
     assert added == "spiral version 1, production, in data\n"
 
     client = serve(Settings(data_dir=tmp_path / "data"))
@@ -68,7 +68,17 @@ def test_a_plugin_is_trained_and_served_without_a_change_here(
 
 
 def test_a_plugin_runs_on_torch_too(installed: Path, tmp_path: Path) -> None:
-    run("training", "spiral", "--epochs", "50", "--out", "spiral", plugin=installed, cwd=tmp_path)
+    run(
+        "perceptd",
+        "train",
+        "spiral",
+        "--epochs",
+        "50",
+        "--out",
+        "spiral",
+        plugin=installed,
+        cwd=tmp_path,
+    )
     script = """
 import sys
 from pathlib import Path
@@ -94,7 +104,7 @@ def test_a_worker_says_that_a_plugin_can_be_trained_whatever_else_it_says(
             sys.executable,
             "-P",
             "-m",
-            "perceptd.service",
+            "perceptd",
             "worker",
             "--data-dir",
             str(settings.data_dir),

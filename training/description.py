@@ -13,7 +13,7 @@ from perceptd.training.evaluation.metrics import Metrics
 
 
 def describe_all(names: Iterable[str], plug_ins: Metrics) -> list[Trainable]:
-    """Describe these architectures; one that cannot be trained is left out, told on stderr."""
+    """Describe these architectures; skip those that cannot be trained, with a line on stderr."""
     found = []
     for name in names:
         try:

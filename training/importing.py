@@ -1,4 +1,4 @@
-"""A foreign `.pt` or `.safetensors` -> the module it belongs to, and its checkpoint.
+"""Turns a `.pt` or `.safetensors` file into a module of an architecture, and into a checkpoint.
 
 A `.pt` is read with `weights_only=True`: tensors and plain containers, never code.
 """
@@ -39,7 +39,7 @@ def import_file(
     out: Path | None,
     progress: str,
 ) -> None:
-    """Write a checkpoint of that architecture with the weights of a file."""
+    """Write a checkpoint of the architecture `name` with the weights in `file`."""
     began = time.monotonic()
     architecture = registry.load(name)
     target = free_target(out, name)
@@ -61,7 +61,10 @@ def import_file(
 
 
 def import_data(architecture: Architecture, dataset: str | None, data_dir: Path) -> Dataset | None:
-    """The data an imported model is judged on: the one asked for, else the reference's if there."""
+    """The data to evaluate on: that asked for, else the reference recipe's if no download needs it.
+
+    None where there is none, with a line on stderr.
+    """
     if dataset:
         return datasets.load(dataset, architecture.spec, data_dir)
     try:
@@ -73,9 +76,10 @@ def import_data(architecture: Architecture, dataset: str | None, data_dir: Path)
 
 
 def import_module(architecture: Architecture, config: ModelConfig, path: Path) -> nn.Module:
-    """The architecture's module with the weights of that file, on the CPU.
+    """The architecture's module on the CPU, in eval mode, with the weights of a file.
 
-    Raises `ImportFileError` where the file cannot be read safely, or keys or shapes differ.
+    Raises `ImportFileError` where the file cannot be read safely, where keys or shapes differ, or
+    where a weight is not finite.
     """
     state_dict = read_state_dict(path)
     module: nn.Module = architecture.module(config)
@@ -95,7 +99,10 @@ def import_module(architecture: Architecture, config: ModelConfig, path: Path) -
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by key, from a `.safetensors` file or a `.pt` saved by `torch.save(state_dict)`."""
+    """Tensors by key, from a `.safetensors` file or one that `torch.save(state_dict)` wrote.
+
+    Raises `ImportFileError`.
+    """
     try:
         content: Any = (
             load_file(path)
@@ -106,10 +113,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ImportFileError(f"{path} does not exist") from error
     except UnpicklingError as error:
         raise ImportFileError(
-            f"{path} is damaged or holds more than tensors, and nothing else is ever loaded; "
-            f"save the weights alone: torch.save(model.state_dict(), ...)"
+            f"{path} is damaged or holds more than tensors, and only tensors are loaded; "
+            "save the weights alone: torch.save(model.state_dict(), ...)"
         ) from error
-    except Exception as error:  # the readers raise whatever the damaged file provokes
+    except Exception as error:  # a damaged file makes the readers raise anything
         raise ImportFileError(
             f"{path} is not a readable weights file: {str(error) or type(error).__name__}"
         ) from error
@@ -126,7 +133,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether the tensor holds real numbers, one by one, that a module can take over."""
+    """Whether the tensor is dense and holds real numbers."""
     return value.layout == torch.strided and not (
         value.is_quantized or value.is_complex() or value.is_meta
     )

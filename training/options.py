@@ -1,4 +1,4 @@
-"""The command line's options, and what their values stand for."""
+"""The options of the training commands, and how their values are checked."""
 
 from collections.abc import Callable
 from itertools import count
@@ -9,7 +9,7 @@ import click
 from pydantic import BaseModel, ValidationError
 
 from perceptd.models import checkpoint
-from perceptd.models.terminal import SET
+from perceptd.models.terminal import SET, did_you_mean
 from perceptd.training import recipes
 from perceptd.training.recipes import Recipe
 
@@ -27,7 +27,7 @@ DATA_DIR = click.option(
     envvar="PERCEPTD_MNIST_DIR",
     show_envvar=True,
     show_default=True,
-    help="Holds MNIST/raw; MNIST is downloaded there if it is absent.",
+    help="Folder of MNIST/raw; MNIST is downloaded to it if it is absent.",
 )
 
 RECIPE = click.option("--recipe", default="reference", show_default=True, help="reference or fast.")
@@ -42,7 +42,7 @@ FEEDBACK = click.option(
     "--feedback",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Corrected labels besides the data: an .npz file of inputs and labels.",
+    help="Corrected labels to add: an .npz file of inputs and labels.",
 )
 
 PROGRESS = click.option(
@@ -50,7 +50,7 @@ PROGRESS = click.option(
     type=click.Choice(["bar", "json"]),
     default="bar",
     show_default=True,
-    help="A bar for people, or one JSON object a line.",
+    help="A bar for people, or one JSON object per line.",
 )
 
 OUT = click.option(
@@ -64,9 +64,9 @@ SHARED_OPTIONS = [DATASET, DATA_DIR, SET, OUT, PROGRESS]
 TRAINING_OPTIONS = [
     RECIPE,
     click.option("--epochs", type=int, help="Passes over the data."),
-    click.option("--learning-rate", type=float, help="Step size; the peak, for one_cycle."),
+    click.option("--learning-rate", type=float, help="Step size; for one_cycle, the peak."),
     click.option("--batch-size", type=int, help="Rows per step."),
-    click.option("--seed", type=int, help="Of the initial weights and the order of rows."),
+    click.option("--seed", type=int, help="Seed of the initial weights and the order of rows."),
     *SHARED_OPTIONS,
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
@@ -109,7 +109,9 @@ def pick_recipe(name: str, recipe: str) -> Recipe:
     known = recipes.of(name)
     if recipe not in known:
         raise click.BadParameter(
-            f"{recipe!r}; {name} knows {', '.join(known)}", param_hint="--recipe"
+            f"{name} has no recipe {recipe!r}{did_you_mean(recipe, known)} "
+            f"(known: {', '.join(known)})",
+            param_hint="--recipe",
         )
     return known[recipe]
 
@@ -124,20 +126,32 @@ def parse_recipe(
 
 
 def parse(model: type[Parsed], values: dict[str, Any], option: str) -> Parsed:
+    """Validate values that an option gave; without `option`, each field has an option of its own.
+
+    Raises `click.BadParameter`.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        hint = f"{option} {field}" if option else f"--{field.replace('_', '-')}"
-        known = f"; it knows {', '.join(model.model_fields) or 'no settings'}" if option else ""
-        raise click.BadParameter(
-            f"{first['msg']}, got {first['input']!r}{known}", param_hint=hint
-        ) from error
+        where = f"{option} {field}" if option else f"--{field.replace('_', '-')}"
+        if first["type"] == "extra_forbidden":
+            known = model.model_fields
+            problem = (
+                f"the model has no such setting{did_you_mean(field, known)} "
+                f"(known: {', '.join(known) or 'none'})"
+            )
+        else:
+            problem = f"{first['msg']}, got {first['input']!r}"
+        raise click.BadParameter(problem, param_hint=where) from error
 
 
 def free_target(out: Path | None, name: str) -> Path:
-    """Where the checkpoint goes; refused before any work where something is there already."""
+    """The folder to write, the next free one where none is given.
+
+    Raises `CheckpointError` where it exists.
+    """
     if out is None:
         return next_free(RUNS / name)
     if out.exists():
@@ -146,5 +160,5 @@ def free_target(out: Path | None, name: str) -> Path:
 
 
 def next_free(folder: Path) -> Path:
-    """The first of 1, 2, 3 ... that is not in the folder yet."""
+    """The first of 1, 2, 3 ... that the folder does not have."""
     return next(path for n in count(1) if not (path := folder / str(n)).exists())

@@ -1,4 +1,4 @@
-"""How a training tells what it does: a bar for people, JSON lines for programs."""
+"""How a training reports its progress: a bar for people, JSON lines for programs."""
 
 import json
 import time
@@ -12,7 +12,7 @@ import click
 
 from perceptd.models import tracing
 from perceptd.models.checkpoint import Meta
-from perceptd.models.terminal import EpochBar, epoch_words
+from perceptd.models.terminal import EpochBar, epoch_text
 from perceptd.training.plotting.plane import Plane
 
 if TYPE_CHECKING:
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 
 class Reporter(Protocol):
-    """Receives what a command does: `started`, each `epoch`, `checkpoint`, `metrics`.
+    """Receives the events `started`, `epoch`, `checkpoint` and `metrics` of a command.
 
-    Of a long epoch also the `step`, for whoever would take a silent training for one that hangs.
-
-    Of a 2-D model also the `plane`, and in some epochs the `boundary` in it: for programs that
-    draw, and for nobody who reads lines.
+    A long epoch also reports its `step`, so that a worker does not end it as one that hangs. A 2-D
+    model reports the `plane` and, in some epochs, the `boundary` in it, which only programs draw.
     """
 
     def event(self, name: str, text: str, **facts: Any) -> None: ...
@@ -63,7 +61,7 @@ class JsonReporter:
 
 
 class BarReporter:
-    """A live bar with loss, accuracy and time left; plain lines where it is no terminal."""
+    """Lines of text, and on a terminal a live bar with loss, accuracy and time left."""
 
     def __init__(self, epochs: int) -> None:
         self._bar = EpochBar(epochs)
@@ -79,12 +77,12 @@ class BarReporter:
 
     def epoch(self, progress: "Progress") -> None:
         point = progress.point
-        words = epoch_words(
+        text = epoch_text(
             loss=point.loss,
             test_accuracy=point.test_accuracy,
             seconds_left=progress.seconds_left,
         )
-        self._bar.draw(point.epoch, words)
+        self._bar.draw(point.epoch, text)
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         pass
@@ -92,7 +90,7 @@ class BarReporter:
 
 @contextmanager
 def reporter(kind: str, epochs: int = 0) -> Iterator[Reporter]:
-    """The reporter of that kind, `bar` or `json`, for a command that trains so many epochs."""
+    """The reporter of a kind, `bar` or `json`, for a command that trains `epochs` epochs."""
     if kind == "json":
         yield JsonReporter()
         return
@@ -104,10 +102,10 @@ def reporter(kind: str, epochs: int = 0) -> Iterator[Reporter]:
 
 
 def traced(report: "Callable[[Progress], None]") -> "Callable[[Progress], None]":
-    """That, and a span for what was trained since the epoch that was told before."""
+    """Wrap `report` so that each epoch also has a span, from the report before it."""
     began = time.time_ns()
 
-    def tell(progress: "Progress") -> None:
+    def report_and_trace(progress: "Progress") -> None:
         nonlocal began
         point = progress.point
         facts = {"epoch": point.epoch, "loss": point.loss, "test_accuracy": point.test_accuracy}
@@ -115,11 +113,11 @@ def traced(report: "Callable[[Progress], None]") -> "Callable[[Progress], None]"
         began = time.time_ns()
         report(progress)
 
-    return tell
+    return report_and_trace
 
 
 def tell_checkpoint(report: Reporter, target: Path, meta: Meta, text: str, seconds: float) -> None:
-    """The last event of a command that wrote a checkpoint."""
+    """Report the last event of a command that wrote a checkpoint."""
     report.event(
         "checkpoint",
         text,
@@ -131,7 +129,7 @@ def tell_checkpoint(report: Reporter, target: Path, meta: Meta, text: str, secon
 
 
 def summary(metrics: dict[str, dict[str, float]]) -> str:
-    """Loss and accuracy of each split, to follow other words."""
+    """Loss and accuracy of each split, to append to a sentence."""
     return "".join(
         f", {split} loss {values['loss']:.4f} accuracy {values['accuracy']:.4f}"
         for split, values in metrics.items()

@@ -23,7 +23,7 @@ from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.inference.pending import Caller
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.schemas.requests import FeedbackRequest
 from perceptd.service.settings import Settings

@@ -1,4 +1,4 @@
-"""Pages: the playground and its files, which need no token, and those of other origins."""
+"""The playground on `/` and its files, and CORS for pages of other origins."""
 
 import re
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = Path(__file__).parent.parent / "static"
 HEADERS = {
-    # It runs its own files and asks its own server, nothing else, and stands in nobody's frame.
+    # The page runs its own scripts, asks its own server and may not be framed.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # asked about each time: the files of one release go together
+    "Cache-Control": "no-cache",  # revalidate: a page must not mix files of two releases
 }
 
-# What a page of another origin may send and may read beside what every page may.
-SENT = (
+# Headers that a page of another origin may send and read, beside those that CORS always allows.
+REQUEST_HEADERS = (
     "Authorization",
     "Content-Encoding",
     "Content-Type",
@@ -38,14 +38,14 @@ SENT = (
     "X-Request-ID",
     "X-Request-Timeout-Ms",
 )
-TOLD = ("Inference-Header-Content-Length", "Location", "Retry-After", "X-Request-ID")
+RESPONSE_HEADERS = ("Inference-Header-Content-Length", "Location", "Retry-After", "X-Request-ID")
 
 
 class PageFiles(StaticFiles):
     """A folder of files, each sent whole and with the page's headers."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        # For parts of so small files nobody has a use, and a wrong range is told as plain text.
+        # The files are small, and Starlette answers a wrong range with plain text.
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"range"]
         try:
             response = await super().get_response(path, scope)
@@ -54,13 +54,13 @@ class PageFiles(StaticFiles):
             raise
         response.headers.update(HEADERS)
         del response.headers["Accept-Ranges"]
-        # Weak: it stands for the file, whose bytes differ where they are sent compressed.
+        # Weak: compressed and plain responses have different bytes.
         response.headers["ETag"] = f"W/{response.headers['ETag']}"
         return response
 
 
 class Compression(GZipMiddleware):
-    """Compresses for whoever takes gzip, and says of every answer that it depends on that."""
+    """Gzip for clients that accept it; every response says that it depends on `Accept-Encoding`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_vary(message: Message) -> None:
@@ -68,14 +68,14 @@ class Compression(GZipMiddleware):
                 MutableHeaders(raw=message["headers"])["Vary"] = "Accept-Encoding"
             await send(message)
 
-        # Starlette looks for the word alone, also in `gzip;q=0`.
+        # Starlette searches the header for "gzip" and so accepts `gzip;q=0`.
         accepted = ",".join(Headers(scope=scope).getlist("accept-encoding"))
         kept = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
-        coding = (b"accept-encoding", b"gzip" if takes_gzip(accepted) else b"identity")
+        coding = (b"accept-encoding", b"gzip" if accepts_gzip(accepted) else b"identity")
         await super().__call__({**scope, "headers": [*kept, coding]}, receive, send_with_vary)
 
 
-def takes_gzip(accepted: str) -> bool:
+def accepts_gzip(accepted: str) -> bool:
     """Whether `Accept-Encoding` names gzip with a weight above 0."""
     for entry in accepted.lower().split(","):
         coding, _, weight = entry.partition(";")
@@ -85,20 +85,23 @@ def takes_gzip(accepted: str) -> bool:
 
 
 def shared(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """The app for the pages of other origins, too, where there are any; tokens go in a header."""
+    """The app with CORS for these origins; without any, the app itself.
+
+    Credentials are not allowed: tokens are sent in a header.
+    """
     if not origins:
         return app
     return CORSMiddleware(
         app,
         allow_origins=origins,
         allow_methods=("GET", "POST", "PUT"),
-        allow_headers=SENT,
-        expose_headers=TOLD,
+        allow_headers=REQUEST_HEADERS,
+        expose_headers=RESPONSE_HEADERS,
     )
 
 
 class Counted(BaseRoute):
-    """A route whose answers are counted under its path; FastAPI names only its own routes."""
+    """A route whose requests are counted under its path, as FastAPI does for its own routes."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self
@@ -112,14 +115,14 @@ class CountedMount(Counted, Mount): ...
 
 
 def routes() -> list[BaseRoute]:
-    """The page on `/`, its files on `/static`."""
+    """The page on `/` and its files on `/static`."""
     files = PageFiles(directory=FOLDER)
-    packed = [Middleware(Compression)]
+    compressed = [Middleware(Compression)]
 
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
     return [
-        CountedRoute("/", page, middleware=packed),
-        CountedMount("/static", files, middleware=packed),
+        CountedRoute("/", page, middleware=compressed),
+        CountedMount("/static", files, middleware=compressed),
     ]

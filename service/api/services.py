@@ -9,7 +9,7 @@ from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.inference.engine import Engine
 from perceptd.service.jobs.intake import Intake
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store.feedback import Feedback

@@ -1,4 +1,4 @@
-"""Who may do what. A request is held against hashes in memory; no database is asked."""
+"""Who may do what. Tokens are compared with hashes in memory, without the database."""
 
 import hmac
 import math
@@ -14,79 +14,77 @@ ADMIN = "`perceptd token`, run where the server's store is, prints it"
 
 
 class Access:
-    """The tokens that count now: those of the settings, and those that were issued.
+    """The valid tokens: those of the settings, and issued ones.
 
-    Predictions and reads are open where they may be and no token for them is known. One that has
-    expired is still known: a server does not open itself because time went by.
+    Predictions and reads are open if `may_be_open` and no predict token is known. An expired token
+    is still known, so that the passage of time opens nothing.
     """
 
     def __init__(self, fixed: Sequence[Credential], *, may_be_open: bool) -> None:
         self._fixed = tuple(fixed)
         self._may_be_open = may_be_open
-        self._take(self._fixed)
+        self._replace(self._fixed)
 
     def update(self, issued: Iterable[Credential]) -> None:
-        """Take these issued tokens for all that there are; from any thread."""
+        """Replace all issued tokens. May be called from any thread."""
         known = (*self._fixed, *sorted(issued))
         if known != self._tokens.known:
-            self._take(known)
+            self._replace(known)
 
-    def _take(self, known: tuple[Credential, ...]) -> None:
+    def _replace(self, known: tuple[Credential, ...]) -> None:
         self.is_open = self._may_be_open and all(one.role != "predict" for one in known)
         self._tokens = _Tokens(known)
 
     def may_predict(self, digest: bytes) -> bool:
-        """Whether the token of that SHA-256 allows predictions, where they are not open."""
-        return time.time() < self._tokens.end(digest)
+        """Whether the token with this SHA-256 digest allows predictions."""
+        return time.time() < self._tokens.expiry(digest)
 
     def check_predict(self, given: str | None) -> None:
-        """Raise `UnauthorizedError` unless predictions are open or a token is given."""
+        """Raise `UnauthorizedError` unless predictions are open or the token is valid."""
         if not self.is_open:
             self.check_any(given, which=PREDICT)
 
-    def check_any(
-        self, given: str | None, which: str = "a predict token where there is one, or the admin's"
-    ) -> None:
-        """Raise `UnauthorizedError` unless a token of either role is given."""
+    def check_any(self, given: str | None, which: str = "a predict or the admin token") -> None:
+        """Raise `UnauthorizedError` unless the token is valid, in either role."""
         if not self._roles(given, which):
             raise UnauthorizedError(f"the token is not valid here ({which})")
 
     def check_admin(self, given: str | None) -> None:
-        """Raise `UnauthorizedError`, or `ForbiddenError` for one that allows predictions only."""
+        """Raise `UnauthorizedError`, or `ForbiddenError` for a predict token."""
         roles = self._roles(given, ADMIN)
         if not roles:
             raise UnauthorizedError(f"the token is not valid here ({ADMIN})")
         if "admin" not in roles:
             raise ForbiddenError(
-                "this token allows predictions and feedback; this needs the admin's"
+                "this token allows predictions and feedback; this route needs the admin token"
             )
 
     def _roles(self, given: str | None, which: str) -> set[Role]:
         if given is None:
             raise UnauthorizedError(f"a token is needed: Authorization: Bearer TOKEN ({which})")
         now = time.time()
-        found = [one for one in self._tokens.like(digest_of(given)) if now < one.expires_at]
+        found = [one for one in self._tokens.matching(digest_of(given)) if now < one.expires_at]
         if found:
             logs.note(token=found[0].name)
         return {one.role for one in found}
 
 
 class _Tokens:
-    """One set of tokens, and of those that came and are in it until when they count."""
+    """A set of tokens, with a cache of the expiry of those that were used."""
 
     def __init__(self, known: tuple[Credential, ...]) -> None:
         self.known = known
-        self._found: dict[bytes, float] = {}  # no more than there are tokens
+        self._expiries: dict[bytes, float] = {}  # at most one per token
 
-    def end(self, digest: bytes) -> float:
-        """When the token of this SHA-256 ends, whatever its role; of an unknown one, long ago."""
-        if (found := self._found.get(digest)) is not None:
+    def expiry(self, digest: bytes) -> float:
+        """When the token with this digest expires, in any role; -inf for an unknown one."""
+        if (found := self._expiries.get(digest)) is not None:
             return found
-        end = max((one.expires_at for one in self.like(digest)), default=-math.inf)
-        if end > -math.inf:
-            self._found[digest] = end
-        return end
+        expiry = max((one.expires_at for one in self.matching(digest)), default=-math.inf)
+        if expiry > -math.inf:
+            self._expiries[digest] = expiry
+        return expiry
 
-    def like(self, digest: bytes) -> list[Credential]:
-        """Those of this SHA-256. All are compared: how long it takes tells nothing."""
+    def matching(self, digest: bytes) -> list[Credential]:
+        """The tokens with this digest. All are compared, so that the time reveals nothing."""
         return [one for one in self.known if hmac.compare_digest(digest, one.digest)]

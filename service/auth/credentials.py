@@ -1,4 +1,4 @@
-"""Bearer tokens: where they come from, and the hashes that are all that a server keeps of them."""
+"""Bearer tokens of the settings and of the store. A server keeps only their hashes."""
 
 import hashlib
 import math
@@ -17,7 +17,7 @@ from perceptd.service.settings import HASHED, TOKEN, Settings, variable_of
 from perceptd.service.store import db
 
 FILE = "admin-token"
-OF_THE_STORE = "the store's"  # what the token in that file is called
+NAME_IN_STORE = "the store's"  # name of the token in that file
 BYTES = 32
 
 Role = Literal["admin", "predict"]
@@ -25,11 +25,11 @@ FIELDS: tuple[tuple[str, Role], ...] = (("admin_token", "admin"), ("predict_toke
 
 
 class Credential(NamedTuple):
-    """A token that counts, known by its SHA-256 alone."""
+    """A valid token, known only by its SHA-256 digest."""
 
     role: Role
     digest: bytes
-    name: str  # that it was issued by, of the variable that sets it, or the store's
+    name: str  # of the issued token, of the variable that sets it, or `NAME_IN_STORE`
     expires_at: float = math.inf  # seconds since 1970
 
 
@@ -38,19 +38,19 @@ def new_token() -> str:
 
 
 def digest_of(token: str) -> bytes:
-    """No salt and no stretching: a token is 256 random bits, not a word that can be guessed."""
+    """No salt and no stretching: a token has 256 random bits and cannot be guessed."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def hash_of(token: str) -> str:
-    """How a token is written where it is to be known by its hash."""
+    """The hash of a token, as settings take it."""
     return f"{HASHED}{digest_of(token).hex()}"
 
 
 def credentials(settings: Settings) -> list[Credential]:
-    """The tokens of the settings, and the store's own where no admin token is set.
+    """The tokens of the settings, and the store's token if no admin token is set.
 
-    Raises `StoreError` where the store's cannot be read or made.
+    Raises `StoreError` if the store's token cannot be read or created.
     """
     found = [
         Credential(role, bytes.fromhex(entry.removeprefix(HASHED)), variable_of(name))
@@ -59,12 +59,12 @@ def credentials(settings: Settings) -> list[Credential]:
     ]
     if not settings.admin_token:
         digest = digest_of(admin_token(settings).get_secret_value())
-        found.append(Credential("admin", digest, OF_THE_STORE))
+        found.append(Credential("admin", digest, NAME_IN_STORE))
     return found
 
 
 def hashed(settings: Settings) -> Settings:
-    """The same settings with the hashes of their tokens instead of these."""
+    """The same settings with hashes in place of tokens."""
     hashes = {
         name: SecretStr(",".join(_hash(entry) for entry in _entries(getattr(settings, name))))
         for name, _ in FIELDS
@@ -74,27 +74,26 @@ def hashed(settings: Settings) -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Hashes of the tokens that are set, as variables for the processes of a server."""
+    """The hashes of the set tokens, as variables for the processes of a server."""
     values = ((name, getattr(hashed(settings), name)) for name, _ in FIELDS)
     return {variable_of(name): value.get_secret_value() for name, value in values if value}
 
 
 def clear(setting: SecretStr | None) -> str | None:
-    """The first token that a setting has in clear: what a client sends."""
+    """The first token of a setting that is not a hash, for a client to send."""
     return next((entry for entry in _entries(setting) if not entry.startswith(HASHED)), None)
 
 
 def admin_token(settings: Settings) -> SecretStr:
-    """The token for admin routes: the first that is set, else the store's own, made when first
-    asked for.
+    """The token for admin routes: the first that is set, or the store's, created if absent.
 
-    Raises `ConflictError` where hashes alone are set, `StoreError` where the store's cannot be read
-    or made.
+    Raises `ConflictError` if only hashes are set, `StoreError` if the store's token cannot be read
+    or created.
     """
     if settings.admin_token:
         if (token := clear(settings.admin_token)) is None:
             raise ConflictError(
-                "PERCEPTD_ADMIN_TOKEN has hashes alone: the tokens are with whoever made them"
+                "PERCEPTD_ADMIN_TOKEN has only hashes: ask whoever created them for the token"
             )
         return SecretStr(token)
     path = settings.data_dir / FILE
@@ -117,7 +116,7 @@ def _hash(entry: str) -> str:
 
 
 def _make(path: Path) -> None:
-    """Write a new token, whole or not at all, unless another process was faster."""
+    """Write a new token atomically, unless another process was faster."""
     db.make_folder(path.parent)
     descriptor, name = tempfile.mkstemp(prefix=f".{FILE}-", dir=path.parent)  # mode 0600
     try:

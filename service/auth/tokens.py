@@ -1,4 +1,4 @@
-"""Tokens that were issued: rows with a name, a role and a hash, never the token itself."""
+"""Issued tokens: rows with a name, a role and a hash, but without the token."""
 
 import math
 from datetime import datetime, timedelta
@@ -10,13 +10,13 @@ from perceptd.service.auth import credentials
 from perceptd.service.auth.credentials import Credential, Role
 from perceptd.service.errors import ConflictError
 from perceptd.service.store import db, tables
-from perceptd.service.store.repository import NAME, NAME_RULE
+from perceptd.service.store.versions import NAME, NAME_RULE
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Issued(NamedTuple):
-    """What is known of an issued token."""
+    """The public facts of an issued token."""
 
     name: str
     role: Role
@@ -29,16 +29,16 @@ class Tokens:
         self._engine = engine
 
     def create(self, name: str, role: Role, lasts: timedelta | None = None) -> str:
-        """Issue a token: this is the only time that it is told.
+        """Issue a token and return it; it cannot be read later.
 
-        Raises `ConflictError` for a name that is none or is taken.
+        Raises `ConflictError` for a name that is invalid or in use.
         """
         if not NAME.fullmatch(name):
             raise ConflictError(f"{name!r} is no name for a token: {NAME_RULE}")
         token = credentials.new_token()
         with db.writing(self._engine) as connection:
             if connection.scalar(select(tables.tokens.c.name).where(tables.tokens.c.name == name)):
-                raise ConflictError(f"there is a token {name} already: revoke it first")
+                raise ConflictError(f"there is already a token {name}: revoke it first")
             now = db.now(connection)
             row = {
                 "name": name,
@@ -51,20 +51,20 @@ class Tokens:
         return token
 
     def revoke(self, name: str) -> None:
-        """Raises `ConflictError` where there is no such token."""
+        """Raises `ConflictError` if there is no such token."""
         with db.writing(self._engine) as connection:
             gone = connection.execute(delete(tables.tokens).where(tables.tokens.c.name == name))
             if gone.rowcount == 0:
                 raise ConflictError(f"there is no token {name!r}")
 
     def all(self) -> list[Issued]:
-        """Every token that was issued and not revoked, expired or not, by name."""
+        """Every issued token that is not revoked, also expired ones, by name."""
         with db.reading(self._engine) as connection:
             rows = connection.execute(select(tables.tokens).order_by(tables.tokens.c.name)).all()
         return [Issued(row.name, row.role, row.created_at, row.expires_at) for row in rows]
 
     def credentials(self) -> list[Credential]:
-        """The same as a server checks them."""
+        """The same tokens, as a server checks them."""
         with db.reading(self._engine) as connection:
             rows = connection.execute(select(tables.tokens)).all()
         return [

@@ -1,18 +1,23 @@
-"""What commands that ask a running server have in common."""
+"""What commands that ask a running server share."""
 
 import functools
 import json
 import os
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 from pydantic import BaseModel
 
+from perceptd.models.terminal import did_you_mean
 from perceptd.service.auth import credentials
-from perceptd.service.client import Client, host_of
+from perceptd.service.client import Client, RefusedError, host_of
 from perceptd.service.commands.common import DATA_DIR, read_settings
+from perceptd.service.commands.examples import command_of
+from perceptd.service.errors import FieldError, ServerError
 from perceptd.service.settings import Settings, is_loopback
 
 URL = click.option(
@@ -21,20 +26,20 @@ URL = click.option(
     default=lambda: f"http://127.0.0.1:{os.environ.get('PERCEPTD_PORT', '8000')}",
     show_default="http://127.0.0.1 and PERCEPTD_PORT or 8000",
     show_envvar=True,
-    help="Where the server answers.",
+    help="Address of the server.",
 )
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 
-FOLLOW = click.option("--follow", is_flag=True, help="Stay and tell what happens to the job.")
+FOLLOW = click.option("--follow", is_flag=True, help="Follow the job until it ends.")
 
-DATASET = click.option("--dataset", help="A data set by name, or a file in datasets/ of the store.")
+DATASET = click.option("--dataset", help="A data set's name, or a file in datasets/ of the store.")
 
 
 def asks_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that name a server, and a client of it as its first argument.
+    """Give a command the options that name a server, and a client as its first argument.
 
-    What changes something there is refused at once where no admin token is known here.
+    A command that `changes` something is refused at once where no admin token is known.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -42,26 +47,52 @@ def asks_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[..
         @DATA_DIR
         @functools.wraps(command)
         def asking(url: str, data_dir: Path | None, **values: Any) -> None:
-            above = click.get_current_context().find_object(Path)
-            settings = read_settings(data_dir=data_dir or above)
+            settings = read_settings(data_dir=data_dir)
             with Client(url, token_for(url, settings, changes=changes)) as client:
-                command(client, **values)
+                try:
+                    command(client, **values)
+                except RefusedError as error:
+                    raise click.ClickException(f"{error}{hint_for(error, client)}") from error
 
         return asking
 
     return decorate
 
 
-def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
-    """The token for a server, of those known here; none is made, for its store may be elsewhere.
+def hint_for(error: RefusedError, client: Client) -> str:
+    """What to do next: the nearest known name, and a command that works; empty if unknown."""
+    context, example = click.get_current_context(), error.problem.example
+    hint = "".join(map(nearest_name, error.problem.errors or []))
+    if error.problem.code == "model_not_found":
+        with suppress(ServerError):  # the first error is the one to show
+            hint = did_you_mean(str(context.params.get("model", "")), client.models())
+    if isinstance(example, dict):
+        hint += f"; this works: {command_of(context, example)}"
+    elif example is not None:  # a curl command that uploads a file for this model
+        hint += f"; this works: {command_of(context, {'model': 'dnn'})}"
+    return hint
 
-    The default store's goes to this machine only: another server is not to learn it by accident.
+
+def nearest_name(error: FieldError) -> str:
+    """The nearest of the names that the server says it knows; empty if none is similar."""
+    if values := re.match(r"one of ([^(]+)", error.expected):
+        return did_you_mean(error.got.strip('"'), values[1].strip().split(", "))
+    if settings := re.search(r"\(known: (.+)\)", error.expected):
+        return did_you_mean(str(error.loc[-1]), settings[1].split(", "))
+    return ""
+
+
+def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
+    """The token for a server, from the settings or the store; none is created.
+
+    The token of the default store is sent to this machine only, so that no other server learns it
+    by accident. Raises `ClickException` where a command that `changes` something has no token.
     """
     token = None if changes else credentials.clear(settings.predict_token)
-    ours = is_loopback(host_of(url)) or "data_dir" in settings.model_fields_set
+    is_ours = is_loopback(host_of(url)) or "data_dir" in settings.model_fields_set
     if token is None and settings.admin_token:
         token = credentials.clear(settings.admin_token)
-    elif token is None and ours and os.access(settings.data_dir / credentials.FILE, os.R_OK):
+    elif token is None and is_ours and os.access(settings.data_dir / credentials.FILE, os.R_OK):
         token = credentials.admin_token(settings).get_secret_value()
     if token is None and changes:
         raise click.ClickException(
@@ -76,7 +107,7 @@ def tell(answer: BaseModel, text: str, *, as_json: bool) -> None:
 
 
 def parse_gate(_: click.Context, __: click.Parameter, value: str | None) -> Any:
-    """`always`, `never`, an object as JSON, or the metric that a gate compares."""
+    """Parse `always`, `never`, a JSON object, or the name of a metric."""
     if value is None or value in ("always", "never"):
         return value
     if not value.startswith("{"):
@@ -84,12 +115,13 @@ def parse_gate(_: click.Context, __: click.Parameter, value: str | None) -> Any:
     try:
         return json.loads(value)
     except json.JSONDecodeError as error:
-        raise click.BadParameter(f"{value!r} is no JSON: {error}") from None
+        raise click.BadParameter(f"{value!r} is not JSON: {error}") from None
 
 
 GATE = click.option(
     "--gate",
     metavar="always|never|METRIC|JSON",
     callback=parse_gate,
-    help='What it must do to become production: accuracy, or {"metric": "loss", "threshold": 0.1}.',
+    help="What makes the version production: a metric such as accuracy, or "
+    '{"metric": "loss", "threshold": 0.1}.',
 )

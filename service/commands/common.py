@@ -1,6 +1,7 @@
-"""What more than one command needs: settings, the store, standard input."""
+"""What several commands need: settings, the store, standard input."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,26 +9,56 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
+from sqlalchemy import Engine
 
+from perceptd.models.checkpoint import CheckpointError
+from perceptd.models.tracing import TracingError
 from perceptd.service.auth.tokens import Tokens
-from perceptd.service.errors import DiskError, StoreError
+from perceptd.service.errors import (
+    DeviceError,
+    DiskError,
+    PerceptdError,
+    ServerError,
+    StoreError,
+)
 from perceptd.service.settings import Settings, option_and_variable_of, unknown_variable
 from perceptd.service.store import db
 from perceptd.service.store.repository import Repository
 
+EXPECTED_ERRORS = (
+    CheckpointError,
+    DeviceError,
+    PerceptdError,
+    ServerError,
+    TracingError,
+    OSError,
+)
 STDIN = 0
-SECRET = ("database_url", "predict_token", "admin_token")  # whose value is never repeated
+SECRET = ("database_url", "predict_token", "admin_token")  # values that no message repeats
 
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of the store.  [default: data]"
 )
 
 
-def read_settings(**overrides: Any) -> Settings:
-    """The environment's settings with the command line's on top; a wrong one ends in a sentence.
+@contextmanager
+def running() -> Iterator[None]:
+    """Run a command: keep its files from other users, end expected errors in one sentence."""
+    os.umask(os.umask(0o077) | 0o007)
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # click ends without a word
+    except EXPECTED_ERRORS as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
 
-    A variable that nobody reads is most likely misspelt, and what it was to say is not heard: that
-    is a wrong one too.
+
+def read_settings(**overrides: Any) -> Settings:
+    """The environment's settings, with those of the command line on top.
+
+    Raises `UsageError` for an invalid one, and for a variable that is not a setting: it is most
+    likely misspelt, and would otherwise be ignored.
     """
     if unknown := unknown_variable(os.environ):
         raise click.UsageError(unknown)
@@ -36,18 +67,18 @@ def read_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"{option_and_variable_of(str(first['loc'][0]))}: " if first["loc"] else ""
-        told = first["loc"] and first["loc"][0] not in SECRET
-        got = f", got {first['input']!r}" if told else ""
+        is_public = first["loc"] and first["loc"][0] not in SECRET
+        got = f", got {first['input']!r}" if is_public else ""
         raise click.UsageError(f"{name}{first['msg'].removeprefix('Value error, ')}{got}") from None
 
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[Repository]:
-    """The store of these settings, made or brought up to date.
+    """The store of these settings, created or upgraded where it needs to be.
 
-    Raises `StoreError`, which names the setting that leads there.
+    Raises `StoreError`, which names the setting of the store's place.
     """
-    name = option_and_variable_of("database_url" if settings.database_url else "data_dir")
+    name = _setting_of_store(settings)
     try:
         database = db.connect(settings)
     except OSError as error:
@@ -65,8 +96,39 @@ def opened_store(settings: Settings) -> Iterator[Repository]:
 
 
 @contextmanager
+def existing_store(settings: Settings) -> Iterator[Engine]:
+    """The database of these settings for commands that read: neither created nor upgraded.
+
+    Raises `StoreError` where there is no store, or one of another release.
+    """
+    name = _setting_of_store(settings)
+    place = "this database" if settings.database_url else settings.data_dir
+    no_store = StoreError(f"{name}: there is no store at {place}: `perceptd serve` creates one")
+    if settings.database_url is None and not (settings.data_dir / db.FILE).exists():
+        raise no_store
+    database = db.connect(settings)
+    try:
+        with db.store_errors():
+            revision = db.revision_of(database)
+        if revision is None:
+            raise no_store
+        if revision != db.HEAD:
+            raise StoreError(
+                f"{name}: the store at {place} has revision {revision}, expected {db.HEAD}: "
+                "`perceptd serve` upgrades the store of an earlier release"
+            )
+        yield database
+    finally:
+        database.dispose()
+
+
+def _setting_of_store(settings: Settings) -> str:
+    return option_and_variable_of("database_url" if settings.database_url else "data_dir")
+
+
+@contextmanager
 def issued_tokens(settings: Settings) -> Iterator[Tokens]:
-    """The tokens issued in the store of these settings, which is made or brought up to date."""
+    """The tokens issued in the store of these settings, which is created or upgraded."""
     with db.store_errors():
         db.make_folder(settings.data_dir)
     database = db.connect(settings)
@@ -79,13 +141,13 @@ def issued_tokens(settings: Settings) -> Iterator[Tokens]:
 
 
 def tell_ready() -> None:
-    """Tell the process that holds the other end of standard input, if it is still there."""
+    """Send a byte to the process at the other end of standard input, if it still runs."""
     with suppress(ConnectionError):
         os.write(STDIN, b".")
 
 
 def wait_for_end_of_input() -> None:
-    """Wait until standard input ends, as it does with the process that holds its other end."""
-    # Not through sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
+    """Wait until standard input ends, as it does when the process at its other end does."""
+    # sys.stdin has a lock that a waiting thread would hold while the interpreter shuts down.
     while os.read(STDIN, 4096):
         pass

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from perceptd.models.terminal import EpochBar, epoch_words
+from perceptd.models.terminal import EpochBar, epoch_text
 from perceptd.service.client import Client
-from perceptd.service.jobs.queue import Event
+from perceptd.service.jobs.events import Event
 from perceptd.service.jobs.schemas import DRAWN, JobProgress
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C ended
@@ -99,7 +99,7 @@ def epoch_of(progress: JobProgress) -> str:
 
 
 def figures(progress: JobProgress) -> str:
-    return epoch_words(
+    return epoch_text(
         loss=progress.loss,
         test_accuracy=progress.test_accuracy,
         seconds_left=progress.seconds_left,

@@ -1,4 +1,4 @@
-"""`perceptd models`: what the store holds, and what of it serves."""
+"""`perceptd models`: the models of the store, and which versions serve."""
 
 import json
 from pathlib import Path
@@ -16,21 +16,30 @@ from perceptd.service.commands.asking import (
     asks_server,
     tell,
 )
-from perceptd.service.commands.common import DATA_DIR, opened_store, read_settings
+from perceptd.service.commands.common import (
+    DATA_DIR,
+    existing_store,
+    opened_store,
+    read_settings,
+)
 from perceptd.service.commands.jobs import show_queued
-from perceptd.service.schemas.responses import VersionPublic
+from perceptd.service.schemas.models import VersionPublic
 from perceptd.service.store.aliases import PREVIOUS, PRODUCTION
+from perceptd.service.store.repository import Repository
 
 
-@click.group(invoke_without_command=True)
+@click.group()
+def models() -> None:
+    """List, add, import, promote and roll back models."""
+
+
+@models.command("list")
 @DATA_DIR
-@click.pass_context
-def models(context: click.Context, /, data_dir: Path | None) -> None:
+def list_models(data_dir: Path | None) -> None:
     """List the models of the store, with versions, aliases and held-out accuracy."""
-    context.obj = data_dir
-    if context.invoked_subcommand:
-        return
-    with opened_store(read_settings(data_dir=data_dir)) as repository:
+    settings = read_settings(data_dir=data_dir)
+    with existing_store(settings) as database:
+        repository = Repository(database, settings.data_dir)
         for model in repository.production():
             for version in repository.versions(model):
                 accuracy = version.meta.metrics.get("test", {}).get("accuracy")
@@ -43,18 +52,15 @@ def models(context: click.Context, /, data_dir: Path | None) -> None:
 
 @models.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--name", help="The model's name.  [default: its architecture's]")
-@click.option("--promote", is_flag=True, help="Make it production, as a model's first version is.")
+@click.option("--name", help="The model's name.  [default: its architecture]")
+@click.option("--promote", is_flag=True, help="Make it production, as every first version is.")
 @DATA_DIR
-@click.pass_obj
-def add(
-    above: Path | None, checkpoint: Path, name: str | None, promote: bool, data_dir: Path | None
-) -> None:
-    """Add the folder CHECKPOINT to the store as a model's next version.
+def add(checkpoint: Path, name: str | None, promote: bool, data_dir: Path | None) -> None:
+    """Add the folder CHECKPOINT to the store as the next version of a model.
 
-    A running server that uses the same store serves it within a second once it is production.
+    Running servers of the store serve it within a second once it is production.
     """
-    settings = read_settings(data_dir=data_dir or above)
+    settings = read_settings(data_dir=data_dir)
     with opened_store(settings) as repository:
         model, version = repository.register(checkpoint, name, promote=promote)
         aliases = repository.version(model, version).aliases
@@ -68,7 +74,7 @@ def add(
 @AS_JSON
 @asks_server(changes=True)
 def promote(client: Client, *, model: str, version: int, as_json: bool) -> None:
-    """Have a running server make VERSION of MODEL production; no request fails or waits."""
+    """Make VERSION of MODEL production on a running server; no request fails or waits."""
     tell_production(client.promote(model, version), as_json=as_json)
 
 
@@ -77,7 +83,7 @@ def promote(client: Client, *, model: str, version: int, as_json: bool) -> None:
 @AS_JSON
 @asks_server(changes=True)
 def rollback(client: Client, *, model: str, as_json: bool) -> None:
-    """Have a running server make the version of MODEL production that was so before."""
+    """Make the previous production version of MODEL production again on a running server."""
     versions = client.versions(model).versions
     previous = next((one.version for one in versions if PREVIOUS in one.aliases), None)
     if previous is None:
@@ -88,7 +94,7 @@ def rollback(client: Client, *, model: str, as_json: bool) -> None:
 @models.command("import")
 @click.argument("model")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--architecture", help="What the weights are of.  [default: the model's]")
+@click.option("--architecture", help="Architecture of the weights.  [default: the model's]")
 @SET
 @DATASET
 @GATE
@@ -106,8 +112,8 @@ def import_weights(
 ) -> None:
     """Upload FILE, a .pt or .safetensors, to a running server as the next version of MODEL.
 
-    A job checks it and measures it. It becomes production only where --gate says so, or as the
-    first version of a model that is not there yet.
+    A job checks and measures it. It becomes production if --gate says so, or if it is the first
+    version of MODEL. `perceptd import` makes a checkpoint folder without a server instead.
     """
     fields = {
         name: value if isinstance(value, str) else json.dumps(value)

@@ -37,7 +37,7 @@ from perceptd.service.telemetry.metrics import FOLDER
 from perceptd.service.worker.process import cores
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-SELF = (sys.executable, "-P", "-m", "perceptd.service")
+SELF = (sys.executable, "-P", "-m", "perceptd")
 WORKER = Program("worker", (*SELF, "worker", "--stop-on-eof"))
 MORE_S = 10.0  # that a child may take to end beyond the time that it gives its requests
 MAX_PROCESSES = 4  # unless more are asked for: each has its own copy of every model

@@ -1,4 +1,4 @@
-"""`perceptd token`: the admin token of the store, and tokens that are issued by name."""
+"""`perceptd token`: the admin token of the store, and tokens issued by name."""
 
 import re
 import sys
@@ -10,23 +10,23 @@ import click
 
 from perceptd.service.auth import credentials
 from perceptd.service.auth.credentials import Role
-from perceptd.service.auth.tokens import ROLES
-from perceptd.service.commands.common import DATA_DIR, issued_tokens, read_settings
+from perceptd.service.auth.tokens import ROLES, Tokens
+from perceptd.service.commands.common import DATA_DIR, existing_store, issued_tokens, read_settings
 from perceptd.service.settings import TOKEN
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-LASTS = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 
 
-def parse_lasts(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    """`90d` and the like."""
+def parse_duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    """Parse a number and a unit, such as `90d`."""
     if value is None:
         return None
-    if not (found := LASTS.fullmatch(value)):
+    if not (found := DURATION.fullmatch(value)):
         raise click.BadParameter("expected a number and one of s, m, h, d, w, such as 90d")
     lasts = timedelta(**{UNITS[found[2]]: int(found[1])})
     if lasts > timedelta(days=36_500):
-        raise click.BadParameter("expected at most 36500d; leave it out for a token without an end")
+        raise click.BadParameter("expected at most 36500d; without --expires a token never expires")
     return lasts
 
 
@@ -34,32 +34,32 @@ def parse_lasts(_: click.Context, __: click.Parameter, value: str | None) -> tim
 @DATA_DIR
 @click.pass_context
 def token(context: click.Context, /, **overrides: Any) -> None:
-    """Print the admin token; the first time, make it.
+    """Print the admin token of the store; create it if there is none.
 
-    The commands below issue further tokens, by name: each can be revoked alone, so that one
-    replaces another while both work.
+    The commands below issue tokens by name. Each can be revoked alone, so that a new token can
+    replace an old one while both work.
     """
     context.obj = overrides["data_dir"]
     if context.invoked_subcommand:
         return
     settings = read_settings(**overrides)
     if not (settings.admin_token or (settings.data_dir / credentials.FILE).exists()):
-        click.echo(f"There was none: this is a new one, kept in {settings.data_dir}.", err=True)
+        click.echo(f"Created a new admin token in {settings.data_dir}.", err=True)
     click.echo(credentials.admin_token(settings).get_secret_value())
 
 
 @token.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="What it allows.")
-@click.option("--expires", "lasts", callback=parse_lasts, help="In how long, such as 90d or 12h.")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What the token allows.")
+@click.option("--expires", "lasts", callback=parse_duration, help="Lifetime, such as 90d or 12h.")
 @DATA_DIR
 @click.pass_obj
 def create(
     above: Path | None, name: str, role: Role, lasts: timedelta | None, data_dir: Path | None
 ) -> None:
-    """Issue a token called NAME and print it, this once: the store keeps its hash alone.
+    """Issue a token called NAME and print it only now: the store keeps its hash alone.
 
-    Running servers take it within a second. With the first for predictions these are open no more.
+    Running servers accept it within a second. After the first predict token, predictions need one.
     """
     with issued_tokens(read_settings(data_dir=data_dir or above)) as tokens:
         click.echo(tokens.create(name, role, lasts))
@@ -70,8 +70,8 @@ def create(
 @click.pass_obj
 def list_tokens(above: Path | None, data_dir: Path | None) -> None:
     """List the issued tokens: name, role, created, expires."""
-    with issued_tokens(read_settings(data_dir=data_dir or above)) as tokens:
-        for one in tokens.all():
+    with existing_store(read_settings(data_dir=data_dir or above)) as database:
+        for one in Tokens(database).all():
             expires = moment(one.expires_at) if one.expires_at else "never"
             if one.expires_at and one.expires_at <= datetime.now(UTC):
                 expires += " (expired)"
@@ -83,14 +83,15 @@ def list_tokens(above: Path | None, data_dir: Path | None) -> None:
 @DATA_DIR
 @click.pass_obj
 def revoke(above: Path | None, name: str, data_dir: Path | None) -> None:
-    """Revoke the token called NAME; running servers refuse it within a second."""
-    with issued_tokens(read_settings(data_dir=data_dir or above)) as tokens:
+    """Revoke the token NAME; running servers refuse it within a second."""
+    with existing_store(read_settings(data_dir=data_dir or above)) as database:
+        tokens = Tokens(database)
         tokens.revoke(name)
         is_last = all(one.role != "predict" for one in tokens.all())
     click.echo(f"{name} is revoked")
     if is_last:
         click.echo(
-            "No predict token that was issued is left: unless PERCEPTD_PREDICT_TOKEN is set, "
+            "No issued predict token is left: unless PERCEPTD_PREDICT_TOKEN is set, "
             "predictions are open on loopback.",
             err=True,
         )
@@ -100,11 +101,13 @@ def revoke(above: Path | None, name: str, data_dir: Path | None) -> None:
 def print_hash() -> None:
     """Print the hash of a token read from standard input.
 
-    PERCEPTD_ADMIN_TOKEN and PERCEPTD_PREDICT_TOKEN take it instead of the token.
+    PERCEPTD_ADMIN_TOKEN and PERCEPTD_PREDICT_TOKEN accept the hash instead of the token.
     """
     given = sys.stdin.readline().strip()
     if not TOKEN.fullmatch(given):
-        raise click.ClickException("a token has 16 or more ASCII characters, no blank, no comma")
+        raise click.ClickException(
+            "expected a token: 16 or more ASCII characters, no space, no comma"
+        )
     click.echo(credentials.hash_of(given))
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -30,8 +29,6 @@ def worker(stop_on_eof: bool, **overrides: Any) -> None:
     """
     settings = read_settings(**overrides)
     logs.configure(settings, "worker")
-    if not find_spec("torch"):
-        raise click.UsageError("a worker needs torch: install perceptd[train]")
     tracing.start("worker")
     with opened_store(settings):
         pass

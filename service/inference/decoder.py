@@ -13,12 +13,8 @@ import numpy as np
 from perceptd.models.preprocessing import from_numbers, from_pixels
 from perceptd.models.spec import InputSpec, ModelSpec
 from perceptd.service.inference.answers import Rows
-from perceptd.service.schemas.requests import (
-    PredictRequest,
-    RequestSchemas,
-    dtypes_of,
-    number_bounds,
-)
+from perceptd.service.schemas.requests import PredictRequest, RequestSchemas
+from perceptd.service.schemas.rows import dtypes_of, number_bounds
 
 try:
     import simdjson

@@ -1,7 +1,7 @@
 """What a worker does with jobs: claim, send heartbeats, finish, hand back.
 
-A worker holds a job by a lease that it renews. Whoever writes to a job that it no longer holds is
-told so by `LostJobError` and changes nothing.
+A worker holds a job by a lease that its heartbeats renew. A write to a job that its worker has lost
+raises `LostJobError` and changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, or_, select
 from sqlalchemy.exc import IntegrityError
 
+from perceptd.service.jobs.events import Event, append, unseen
 from perceptd.service.jobs.queue import (
     HELD,
-    Event,
     Job,
     Promotion,
-    append,
     change,
     end,
     get_job,
@@ -26,20 +25,19 @@ from perceptd.service.jobs.queue import (
 )
 from perceptd.service.store import db, tables
 
-MAX_LEASE_S = 2 * 3600  # twice the longest that may be set
-RISING = ("plane", "epoch", "boundary")  # kinds of events that are told once per epoch at most
+MAX_LEASE_S = 2 * 3600  # twice the maximum of the setting
 
 
 class LostJobError(Exception):
-    """The job is held by another worker by now, or has ended."""
+    """The job has ended or is held by another worker."""
 
 
 class CancelledError(Exception):
-    """Somebody asked for the job to be cancelled."""
+    """The job is to be cancelled."""
 
 
 class Claims:
-    """Jobs as one worker sees them."""
+    """The jobs of one worker."""
 
     def __init__(self, engine: Engine, worker: str, lease_s: float, max_attempts: int) -> None:
         self._engine = engine
@@ -48,13 +46,13 @@ class Claims:
         self.max_attempts = max_attempts
 
     def claim(self) -> Job | None:
-        """Take the next job that may run, or None. Models take turns, one job each at a time.
+        """Claim the next job, or return None. Models take turns, and run one job at a time each.
 
-        Jobs whose worker was lost are queued again on the way, or failed after `max_attempts`.
+        First, stalled jobs are queued again, or failed after `max_attempts`.
         """
         with db.updating(self._engine) as connection:
             now = db.now(connection)
-            self._release_lost(connection, now)
+            self._release_stalled(connection, now)
             job = _next(connection)
             if job is None:
                 return None
@@ -70,7 +68,7 @@ class Claims:
                         started_at=job.started_at or now,
                         reason=None,
                     )
-            except IntegrityError:  # another worker has just started a job of the same model
+            except IntegrityError:  # another worker just started a job of this model
                 return None
             return get_job(connection, job.id)
 
@@ -82,12 +80,12 @@ class Claims:
         progress: dict[str, Any] | None = None,
         events: Sequence[Event] = (),
     ) -> None:
-        """Renew the lease and record what happened since the last one.
+        """Renew the lease, and store what happened since the last heartbeat.
 
-        Raises `LostJobError`, and `CancelledError` after recording.
+        Raises `LostJobError`, and `CancelledError` after the events are stored.
         """
         with self._held(job) as (connection, current):
-            events = _news(connection, job, events)
+            events = unseen(connection, job.id, events)
             values: dict[str, Any] = {
                 "lease_until": db.now(connection) + timedelta(seconds=self.lease_s),
                 "runtime_s": runtime_s,
@@ -96,13 +94,13 @@ class Claims:
             if progress is not None:
                 values["progress"] = progress
             put(connection, job, **values)
-            append(connection, current, events)
+            append(connection, job.id, current.events, events)
         if current.status == "cancelling":
             raise CancelledError
 
     @contextmanager
     def holding(self, job: Job) -> Iterator[Connection]:
-        """A transaction that changes the store on behalf of a job, if it is still held.
+        """A transaction that changes the store for a job, if the worker still holds it.
 
         Raises `LostJobError`, `CancelledError`.
         """
@@ -111,8 +109,8 @@ class Claims:
                 raise CancelledError
             yield connection
 
-    def registered(self, job: Job, version: int, within: Connection) -> None:
-        """Note the version that a job has made, in the transaction that registers it."""
+    def set_version(self, job: Job, version: int, within: Connection) -> None:
+        """Store the version that a job made, in the transaction that registers it."""
         put(within, job, version=version)
 
     def succeed(
@@ -125,10 +123,12 @@ class Claims:
         gate: dict[str, Any] | None = None,
         reproduction: dict[str, Any] | None = None,
     ) -> None:
-        """End a job well, in the transaction of `holding` that promotes what it made."""
+        """End a job as succeeded, in the transaction of `holding` that promotes its version."""
         if gate is not None:
             current = _held(within, job)
-            append(within, current, [Event("gate", {"promotion": promotion, **gate})])
+            append(
+                within, job.id, current.events, [Event("gate", {"promotion": promotion, **gate})]
+            )
             put(within, job, events=current.events + 1)
         end(
             within,
@@ -141,22 +141,22 @@ class Claims:
         )
 
     def fail(self, job: Job, code: str, reason: str, log: Sequence[str] = ()) -> None:
-        """End a job badly, and keep its last log lines. Raises `LostJobError`."""
+        """End a job as failed, with its last log lines. Raises `LostJobError`."""
         with self._held(job) as (connection, current):
             if current.status == "cancelling":
                 end(connection, current, "cancelled", reason="cancelled while it ran")
             else:
                 end(connection, current, "failed", code=code, reason=reason, log=[*log])
 
-    def cancelled(self, job: Job) -> None:
-        """End a job that was asked to be cancelled. Raises `LostJobError`."""
+    def abort(self, job: Job) -> None:
+        """End a job that is to be cancelled. Raises `LostJobError`."""
         with self._held(job) as (connection, current):
             end(connection, current, "cancelled", reason="cancelled while it ran")
 
     def hand_back(self, job: Job, reason: str, *, counts: bool) -> None:
-        """Queue a job again, to be gone on with; `counts` if it was an attempt.
+        """Queue a job again, to be resumed. Raises `LostJobError`.
 
-        Raises `LostJobError`.
+        `counts` says whether this was one of its `max_attempts`.
         """
         with self._held(job) as (connection, current):
             if current.status == "cancelling":
@@ -170,9 +170,10 @@ class Claims:
         with db.updating(self._engine) as connection:
             yield connection, _held(connection, job)
 
-    def _release_lost(self, connection: Connection, now: datetime) -> None:
+    def _release_stalled(self, connection: Connection, now: datetime) -> None:
+        """Queue or end the jobs whose lease is over, because their worker was lost."""
         lease = tables.jobs.c.lease_until
-        # A lease of longer than any lease is one from before the clock was set back.
+        # A lease that ends too far ahead was set before the clock was set back.
         over = or_(lease < now, lease > now + timedelta(seconds=MAX_LEASE_S))
         query = (
             select(tables.jobs)
@@ -190,7 +191,7 @@ class Claims:
 
 
 def _held(connection: Connection, job: Job) -> Job:
-    """The job as it is now, locked, if the worker that claimed it still holds it."""
+    """The current row of the job, locked. Raises `LostJobError` if its worker lost it."""
     current = get_job(connection, job.id, lock=True)
     if (current.worker, current.attempts) != (job.worker, job.attempts) or (
         current.status not in HELD
@@ -199,44 +200,8 @@ def _held(connection: Connection, job: Job) -> Job:
     return current
 
 
-def _news(connection: Connection, job: Job, events: Sequence[Event]) -> list[Event]:
-    """Those events that were not told before, each kind with its epochs in rising order.
-
-    A beat whose answer was lost has told them, or a training that was gone on with.
-    """
-    told: dict[str, int] = {}
-    news = []
-    for event in events:
-        if event.kind in RISING:
-            if event.kind not in told:
-                told[event.kind] = _last_epoch(connection, job, event.kind)
-            if (epoch := _epoch_of(event.data)) <= told[event.kind]:
-                continue
-            told[event.kind] = epoch
-        news.append(event)
-    return news
-
-
-def _last_epoch(connection: Connection, job: Job, kind: str) -> int:
-    """Up to which epoch events of that kind were told; 0 before the first."""
-    events = tables.job_events.c
-    query = (
-        select(events.data)
-        .where(events.job == job.id, events.kind == kind)
-        .order_by(events.number.desc())
-        .limit(1)
-    )
-    data = connection.execute(query).scalar_one_or_none()
-    return _epoch_of(data) if data else 0
-
-
-def _epoch_of(data: dict[str, Any]) -> int:
-    epoch: int = data.get("epoch", 1)  # the plane is there from the first on
-    return epoch
-
-
 def _next(connection: Connection) -> Job | None:
-    """The oldest queued job of the model whose last start lies back furthest."""
+    """The oldest queued job of the model that has not started a job for longest."""
     other = tables.jobs.alias()
     busy = select(other.c.id).where(other.c.model == tables.jobs.c.model, other.c.status.in_(HELD))
     last_start = (

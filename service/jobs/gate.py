@@ -1,38 +1,40 @@
-"""The gate: whether what a job made is good enough to become production."""
+"""The gate: whether a candidate version is good enough to become production."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-DIGITS = 12  # differences are compared to so many, so that 0.3 - 0.2 is 0.1
+DIGITS = 12  # of compared differences, so that 0.3 - 0.2 is 0.1
 
 
 class Gate(BaseModel):
-    """What a candidate must do to be promoted, measured beside production on held-out rows."""
+    """The condition for promoting a candidate, compared with production on held-out rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    metric: str = Field("accuracy", description="What is compared.", examples=["accuracy"])
+    metric: str = Field("accuracy", description="The metric to compare.", examples=["accuracy"])
     min_absolute_change: FiniteFloat = Field(
-        0.0, description="By how much the candidate must be better; 0: at least as good."
+        0.0, description="How much better the candidate must be; 0: at least as good."
     )
     threshold: FiniteFloat | None = Field(
-        None, description="What the candidate must reach, whatever production does."
+        None, description="The value that the candidate must reach."
     )
-    greater_is_better: bool | None = Field(None, description="Default: as the metric has it.")
+    greater_is_better: bool | None = Field(
+        None, description="Default: the direction of the metric."
+    )
 
 
 GateChoice = Gate | Literal["always", "never"]
 
 
 class Verdict(BaseModel):
-    """How a gate decided, on which figures."""
+    """The decision of a gate and the figures behind it."""
 
     passed: bool
     reason: str
     metric: str
     candidate: float
-    production: float | None = Field(description="None: nothing was in production.")
+    production: float | None = Field(description="Null: nothing was in production.")
     production_version: int | None
     dataset: str
     rows: int = Field(description="Held-out rows that both were measured on.")
@@ -45,7 +47,7 @@ def judge(
     production: float | None,
     greater_is_better: bool,
 ) -> tuple[bool, str]:
-    """Whether the candidate passes, and a sentence that says why."""
+    """Whether the candidate passes, and the reason as a sentence."""
     sign = 1 if greater_is_better else -1
     figures = f"{gate.metric} {candidate:.4f}"
     if gate.threshold is not None and sign * (candidate - gate.threshold) < 0:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from perceptd.service.errors import ConflictError, FieldError, InvalidInputError
-from perceptd.service.jobs.plans import Planner
+from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.jobs.schemas import ImportCreate, JobCreate
 from perceptd.service.jobs.uploads import Uploads
@@ -19,7 +19,7 @@ SUFFIXES = (".pt", ".pth", ".safetensors")
 IMPORT_EXAMPLE = (
     "curl -H 'Authorization: Bearer TOKEN' -F file=@weights.pt HOST/models/dnn/versions"
 )
-MAX_KEY = 255  # characters of an Idempotency-Key
+MAX_KEY = 255  # characters of an `Idempotency-Key`
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Intake:
     uploads: Uploads
 
     def train(self, request: JobCreate, key: str | None) -> Job:
-        """Queue a retraining, or find the one that the key came with.
+        """Queue a training, or return the job that was submitted with the same key.
 
         Raises `InvalidInputError`, `ModelNotFoundError`, `ConflictError`.
         """
@@ -37,22 +37,22 @@ class Intake:
         fingerprint = _fingerprint("train", asked)
         if earlier := self._earlier(key, fingerprint, {"model": request.model}):
             return earlier
-        plan = self.planner.training(request).model_dump(mode="json")
+        plan = self.planner.plan_training(request).model_dump(mode="json")
         return self.jobs.submit(
             "train", request.model, asked, plan, key=key, fingerprint=fingerprint
         )
 
     def reproduce(self, number: int, key: str | None) -> Job:
-        """Queue a training once more, to compare the weights.
+        """Queue a finished training again, to compare the weights.
 
-        Raises `JobNotFoundError`, `ConflictError` for a job that made no version by training.
+        Raises `JobNotFoundError`, and `ConflictError` unless the job is a training with a version.
         """
         asked = {"reproduces": number}
         fingerprint = _fingerprint("reproduce", asked)
         if earlier := self._earlier(key, fingerprint, None):
             return earlier
         job = self.jobs.get(number)
-        plan = self.planner.reproduction(job).model_dump(mode="json")
+        plan = self.planner.plan_reproduction(job).model_dump(mode="json")
         return self.jobs.submit("train", job.model, asked, plan, key=key, fingerprint=fingerprint)
 
     def submit_import(
@@ -60,7 +60,7 @@ class Intake:
     ) -> Job:
         """Queue the import of uploaded weights.
 
-        Raises `InvalidInputError`, `ConflictError`, and `DiskError` where the file cannot be kept.
+        Raises `InvalidInputError`, `ConflictError`, and `DiskError` if the file cannot be saved.
         """
         suffix = PurePath(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -75,14 +75,14 @@ class Intake:
         fingerprint = _fingerprint(f"import {model}", asked)
         if earlier := self._earlier(key, fingerprint, IMPORT_EXAMPLE):
             return earlier
-        plan = self.planner.importing(model, request, suffix).model_dump(mode="json")
-        upload = plan["upload"] = self.uploads.keep(content)
+        plan = self.planner.plan_import(model, request, suffix).model_dump(mode="json")
+        upload = plan["upload"] = self.uploads.save(content)
         try:
             job = self.jobs.submit("import", model, asked, plan, key=key, fingerprint=fingerprint)
-        except ConflictError:  # anything else may have happened after the job was queued
+        except ConflictError:  # after any other error the job may be queued and need its file
             self.uploads.remove(upload)
             raise
-        if job.plan["upload"] != upload:  # of the same key, from a request at the same moment
+        if job.plan["upload"] != upload:  # a simultaneous request with the same key was first
             self.uploads.remove(upload)
         return job
 
@@ -94,7 +94,7 @@ class Intake:
             got = f"{len(key)} characters"
             error = FieldError(loc=["header", "Idempotency-Key"], expected=expected, got=got)
             raise InvalidInputError.of([error], example)
-        return self.jobs.earlier(key, fingerprint)
+        return self.jobs.find_by_key(key, fingerprint)
 
 
 def _fingerprint(kind: str, asked: dict[str, Any]) -> str:
@@ -102,7 +102,7 @@ def _fingerprint(kind: str, asked: dict[str, Any]) -> str:
 
 
 def _import_fields(fields: dict[str, Any]) -> ImportCreate:
-    """Form fields, of which those that are objects are written as JSON."""
+    """The fields of a form, in which objects are JSON texts."""
     values: dict[str, Any] = {}
     for name, text in fields.items():
         values[name] = text

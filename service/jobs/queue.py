@@ -1,7 +1,7 @@
-"""Jobs: enqueue, look up, cancel. What a worker does with them is in `service/jobs/claims.py`.
+"""The queue of jobs: submit, look up, cancel. `claims` has what workers do with them.
 
 A job is a row whose status changes: `queued -> running -> succeeded | failed | cancelled`, with
-`cancelling` between. It is never deleted.
+`cancelling` in between. It is never deleted.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from perceptd.models import tracing
 from perceptd.service.errors import ConflictError, JobNotFoundError
+from perceptd.service.jobs.events import Event, append
 from perceptd.service.store import db, tables
 
 Kind = Literal["train", "import"]
@@ -21,13 +22,13 @@ Promotion = Literal["promoted", "refused", "skipped"]
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 HELD: tuple[Status, ...] = ("running", "cancelling")
 KINDS: tuple[Kind, ...] = get_args(Kind)
-TOLD = ("attempts", "version", "promotion", "code", "reason")  # with each change of status
+STATUS_FIELDS = ("attempts", "version", "promotion", "code", "reason")  # of a `status` event
 MAX_ID = 2**31 - 1  # an INTEGER of PostgreSQL
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the job table; `service/store/tables.py` says what its columns mean."""
+    """One row of the table `jobs`; `service/store/tables.py` explains its columns."""
 
     id: int
     kind: Kind
@@ -60,18 +61,6 @@ class Job:
         return self.status in ENDED
 
 
-@dataclass(frozen=True)
-class Event:
-    """`number` counts from 1 in each job; `kind` is `status`, `epoch`, `log` or `gate`.
-
-    A training of a 2-D model also tells its `plane` once, and some 40 times the `boundary` in it.
-    """
-
-    kind: str
-    data: dict[str, Any]
-    number: int = 0
-
-
 class Jobs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -86,12 +75,12 @@ class Jobs:
         key: str | None = None,
         fingerprint: str = "",
     ) -> Job:
-        """Queue a job. With a key that came before, the job of then.
+        """Queue a job, or return the one that was submitted with the same idempotency key.
 
-        Raises `ConflictError` where the key came with another request.
+        Raises `ConflictError` if the key was used for another request.
         """
         with db.writing(self._engine) as connection:
-            if earlier := _earlier(connection, key, fingerprint):
+            if earlier := _find_by_key(connection, key, fingerprint):
                 return earlier
             made = connection.execute(
                 insert(tables.jobs).values(
@@ -115,13 +104,13 @@ class Jobs:
             change(connection, job, "queued")
             return get_job(connection, job.id)
 
-    def earlier(self, key: str | None, fingerprint: str) -> Job | None:
-        """The job that this idempotency key came with.
+    def find_by_key(self, key: str | None, fingerprint: str) -> Job | None:
+        """The job that was submitted with an idempotency key.
 
-        Raises `ConflictError` where it came with another request.
+        Raises `ConflictError` if the key was used for another request.
         """
         with db.reading(self._engine) as connection:
-            return _earlier(connection, key, fingerprint)
+            return _find_by_key(connection, key, fingerprint)
 
     def get(self, number: int) -> Job:
         """One job. Raises `JobNotFoundError`."""
@@ -136,7 +125,7 @@ class Jobs:
         status: Status | None = None,
         model: str | None = None,
     ) -> list[Job]:
-        """Jobs, newest first, that are older than the job `after`."""
+        """Jobs older than the job `after`, newest first."""
         query = select(tables.jobs).order_by(tables.jobs.c.id.desc()).limit(limit)
         if after is not None:
             query = query.where(tables.jobs.c.id < min(after, MAX_ID))
@@ -154,7 +143,7 @@ class Jobs:
             return [job_of(row) for row in connection.execute(query)]
 
     def events(self, number: int, after: int = 0, kind: str | None = None) -> Sequence[Event]:
-        """What happened to a job after its event `after`, in order."""
+        """The events of a job that follow its event `after`, in order."""
         query = (
             select(tables.job_events)
             .where(
@@ -168,7 +157,7 @@ class Jobs:
             return [Event(row.kind, row.data, row.number) for row in connection.execute(query)]
 
     def cancel(self, number: int) -> Job:
-        """Cancel a queued job at once; ask the worker of a running one to stop it.
+        """Cancel a queued job at once; have the worker of a running job stop it.
 
         Raises `JobNotFoundError`, and `ConflictError` for a job that has ended.
         """
@@ -201,26 +190,26 @@ def get_job(connection: Connection, number: int, *, lock: bool = False) -> Job:
     return job_of(row)
 
 
-def _earlier(connection: Connection, key: str | None, fingerprint: str) -> Job | None:
+def _find_by_key(connection: Connection, key: str | None, fingerprint: str) -> Job | None:
     if key is None:
         return None
     query = select(tables.jobs).where(tables.jobs.c.idempotency_key == key)
     row = connection.execute(query).one_or_none()
     if row is not None and row.fingerprint != fingerprint:
         raise ConflictError(
-            f"Idempotency-Key {key!r} came with another request, which is job {row.id}: "
-            "take a new key for a new request"
+            f"Idempotency-Key {key!r} was used for another request, job {row.id}: "
+            "use a new key for a new request"
         )
     return job_of(row) if row else None
 
 
 def change(connection: Connection, job: Job, status: Status, **values: Any) -> None:
-    """Give a locked job another status, and an event that says so."""
+    """Change the status of a locked job, and append an event about it."""
     facts = {"attempts": job.attempts, "version": job.version, **values}
-    told = {key: facts[key] for key in TOLD if facts.get(key)}
-    event = Event("status", {"status": status, **told})
+    public = {key: facts[key] for key in STATUS_FIELDS if facts.get(key)}
+    event = Event("status", {"status": status, **public})
     put(connection, job, status=status, events=job.events + 1, **values)
-    append(connection, job, [event])
+    append(connection, job.id, job.events, [event])
 
 
 def end(connection: Connection, job: Job, status: Status, **values: Any) -> None:
@@ -229,13 +218,3 @@ def end(connection: Connection, job: Job, status: Status, **values: Any) -> None
 
 def put(connection: Connection, job: Job, **values: Any) -> None:
     connection.execute(update(tables.jobs).where(tables.jobs.c.id == job.id).values(values))
-
-
-def append(connection: Connection, job: Job, events: Sequence[Event]) -> None:
-    """Number events on from the job's newest and keep them."""
-    rows = [
-        {"job": job.id, "number": number, "kind": event.kind, "data": event.data}
-        for number, event in enumerate(events, job.events + 1)
-    ]
-    if rows:
-        connection.execute(insert(tables.job_events), rows)

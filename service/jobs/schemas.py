@@ -19,15 +19,16 @@ from perceptd.models.checkpoint import CurvePoint
 from perceptd.models.trainable import BatchSize, Epochs, LearningRate, Seed, Trainable
 from perceptd.service.jobs.gate import Gate, Verdict
 from perceptd.service.jobs.queue import Kind, Promotion, Status
-from perceptd.service.schemas.responses import PlaneData, example
+from perceptd.service.schemas.models import PlaneData
+from perceptd.service.schemas.responses import example
 
-MAX_SIZE = 64  # points per axis of a boundary that is told
+MAX_SIZE = 64  # points per axis of a boundary
 MAX_RUNTIME_S = 31_536_000
 Runtime = Annotated[float, Field(gt=0, le=MAX_RUNTIME_S, allow_inf_nan=False)]
 
 
 def _one_of(words: tuple[str, ...], kind: tuple[type, ...]) -> Callable[[Any], str | None]:
-    """The tag of a value in a union of some words and something else; None for neither."""
+    """Tags a value of a union: one of some words, or of some types; None for neither."""
 
     def choose(value: Any) -> str | None:
         if isinstance(value, str):
@@ -56,7 +57,7 @@ StartFrom = Annotated[
 
 
 class JobCreate(BaseModel):
-    """A retraining. Whatever is left out comes from the recipe and from production."""
+    """A training. Fields that are left out come from the recipe and from production."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -65,7 +66,7 @@ class JobCreate(BaseModel):
     )
 
     model: str = Field(description="A model that serves.")
-    recipe: str = Field("reference", description="`reference` or `fast`, or a plug-in's own.")
+    recipe: str = Field("reference", description="`reference`, `fast` or one of a plug-in.")
     config: dict[str, Any] = Field({}, description="Changes to the network's settings.")
     epochs: Epochs | None = None
     learning_rate: LearningRate | None = None
@@ -75,9 +76,9 @@ class JobCreate(BaseModel):
         None,
         description="A data set by name, or a CSV or NPZ file in `datasets` of the store.",
     )
-    start_from: StartFrom = Field("scratch", description="Whose weights to begin with.")
-    include_feedback: bool = Field(False, description="Train on the corrected labels as well.")
-    gate: GateField = Field(Gate(), description="What the result must do to become production.")
+    start_from: StartFrom = Field("scratch", description="The initial weights.")
+    include_feedback: bool = Field(False, description="Also train on the corrected labels.")
+    gate: GateField = Field(Gate(), description="The condition for promotion.")
     max_runtime_s: Runtime | None = Field(None, description="Seconds, over all attempts.")
 
 
@@ -101,45 +102,45 @@ class TrainableModel(Trainable):
 
     model: str
     datasets: list[str] = Field(
-        description="Data sets that fit it by name, and the files in `datasets` of the store."
+        description="Named data sets that fit, and the files in `datasets` of the store."
     )
     current: dict[str, Any] = Field(description="The settings of the production version.")
-    feedback: int = Field(description="Rows with corrected labels that are kept.")
+    feedback: int = Field(description="Rows with corrected labels in the store.")
 
 
 class ImportCreate(BaseModel):
-    """The fields of a form that brings weights, besides its `file`."""
+    """The fields of an upload of weights, besides its `file`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    architecture: str | None = Field(None, description="Needed for a model that is not there yet.")
+    architecture: str | None = Field(None, description="Required for a new model.")
     config: dict[str, Any] = {}
     dataset: str | None = None
     gate: GateField = "never"
 
 
 class JobProgress(BaseModel):
-    """How far a training is."""
+    """The progress of a training."""
 
     epoch: int
     epochs: int
     loss: FiniteFloat
     test_loss: FiniteFloat
     test_accuracy: FiniteFloat
-    seconds: FiniteFloat = Field(description="Since it began, over all attempts.")
+    seconds: FiniteFloat = Field(description="Since the training began, over all attempts.")
     seconds_left: FiniteFloat = Field(description="An estimate.")
 
 
 class JobBoundary(BaseModel):
-    """How a model divides the plane after an epoch, on a square grid that fills it.
+    """The probabilities of a 2-D model after an epoch, on a square grid over its plane.
 
-    Row by row from low to high y, each from low to high x, the corners included.
+    Row by row from low to high y, each from low to high x, including the corners.
     """
 
     epoch: Epochs
     size: int = Field(ge=2, le=MAX_SIZE, description="Points per axis.")
     probabilities: list[Annotated[int, Field(ge=0, le=255)]] = Field(
-        max_length=MAX_SIZE**2, description="Of the second label, in 255ths."
+        max_length=MAX_SIZE**2, description="Probability of the second label, times 255."
     )
 
     @model_validator(mode="after")
@@ -149,14 +150,14 @@ class JobBoundary(BaseModel):
         return self
 
 
-# What a training tells for those who draw it, by the kind of its events.
+# Events for drawing a training, by kind.
 DRAWN: dict[str, type[BaseModel]] = {"plane": PlaneData, "boundary": JobBoundary}
 
 
 class Reproduction(BaseModel):
-    """Whether a job, done again, gave the same weights."""
+    """Whether a job that ran again gave the same weights."""
 
-    of: int = Field(description="The job that was done again.")
+    of: int = Field(description="The job that ran again.")
     same: bool
     sha256: str
     expected_sha256: str
@@ -210,21 +211,21 @@ class JobPublic(BaseModel):
     status: Status
     promotion: Promotion | None = Field(None, description="Of a job that succeeded.")
     reason: str | None = Field(None, description="Why it was promoted or not, failed or waits.")
-    code: str | None = Field(None, description="What kind of failure it was.")
-    version: int | None = Field(None, description="The version that came out of it.")
+    code: str | None = Field(None, description="The kind of failure.")
+    version: int | None = Field(None, description="The version that the job made.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     runtime_s: float = Field(description="Seconds of work, over all attempts.")
     attempts: int
-    request: dict[str, Any] = Field(description="What was asked for.")
+    request: dict[str, Any] = Field(description="The request as it was sent.")
     progress: JobProgress | None = None
     gate: Verdict | None = None
     reproduction: Reproduction | None = None
 
 
 class JobDetail(JobPublic):
-    """One job, with the plan that its request led to."""
+    """One job with its plan."""
 
     model_config = example(
         **JOB_EXAMPLE,
@@ -242,4 +243,4 @@ class JobsPublic(BaseModel):
     model_config = example(jobs=[JOB_EXAMPLE], after=7)
 
     jobs: list[JobPublic] = Field(description="Newest first.")
-    after: int | None = Field(description="Asks for the next page; null on the last.")
+    after: int | None = Field(description="The `after` of the next page; null on the last.")

@@ -1,7 +1,7 @@
-"""What workers can train, as they said it themselves.
+"""What workers can train, by their own description.
 
-The server knows no architecture's code. It checks a job against the schema, recipes, data sets and
-metrics that a worker wrote down when it started; for the built-in models they are shipped.
+The server does not import the code of architectures. It checks a job against the schema, recipes,
+data sets and metrics that a worker stores when it starts; those of built-in models are shipped.
 """
 
 from collections.abc import Sequence
@@ -18,27 +18,27 @@ class Trainables:
         self._engine = engine
 
     def find(self, architecture: str) -> Trainable | None:
-        """What the newest worker said of an architecture; None where no worker knows it."""
-        if "\0" in architecture:  # PostgreSQL refuses to look for that
+        """The newest worker's description of an architecture; None if no worker knows it."""
+        if "\0" in architecture:  # PostgreSQL rejects it
             return None
         query = select(tables.trainables.c.description).where(
             tables.trainables.c.architecture == architecture
         )
         with db.reading(self._engine) as connection:
-            said = connection.execute(query).scalar_one_or_none()
-        if said is not None:
-            return Trainable.model_validate(said)
+            stored = connection.execute(query).scalar_one_or_none()
+        if stored is not None:
+            return Trainable.model_validate(stored)
         return next((one for one in trainable.shipped() if one.architecture == architecture), None)
 
     def names(self) -> list[str]:
         """Every architecture that a worker knows."""
         query = select(tables.trainables.c.architecture)
         with db.reading(self._engine) as connection:
-            said = connection.execute(query).scalars()
-            return sorted({*said, *(one.architecture for one in trainable.shipped())})
+            stored = connection.execute(query).scalars()
+            return sorted({*stored, *(one.architecture for one in trainable.shipped())})
 
     def write(self, trainables: Sequence[Trainable]) -> None:
-        """Replace what is known of these architectures."""
+        """Replace the descriptions of these architectures."""
         with db.writing(self._engine) as connection:
             for one in trainables:
                 same = tables.trainables.c.architecture == one.architecture

@@ -1,4 +1,4 @@
-"""Uploaded weights on their way to the worker that imports them."""
+"""Uploaded weights, saved until a worker imports them."""
 
 import os
 import time
@@ -8,20 +8,20 @@ from uuid import uuid4
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.store import db
 
-JOBS = "jobs"  # the folder of the store where jobs work
+JOBS = "jobs"  # the folder of the store with the working folders of jobs
 PREFIX = ".upload-"
-ORPHAN_S = 3600.0  # after which a file that no job waits for was left by a killed process
+ORPHAN_S = 3600.0  # age at which a file without a job must be from a killed process
 
 
 class Uploads:
-    """Files in the folder of jobs; a job's plan names its own."""
+    """Files in the folder of jobs; the plan of a job names its file."""
 
     def __init__(self, folder: Path, jobs: Jobs) -> None:
         self._folder = folder
         self._jobs = jobs
 
-    def keep(self, content: bytes) -> str:
-        """Write a file to disk for good; its name. Raises `DiskError`, and leaves nothing then."""
+    def save(self, content: bytes) -> str:
+        """Write a file, synced to disk, and return its name. Raises `DiskError`."""
         name = f"{PREFIX}{uuid4().hex}"
         path = self._folder / name
         with db.store_errors():
@@ -40,18 +40,18 @@ class Uploads:
         (self._folder / name).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove files that no unfinished job waits for."""
+        """Remove old files that no unfinished job needs."""
         oldest = time.time() - ORPHAN_S
         old = [path for path in self._folder.glob(f"{PREFIX}*") if _modified_at(path) < oldest]
         if old:
-            waited_for = {job.plan.get("upload") for job in self._jobs.unfinished()}
+            needed = {job.plan.get("upload") for job in self._jobs.unfinished()}
             for path in old:
-                if path.name not in waited_for:
+                if path.name not in needed:
                     path.unlink(missing_ok=True)
 
 
 def _modified_at(path: Path) -> float:
-    """Never, where another worker has removed it meanwhile."""
+    """Seconds since 1970; infinite if another worker has just removed the file."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,60 +1,18 @@
-"""Response bodies. Those of requests depend on the model: see `service/schemas/requests.py`."""
+"""Bodies of answers that tell of predictions, feedback, health and errors."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field
 
-from perceptd.models.checkpoint import MAX_PLANE_POINTS, CurvePoint, DatasetRef
-from perceptd.models.spec import InputSpec
 from perceptd.service.errors import FieldError
-from perceptd.service.schemas.requests import whole
 
 
-def example(**facts: Any) -> ConfigDict:
-    """A model config that shows these facts in the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"examples": [facts]})
+def example(**fields: Any) -> ConfigDict:
+    """The config of a class whose example in the OpenAPI document has these fields."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 SEVEN = {"label": "7", "index": 7}
-METRICS = {"test": {"loss": 0.0285, "accuracy": 0.9911}}
-VERSION_EXAMPLE: dict[str, Any] = {
-    "model": "mnist-cnn",
-    "version": 2,
-    "aliases": ["production"],
-    "created_at": "2026-01-31T12:00:00Z",
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "parent": 1,
-    "job": 7,
-    "metrics": METRICS,
-}
-MODEL_EXAMPLE: dict[str, Any] = {
-    "name": "mnist-cnn",
-    "description": "Reads a handwritten digit with two convolutions.",
-    "architecture": "mnist-cnn",
-    "version": 2,
-    "labels": list("0123456789"),
-    "input": {
-        "name": "x",
-        "shape": [1, 28, 28],
-        "minimum": 0.0,
-        "maximum": 1.0,
-        "picture": [28, 28],
-    },
-    "example": {"model": "mnist-cnn", "dtype": "uint8", "inputs": [[0] * 784]},
-    "metrics": METRICS,
-    "device": "cpu",
-    "runtime": "onnx",
-    "max_rows": 1024,
-}
 
 
 class Prediction(BaseModel):
@@ -71,7 +29,7 @@ class PredictResponse(BaseModel):
 
 
 class ProbabilityPrediction(Prediction):
-    probabilities: dict[str, float] = Field(description="By label; they sum to 1.")
+    probabilities: dict[str, float] = Field(description="Probability of each label; the sum is 1.")
 
 
 class PredictProbaResponse(BaseModel):
@@ -87,7 +45,7 @@ class PredictProbaResponse(BaseModel):
 
 
 class PredictImageResponse(PredictProbaResponse):
-    """As of `/predict_proba`, of the one row that the picture made."""
+    """The answer of `/predict_proba` for the one row that the picture became."""
 
     model_config = example(
         model="mnist-cnn",
@@ -98,8 +56,8 @@ class PredictImageResponse(PredictProbaResponse):
 
     pixels: list[Annotated[int, Field(ge=0, le=255)]] | None = Field(
         None,
-        description="What the network saw, row by row, 0 the background and 255 the ink. Only "
-        "where `pixels=true` asks for it.",
+        description="The pixels that the network received, row by row: 0 is the background, 255 "
+        "the ink. Present only with `pixels=true`.",
     )
 
 
@@ -107,121 +65,8 @@ class FeedbackPublic(BaseModel):
     model_config = example(model="mnist-cnn", kept=1, total=218)
 
     model: str
-    kept: int = Field(description="Rows of this request.")
-    total: int = Field(description="Rows of this model so far.")
-
-
-class AliasPut(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, json_schema_extra={"examples": [{"version": 1}]}
-    )
-
-    version: Annotated[PositiveInt, BeforeValidator(whole)]
-
-
-class ModelPublic(BaseModel):
-    """A model that serves, and a body for `/predict` that works."""
-
-    model_config = example(**MODEL_EXAMPLE)
-
-    name: str
-    description: str
-    architecture: str
-    version: int
-    labels: list[str]
-    input: InputSpec
-    example: dict[str, Any]
-    metrics: dict[str, dict[str, float]]
-    device: str
-    runtime: str
-    max_rows: int = Field(description="Rows that one request may carry.")
-
-
-class ModelsPublic(BaseModel):
-    model_config = example(models=[MODEL_EXAMPLE], failures={})
-
-    models: list[ModelPublic]
-    failures: dict[str, str] = Field(description="Models that should serve and cannot, and why.")
-
-
-class VersionPublic(BaseModel):
-    """One version in a list."""
-
-    model_config = example(**VERSION_EXAMPLE)
-
-    model: str
-    version: int
-    aliases: list[str]
-    created_at: datetime
-    sha256: str = Field(description="SHA-256 of the weights file.")
-    parent: int | None = Field(description="The version whose weights the training began with.")
-    job: int | None = Field(description="The job that made it.")
-    metrics: dict[str, dict[str, float]]
-
-
-class VersionDetail(VersionPublic):
-    """Where a version comes from: everything needed to make it again."""
-
-    model_config = example(
-        **VERSION_EXAMPLE,
-        architecture="mnist-cnn",
-        config={"channels": [32, 64], "activation": "relu"},
-        recipe={"dataset": "mnist", "optimizer": "adam", "learning_rate": 0.001, "seed": 777},
-        dataset={"name": "mnist", "sha256": "ab" * 32, "rows": {"train": 60000, "test": 10000}},
-        curve=[{"epoch": 15, "loss": 0.006, "test_loss": 0.0285, "test_accuracy": 0.9911}],
-        libraries={"torch": "2.14.1"},
-        git_commit="0f" * 20,
-        parent_sha256="cd" * 32,
-        plots=["/models/mnist-cnn/versions/2/plots/loss.svg"],
-    )
-
-    architecture: str
-    config: dict[str, Any]
-    recipe: dict[str, Any] | None
-    dataset: DatasetRef | None
-    curve: list[CurvePoint]
-    libraries: dict[str, str]
-    git_commit: str | None
-    parent_sha256: str | None = Field(description="SHA-256 of the weights it began with.")
-    plots: list[str] = Field(
-        description="Paths of the pictures made when it was trained, and of one's points as JSON."
-    )
-
-
-Pair = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
-
-
-class PlaneData(BaseModel):
-    """The plane of a 2-D model with two labels: what is shown of it, and training rows on it."""
-
-    model_config = example(
-        x=[-1.5, 1.5],
-        y=[-1.5, 1.5],
-        points=[[0.31, -0.78], [1.02, 0.11]],
-        targets=[0, 1],
-    )
-
-    x: Pair = Field(description="From where to where it is shown.")
-    y: Pair
-    points: list[Pair] = Field(max_length=MAX_PLANE_POINTS)
-    targets: list[Literal[0, 1]] = Field(
-        max_length=MAX_PLANE_POINTS,
-        description="Of each point, the position of its label in `labels`.",
-    )
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if not (self.x[0] < self.x[1] and self.y[0] < self.y[1]):
-            raise ValueError("the plane has no extent")
-        if len(self.points) != len(self.targets):
-            raise ValueError(f"{len(self.points)} points, {len(self.targets)} targets")
-        return self
-
-
-class VersionsPublic(BaseModel):
-    model_config = example(versions=[VERSION_EXAMPLE])
-
-    versions: list[VersionPublic]
+    kept: int = Field(description="Number of rows in this request.")
+    total: int = Field(description="Number of rows stored for this model so far.")
 
 
 class Live(BaseModel):
@@ -238,7 +83,7 @@ class Ready(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """RFC 9457 problem details, as every error of the native routes answers."""
+    """RFC 9457 problem details: the body of every error of the native routes."""
 
     type: str = "about:blank"
     title: str

@@ -1,1 +1,1 @@
-"""What lasts: the database, checkpoints, versions, aliases, corrected labels."""
+"""The store: database, checkpoints, versions, aliases, corrected labels."""

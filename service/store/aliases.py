@@ -1,4 +1,4 @@
-"""Aliases: the names that point to versions, and what they say of which version serves."""
+"""Aliases: names that point to versions. They decide which version serves."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from perceptd.service.store.tables import aliases
 
 PRODUCTION = "production"
 PREVIOUS = "previous"
-UNLOADED = "unloaded"  # beside `production`: what it points to is not to be loaded
+UNLOADED = "unloaded"  # beside `production`: the model is not loaded
 
-# Why an alias moves by itself alone.
+# Aliases that clients cannot point, and why.
 RESERVED = {
     PREVIOUS: f"it follows {PRODUCTION}; point {PRODUCTION} instead",
     UNLOADED: "POST /v2/repository/models/MODEL/unload does it",
@@ -19,28 +19,32 @@ RESERVED = {
 
 
 class Serving(NamedTuple):
-    """What servers load: the production version of each model but of those that are unloaded."""
+    """What servers load: the production version of each model that is not unloaded."""
 
     versions: dict[str, int]
     unloaded: frozenset[str]
 
 
 def production(connection: Connection) -> dict[str, int]:
-    """What `production` points to, of each model that has it, unloaded or not."""
+    """The production version of each model that has one, unloaded or not."""
     pointing = select(aliases.c.model, aliases.c.version).where(aliases.c.alias == PRODUCTION)
     return {row.model: row.version for row in connection.execute(pointing)}
 
 
 def serving(connection: Connection) -> Serving:
     both = select(aliases).where(aliases.c.alias.in_((PRODUCTION, UNLOADED)))
-    rows = connection.execute(both).all()  # at once: nothing changes between the two
+    rows = connection.execute(both).all()  # in one query, so that both fit together
     unloaded = frozenset(row.model for row in rows if row.alias == UNLOADED)
-    there = {row.model: row.version for row in rows if row.alias == PRODUCTION}
-    return Serving({name: there[name] for name in there if name not in unloaded}, unloaded)
+    loaded = {
+        row.model: row.version
+        for row in rows
+        if row.alias == PRODUCTION and row.model not in unloaded
+    }
+    return Serving(loaded, unloaded)
 
 
 def promote(connection: Connection, model: str, version: int) -> None:
-    """Have a version serve; `previous` stays where `production` came from."""
+    """Point `production` to a version, and `previous` to the old one; load the model."""
     load(connection, model)
     current = production(connection).get(model)
     if current == version:
@@ -51,7 +55,7 @@ def promote(connection: Connection, model: str, version: int) -> None:
 
 
 def unload(connection: Connection, model: str) -> None:
-    """Have no version of a model serve until it is loaded again or one is promoted."""
+    """Unload a model, until it is loaded or a version is promoted."""
     current = production(connection).get(model)
     if current is not None:
         point(connection, model, UNLOADED, current)
@@ -62,7 +66,7 @@ def load(connection: Connection, model: str) -> None:
 
 
 def point(connection: Connection, model: str, alias: str, version: int) -> None:
-    """Point any alias to a version that is there."""
+    """Point an alias to an existing version."""
     change = {"version": version, "updated_at": datetime.now(UTC)}
     moved = connection.execute(update(aliases).where(_is(model, alias)).values(change))
     if moved.rowcount == 0:

@@ -1,4 +1,4 @@
-"""The connection to SQLite or PostgreSQL, its transactions, and the way to the newest tables."""
+"""The database, SQLite or PostgreSQL: connection, transactions, migration."""
 
 import fcntl
 import sqlite3
@@ -20,13 +20,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0003"  # the newest revision in `migrations/`
 FILE = "perceptd.db"
 BUSY_TIMEOUT_MS = 5000
-STARTUP_S = 60  # in which another process has prepared the store
-LOOK_S = 0.05  # between looks whether it has
-STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # any numbers, the same in every process
+STARTUP_S = 60  # for another process to prepare the store
+POLL_S = 0.05  # between attempts to take the startup lock
+STARTUP_LOCK, WRITER_LOCK = 0x7065_7263, 0x7065_7264  # arbitrary, the same in all processes
 
 
 def connect(settings: Settings) -> Engine:
-    """An engine for the configured database; SQLite in WAL mode, its folder made if absent."""
+    """An engine for the configured database; SQLite is in WAL mode, in a folder that is created."""
     if settings.database_url is None:
         make_folder(settings.data_dir)
         engine = create_engine(URL.create("sqlite", database=str(settings.data_dir / FILE)))
@@ -34,28 +34,28 @@ def connect(settings: Settings) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     from perceptd.service.store import (
-        postgresql,  # a tenth of a second that a store on SQLite need not spend
+        postgresql,  # takes 0.1 s, which a store on SQLite saves
     )
 
     return postgresql.connect(settings.database_url)
 
 
 def make_folder(data_dir: Path) -> None:
-    """The folder of the store, for its owner alone where it is made here."""
+    """Create the folder of the store, accessible to its owner only, unless it exists."""
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     data_dir.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that changes nothing."""
+    """A transaction that only reads."""
     with store_errors(), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def updating(engine: Engine) -> Iterator[Connection]:
-    """A transaction that changes rows which it locks itself."""
+    """A transaction that changes rows, which it locks itself."""
     with store_errors(), engine.execution_options(perceptd_writes=True).begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SET LOCAL lock_timeout = '{TIMEOUT_S}s'"))
@@ -64,7 +64,7 @@ def updating(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that changes the store: one at a time, over all processes."""
+    """A transaction that changes the store, one at a time over all processes."""
     with updating(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
@@ -72,7 +72,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def now(connection: Connection) -> datetime:
-    """The database's own time, which all its machines share; for SQLite that is this machine's."""
+    """The time of the database, which all machines share; of this machine for SQLite."""
     if connection.dialect.name == "postgresql":
         instant: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return instant
@@ -81,10 +81,10 @@ def now(connection: Connection) -> datetime:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Database and disk trouble, told without the driver's statement and parameters."""
+    """Turn errors of database and disk into `StoreError`, without statement and parameters."""
     try:
         yield
-    except (DataError, IntegrityError):  # what was written is wrong, not where it was written to
+    except (DataError, IntegrityError):  # the values are wrong, not the store
         raise
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -95,16 +95,16 @@ def store_errors() -> Iterator[None]:
 
 
 def has_other_tables(error: StoreError) -> bool:
-    """Whether a table or column is missing, as in another release's: no wait mends that."""
+    """Whether a table or column is missing, as in another release; a retry cannot help."""
     cause = error.__cause__
     if isinstance(cause, ProgrammingError):
         return True
     code = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None)
-    return code == sqlite3.SQLITE_ERROR  # that of a wrong statement; locks and disks have others
+    return code == sqlite3.SQLITE_ERROR  # a wrong statement; locks and disks have other codes
 
 
 def migrate(engine: Engine, data_dir: Path) -> None:
-    """Bring the tables up to date, one process at a time.
+    """Create or upgrade the tables, one process at a time.
 
     Raises `StoreError` for tables of a newer release.
     """
@@ -119,23 +119,23 @@ def migrate(engine: Engine, data_dir: Path) -> None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Run the migrations that the tables have not seen."""
-    from alembic import command  # a third of a second that most starts need not spend
+    """Run the pending migrations."""
+    from alembic import command  # takes 0.3 s, which most starts save
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            from perceptd.service.store.postgresql import wait_long
+            from perceptd.service.store.postgresql import disable_silence_limit
 
-            wait_long(connection)
+            disable_silence_limit(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 def revision_of(engine: Engine) -> str | None:
-    """The revision that the tables are at; None for an empty database."""
+    """The revision of the tables; None for an empty database."""
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
@@ -145,9 +145,9 @@ def revision_of(engine: Engine) -> str | None:
 
 @contextmanager
 def startup_lock(engine: Engine, data_dir: Path) -> Iterator[None]:
-    """Held by one process at a time while it migrates and seeds a store.
+    """A lock that one process at a time holds while it migrates and fills a store.
 
-    Raises `StoreError` where another holds it for longer than that takes.
+    Raises `StoreError` if another process holds it for too long.
     """
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
@@ -155,7 +155,7 @@ def startup_lock(engine: Engine, data_dir: Path) -> Iterator[None]:
             def taken() -> bool:
                 asked = text("SELECT pg_try_advisory_lock(:key)")
                 is_taken = bool(connection.scalar(asked, {"key": STARTUP_LOCK}))
-                connection.commit()  # the lock is the session's, which is not to be idle meanwhile
+                connection.commit()  # the session keeps the lock; the transaction must not idle
                 return is_taken
 
             _wait_until(taken)
@@ -173,8 +173,8 @@ def _wait_until(taken: Callable[[], bool]) -> None:
     deadline = time.monotonic() + STARTUP_S
     while not taken():
         if time.monotonic() > deadline:
-            raise StoreError("another process has been preparing the store for too long")
-        time.sleep(LOOK_S)
+            raise StoreError(f"another process has been preparing the store for over {STARTUP_S} s")
+        time.sleep(POLL_S)
 
 
 def _locked(file: int) -> bool:
@@ -186,7 +186,7 @@ def _locked(file: int) -> bool:
 
 
 def _create(engine: Engine) -> None:
-    """The newest tables in an empty database, marked as Alembic marks them."""
+    """Create the newest tables in an empty database, with Alembic's mark."""
     with engine.begin() as connection:
         metadata.create_all(connection)
         connection.execute(
@@ -196,7 +196,7 @@ def _create(engine: Engine) -> None:
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says so
+    connection.isolation_level = None  # _begin_sqlite begins transactions
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
         "journal_mode = WAL",

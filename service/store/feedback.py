@@ -1,4 +1,4 @@
-"""Corrected labels that callers sent, kept for trainings that ask for them."""
+"""Corrected labels, stored for trainings that include them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ class Feedback:
         self._engine = engine
 
     def add(self, model: str, rows: NDArray[np.float32], labels: Sequence[str]) -> int:
-        """Keep rows (N, *shape) with their right labels, all or none; how many there are now."""
+        """Store rows (N, *shape) with their labels, and return the new count of the model."""
         with db.writing(self._engine) as connection:
             now = db.now(connection)
             connection.execute(
@@ -35,19 +35,19 @@ class Feedback:
             return _count(connection, model)
 
     def count(self, model: str) -> int:
-        """How many rows of a model are kept."""
+        """The number of rows of a model."""
         with db.reading(self._engine) as connection:
             return _count(connection, model)
 
     def newest(self, model: str) -> int | None:
-        """The number of the newest row of a model; rows are numbered as they come."""
+        """The id of the newest row of a model; ids rise."""
         query = select(func.max(tables.feedback.c.id)).where(tables.feedback.c.model == model)
         with db.reading(self._engine) as connection:
             newest: int | None = connection.execute(query).scalar_one()
             return newest
 
     def write(self, model: str, until: int, shape: tuple[int, ...], path: Path) -> None:
-        """Write the rows up to the one of that number to an NPZ: `inputs` and `labels`."""
+        """Write the rows up to the id `until` to an NPZ file with `inputs` and `labels`."""
         query = (
             select(tables.feedback.c.inputs, tables.feedback.c.label)
             .where(tables.feedback.c.model == model, tables.feedback.c.id <= until)

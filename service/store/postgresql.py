@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL that hold nobody up: not one whose server is gone, nor one that hangs.
+"""Connections to PostgreSQL that fail in time if the server is gone or hangs.
 
-Timeouts of TCP see a machine that is gone. A server that is stopped, or whose disk hangs, still
-has a kernel that acknowledges what is sent; so the wait for its answer is bounded here as well.
+TCP timeouts detect a machine that is gone. If only the server process hangs, its kernel still
+acknowledges packets, so the wait for an answer is limited here as well.
 """
 
 import time
@@ -15,14 +15,14 @@ from sqlalchemy import Engine, create_engine, event
 
 from perceptd.service.settings import TIMEOUT_S
 
-SILENCE_S = 2.0 * TIMEOUT_S  # a server that waits for a lock itself has said so by then
-IDLE_S = 60  # after which a transaction whose process was stopped is ended, and its locks with it
+SILENCE_S = 2.0 * TIMEOUT_S  # longer than the lock timeout of the server
+IDLE_S = 60  # after which the server ends an idle transaction and releases its locks
 
 Result = TypeVar("Result")
 
 
 class BoundedConnection(Connection[Any]):
-    """It is closed, and its error is one of a lost connection, after so long without a word."""
+    """Fails like a lost connection after `silence_s` without an answer."""
 
     silence_s = SILENCE_S
 
@@ -32,11 +32,11 @@ class BoundedConnection(Connection[Any]):
         try:
             return super().wait(self._bounded(gen), interval, timeout)
         except _SilenceError:
-            self.pgconn.finish()  # an answer that comes late is nobody's
+            self.pgconn.finish()  # so that nobody reads a late answer
             raise
 
     def _bounded(self, gen: PQGen[Result]) -> PQGen[Result]:
-        """That generator, which is told every `interval` whether there was anything to hear."""
+        """The same generator. psycopg sends it an empty `ready` after each `interval`."""
         heard_at = time.monotonic()
         try:
             wanted = next(gen)
@@ -45,7 +45,7 @@ class BoundedConnection(Connection[Any]):
                 if ready:
                     heard_at = time.monotonic()
                 elif time.monotonic() - heard_at > self.silence_s:
-                    raise _SilenceError(f"it has said nothing for {self.silence_s:g} s")
+                    raise _SilenceError(f"no answer for {self.silence_s:g} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: Result = end.value
@@ -57,7 +57,7 @@ class _SilenceError(OperationalError): ...
 
 def connect(url: str) -> Engine:
     options = {
-        "client_encoding": "utf8",  # whatever encoding the database was made with
+        "client_encoding": "utf8",  # in place of that of the database
         "connect_timeout": TIMEOUT_S,
         "tcp_user_timeout": 1000 * TIMEOUT_S,
         "keepalives_idle": TIMEOUT_S,
@@ -70,12 +70,12 @@ def connect(url: str) -> Engine:
     return engine
 
 
-def wait_long(connection: Checkout) -> None:
-    """Let what runs on this connection take its time, as a migration of large tables may."""
+def disable_silence_limit(connection: Checkout) -> None:
+    """Let statements on this connection take any time, as migrations of large tables may."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, BoundedConnection)  # noqa: S101 - as `connect` makes them
     driver.silence_s = inf
-    connection.detach()  # it is closed afterwards, and not given to whoever comes next
+    connection.detach()  # closes it after use instead of returning it to the pool
 
 
 def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> BoundedConnection:
@@ -83,7 +83,7 @@ def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Bounded
 
 
 def _configure(connection: Any, _: Any) -> None:
-    """Have the server, too, drop a client that is gone or stopped, and with it its locks."""
+    """Have the server drop clients that are gone or stopped, and release their locks."""
     with connection.cursor() as cursor:
         for setting, value in (
             ("tcp_keepalives_idle", TIMEOUT_S),

@@ -1,7 +1,6 @@
 """The tables.
 
-Written with SQLAlchemy's Core: a few tables need no object mapper, whose import would be a tenth of
-a server's start.
+They use SQLAlchemy's Core. Importing the object mapper would take a tenth of a server's start.
 """
 
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ metadata = MetaData()
 
 
 class Utc(TypeDecorator[datetime]):
-    """A moment; aware, in UTC, also where SQLite keeps no time zone."""
+    """An aware time in UTC, also on SQLite, which stores no time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -40,7 +39,7 @@ class Utc(TypeDecorator[datetime]):
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
-# A name that serves.
+# A model: the name under which versions serve.
 models = Table(
     "models",
     metadata,
@@ -49,7 +48,7 @@ models = Table(
     Column("created_at", Utc, nullable=False),
 )
 
-# One immutable version of a model; its files lie in `checkpoints/MODEL/VERSION/`.
+# One immutable version of a model. Its files are in `checkpoints/MODEL/VERSION/`.
 versions = Table(
     "versions",
     metadata,
@@ -60,7 +59,7 @@ versions = Table(
     Column("created_at", Utc, nullable=False),
     Column("meta", JSON, nullable=False),
     Column("job", Integer),
-    # One job makes one version, however often it is resumed.
+    # A job makes one version, however often it is resumed.
     Index("ux_versions_job", "job", unique=True),
 )
 
@@ -75,7 +74,7 @@ aliases = Table(
     ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
 )
 
-# One retraining, import or reproduction: a row that changes and stays.
+# One training, import or reproduction. Rows change and are never deleted.
 jobs = Table(
     "jobs",
     metadata,
@@ -83,8 +82,8 @@ jobs = Table(
     Column("kind", String, nullable=False),
     Column("model", String, nullable=False),
     Column("status", String, nullable=False),
-    Column("request", JSON, nullable=False),  # as it was asked for
-    Column("plan", JSON, nullable=False),  # with every default filled in: what the worker does
+    Column("request", JSON, nullable=False),  # as it was sent
+    Column("plan", JSON, nullable=False),  # with every default filled in
     Column("idempotency_key", String, unique=True),
     Column("fingerprint", String, nullable=False),  # of the request that came with the key
     Column("created_at", Utc, nullable=False),
@@ -103,9 +102,9 @@ jobs = Table(
     Column("reproduction", JSON(none_as_null=True)),  # how the weights' hashes compare
     Column("log", JSON, nullable=False),  # the training's last lines
     Column("events", Integer, nullable=False),  # the number of the newest event
-    Column("traceparent", String),  # of the request that asked for it, as W3C Trace Context has it
+    Column("traceparent", String),  # of the request, as in W3C Trace Context
     Index("ix_jobs_status", "status"),
-    # No two workers train one model at the same time, whatever they believe.
+    # The database itself enforces that a model has one running job.
     Index(
         "ux_jobs_one_running_per_model",
         "model",
@@ -116,7 +115,7 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 
-# What happened to a job, in order.
+# The events of jobs, in order.
 job_events = Table(
     "job_events",
     metadata,
@@ -138,7 +137,7 @@ feedback = Table(
     sqlite_autoincrement=True,
 )
 
-# What the newest worker that knows an architecture can train of it.
+# What can be trained of an architecture, by the newest worker that knows it.
 trainables = Table(
     "trainables",
     metadata,
@@ -146,7 +145,7 @@ trainables = Table(
     Column("description", JSON, nullable=False),
 )
 
-# A bearer token that was issued: its hash alone, so that who reads the database has no token.
+# An issued bearer token. Only its hash is stored, so the database reveals no token.
 tokens = Table(
     "tokens",
     metadata,

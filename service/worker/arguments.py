@@ -1,6 +1,6 @@
-"""A job's plan -> the arguments of `python -m perceptd.training`.
+"""A job's plan -> the arguments of `perceptd train`, `import` and `evaluate`.
 
-Paths are relative to the folder that the process works in: what it says of them is public.
+Paths are relative to the folder of the process, because its output is public.
 """
 
 import json
@@ -14,13 +14,13 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
 
-CHECKPOINT = "checkpoint"  # what a training or an import writes
+CHECKPOINT = "checkpoint"  # the folder that a training or an import writes
 FEEDBACK = "feedback.npz"
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Of one job, for a process that works in `folder`."""
+    """The arguments for one job, whose processes work in `folder`."""
 
     model: str
     plan: Plan
@@ -30,8 +30,8 @@ class Arguments:
     settings: Settings
 
     def training(self, plan: TrainPlan) -> list[str]:
-        """Of the training itself. Raises `CheckpointError` for a damaged parent."""
-        arguments = [plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
+        """Arguments of the training. Raises `CheckpointError` for a damaged parent."""
+        arguments = ["train", plan.architecture, "--recipe", plan.recipe, "--progress", "json"]
         arguments += ["--epochs", str(plan.epochs), "--learning-rate", repr(plan.learning_rate)]
         arguments += ["--seed", str(plan.seed), "--out", CHECKPOINT]
         if plan.batch_size is not None:
@@ -41,12 +41,12 @@ class Arguments:
         return arguments + self._network() + self._data()
 
     def importing(self, plan: ImportPlan, weights: str) -> list[str]:
-        """Of the import of a file in the folder."""
+        """Arguments of the import of a file in the folder."""
         arguments = ["import", plan.architecture, weights, "--progress", "json"]
         return [*arguments, "--out", CHECKPOINT, *self._network(), *self._data()]
 
     def evaluation(self, versions: Sequence[int]) -> list[str]:
-        """Of measuring versions. Raises `CheckpointError` for a damaged one."""
+        """Arguments that measure versions. Raises `CheckpointError` for a damaged one."""
         arguments = ["evaluate", *map(self._version, versions), "--progress", "json"]
         if isinstance(self.plan, TrainPlan):
             arguments += ["--recipe", self.plan.recipe]
@@ -56,14 +56,14 @@ class Arguments:
         return [f"--set={name}={json.dumps(value)}" for name, value in self.plan.config.items()]
 
     def _data(self) -> list[str]:
-        """Which rows to train on and to be judged on, the same for both."""
+        """The rows to train on and to measure on, the same for both."""
         plan, settings = self.plan, self.settings
         arguments = ["--data-dir", self._path(settings.mnist_dir or settings.data_dir)]
         if plan.dataset is not None:
             folder = settings.data_dir.resolve() / DATASETS
             in_file = is_dataset(folder, plan.dataset)
             if in_file and not (self.folder / DATASETS).is_symlink():
-                (self.folder / DATASETS).symlink_to(folder)  # so that it is told by its name
+                (self.folder / DATASETS).symlink_to(folder)  # so that output names no path outside
             arguments += ["--dataset", f"{DATASETS}/{plan.dataset}" if in_file else plan.dataset]
         if isinstance(plan, TrainPlan) and plan.feedback_until is not None:
             shape = self.repository.versions(self.model)[0].meta.spec.input.shape

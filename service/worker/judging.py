@@ -1,4 +1,4 @@
-"""What becomes of a version that a job has made: promoted, refused or left, and why."""
+"""The decision whether a job's version is promoted, refused or skipped, and why."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.repository import Repository
 from perceptd.service.worker.monitor import TrainingFailedError
 
-# Versions -> what `python -m perceptd.training evaluate` says of each, on the same held-out rows.
+# Versions -> the metrics of each, measured on the same held-out rows.
 Evaluate = Callable[[Sequence[int]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a version, and the production version that it was measured beside."""
+    """The decision about a version, and the production version that it was compared with."""
 
     promotion: Promotion
     reason: str
@@ -29,7 +29,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Judge:
-    """Decides for one job."""
+    """Decides about the version of one job."""
 
     model: str
     plan: Plan
@@ -38,10 +38,10 @@ class Judge:
     evaluate: Evaluate
 
     def decide(self, version: int, production: int | None) -> Decision:
-        """Raises `StoreError`, and whatever `evaluate` raises but a failure to measure."""
+        """Raises `StoreError`, and what `evaluate` raises except `TrainingFailedError`."""
         gate = self.plan.gate
         if production == version:
-            return Decision("promoted", "it is in production already", production)
+            return Decision("promoted", "it is already in production", production)
         if gate == "never" and production is not None:
             return Decision("skipped", "the job asks for no promotion", production)
         if reason := self._why_it_cannot_serve(version):
@@ -50,24 +50,24 @@ class Judge:
             return self._measure(gate, version, production)
         if production is None:
             return Decision("promoted", "it is the model's first version", production)
-        return Decision("promoted", "the job asks for it whatever comes out", production)
+        return Decision("promoted", "the job asks for promotion in any case", production)
 
     def _measure(self, gate: Gate, version: int, production: int | None) -> Decision:
-        """Candidate beside production, on the same held-out rows."""
+        """Compare the candidate with production on the same held-out rows."""
         versions = [version] if production is None else [version, production]
         try:
             measured = self.evaluate(versions)
         except (TrainingFailedError, CheckpointError) as error:
-            return Decision("refused", f"it could not be measured: {error}", production)
+            return Decision("refused", f"its metrics could not be measured: {error}", production)
         figures = [result["metrics"].get(gate.metric) for result in measured]
         if len(figures) != len(versions) or None in figures:
             reason = f"{gate.metric} is not defined on these held-out rows"
             return Decision("refused", reason, production)
-        candidate, beside = figures[0], figures[1] if production is not None else None
+        candidate, current = figures[0], figures[1] if production is not None else None
         passed, reason = judge(
             gate,
             candidate=candidate,
-            production=beside,
+            production=current,
             greater_is_better=self.plan.greater_is_better,
         )
         data = measured[0]["dataset"]
@@ -77,7 +77,7 @@ class Judge:
             reason=reason,
             metric=gate.metric,
             candidate=candidate,
-            production=beside,
+            production=current,
             production_version=production,
             dataset=data["name"],
             rows=data["rows"]["test"],
@@ -85,14 +85,13 @@ class Judge:
         return Decision("promoted" if passed else "refused", reason, production, verdict)
 
     def _why_it_cannot_serve(self, version: int) -> str | None:
-        from perceptd.service.inference import (
-            loaded_version,  # ONNX Runtime, which a worker at rest does without
-        )
+        # ONNX Runtime, which an idle worker does not need
+        from perceptd.service.inference import loaded_version
 
         try:
             loaded_version.load(self.repository, self.model, version, "cpu", "onnx", self.settings)
         except StoreError:
             raise
-        except Exception as error:  # whatever a graph provokes
+        except Exception as error:  # of ONNX Runtime, about any graph
             return f"it cannot be loaded: {error}"
         return None

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from perceptd.service.errors import DiskError, StoreError
 from perceptd.service.jobs.claims import Claims, LostJobError
-from perceptd.service.jobs.queue import Event, Job
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job
 from perceptd.service.settings import TIMEOUT_S
 from perceptd.service.store import db
 from perceptd.service.worker.process import GRACE_S

@@ -1,4 +1,4 @@
-"""A training under control: its own process group, niced, on a budget, stoppable."""
+"""A training process: in its own group, niced, with limits, and stoppable."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from typing import IO, Any
 
 from perceptd.models import tracing
 
-TRAINING = (sys.executable, "-P", "-m", "perceptd.training", "--stop-on-eof")
-GRACE_S = 2.0  # between asking a process to stop and stopping it
-LINE_BYTES = 65_536  # a longer line of output is cut into several
-LOG_CHARACTERS = 500  # of a line of output that are kept
-LOG_LINES = 50  # of a process that fails
-SECRET = ("PERCEPTD_", "PG")  # variables of the service, and of libpq: PGPASSWORD, PGPASSFILE, ...
-WAITING_LINES = 1_000  # after which a process that says more waits until it is listened to
+TRAINING = (sys.executable, "-P", "-m", "perceptd", "--stop-on-eof")
+GRACE_S = 2.0  # between SIGTERM and SIGKILL
+LINE_BYTES = 65_536  # longer lines of output are split
+LOG_CHARACTERS = 500  # kept of a line of output
+LOG_LINES = 50  # kept of a process
+SECRET = ("PERCEPTD_", "PG")  # of variables of the service and of libpq
+MAX_WAITING_LINES = 1_000  # a process with more blocks until they are read
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may take of its machine."""
+    """The resources that a training may use."""
 
     threads: int
     memory_mb: int
@@ -37,10 +37,9 @@ class Budget:
 
 
 class TrainingProcess:
-    """One running `python -m perceptd.training`; it ends when this process does, however that ends.
+    """One running `perceptd train`, `import` or `evaluate`; it ends when this process ends.
 
-    The training listens on its standard input, whose other end is here: where it is closed, be it
-    by a SIGKILL, the training stops.
+    The training reads its standard input, whose other end is held here, and stops when it closes.
     """
 
     def __init__(
@@ -50,73 +49,73 @@ class TrainingProcess:
         budget: Budget,
         command: Sequence[str],
     ) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - no shell, and words from a checked plan
+        self._process = subprocess.Popen(  # noqa: S603 - no shell, and arguments of a checked plan
             [*command, *arguments],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(budget),
-            # A group, to be stopped as one; no session, in which Linux would nice it for itself.
+            # A group can be stopped as one. In a session of its own, niceness would not count.
             process_group=0,
         )
         self._limit(budget)
         self.log: deque[str] = deque(maxlen=LOG_LINES)
-        self._lines: queue.Queue[tuple[str, bytes]] = queue.Queue(WAITING_LINES)
+        self._lines: queue.Queue[tuple[str, bytes]] = queue.Queue(MAX_WAITING_LINES)
         self._readers = [
             threading.Thread(target=self._read, args=(name, stream), daemon=True)
             for name, stream in (("out", self._process.stdout), ("err", self._process.stderr))
         ]
         for reader in self._readers:
             reader.start()
-        self._quiet_since: float | None = None  # nothing more came, and it has ended
+        self._quiet_since: float | None = None  # when its output was read after its end
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def events(self, seconds: float) -> list[dict[str, Any]]:
-        """What the process has said, waiting up to so long for its first word.
+        """The events of the process since the last call; waits for the first one up to `seconds`.
 
-        A line that is no event becomes one: `{"event": "log", "line": ...}`.
+        A line that is not an event becomes one: `{"event": "log", "line": ...}`.
         """
         events = []
         try:
             events.append(self._event(*self._lines.get(timeout=seconds)))
-            while len(events) < WAITING_LINES:
+            while len(events) < MAX_WAITING_LINES:
                 events.append(self._event(*self._lines.get_nowait()))
         except queue.Empty:
             pass
         return events
 
     def poll(self) -> int | None:
-        """How it ended, once all it said was heard; negative: the signal that killed it.
+        """The exit status once all output is read, negative for a signal; None before.
 
-        A process that it has put out of reach may hold its pipes open: that is not waited for.
+        A child in another session may hold the pipes open. It is not waited for.
         """
         exit_code = self._process.poll()
         if exit_code is None:
             return None
-        self._signal(signal.SIGKILL)  # what it has left running would keep its pipes open
+        self._signal(signal.SIGKILL)  # its children could keep the pipes open
         if not self._lines.empty():
             self._quiet_since = None
             return None
         if any(reader.is_alive() for reader in self._readers):
             self._quiet_since = self._quiet_since or time.monotonic()
             return exit_code if time.monotonic() - self._quiet_since > GRACE_S else None
-        return exit_code if self._lines.empty() else None  # a reader's last words
+        return exit_code if self._lines.empty() else None  # read since the check above
 
     def stop(self) -> None:
-        """End the process and whatever it started: asked first, then made to."""
+        """Stop the process and its children: SIGTERM first, then SIGKILL."""
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
         while self._process.poll() is None and time.monotonic() < deadline:
-            self.events(0.02)  # one that waits to be listened to could not end
+            self.events(0.02)  # a full pipe could keep it from ending
         self._signal(signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:
-        """Leave nothing running and no pipe open."""
+        """Stop the process and close its pipes."""
         self.stop()
         deadline = time.monotonic() + GRACE_S
         while any(reader.is_alive() for reader in self._readers) and time.monotonic() < deadline:
@@ -126,12 +125,12 @@ class TrainingProcess:
         for reader, pipe in zip(
             self._readers, (self._process.stdout, self._process.stderr), strict=True
         ):
-            if pipe and not reader.is_alive():  # or another process holds it, out of reach
+            if pipe and not reader.is_alive():  # a child in another session may hold it
                 pipe.close()
 
     def _limit(self, budget: Budget) -> None:
-        with suppress(ProcessLookupError):  # it has ended already
-            # Nobody but root may ask for more than this process has itself.
+        with suppress(ProcessLookupError):  # it has already ended
+            # Only root may raise the priority above that of this process.
             own = os.getpriority(os.PRIO_PROCESS, 0)
             os.setpriority(os.PRIO_PROCESS, self.pid, max(budget.nice, own))
             if sys.platform == "linux":
@@ -142,11 +141,11 @@ class TrainingProcess:
                 resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, limit))
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty
             os.killpg(self.pid, number)
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
-        with suppress(ValueError):  # closed meanwhile
+        with suppress(ValueError):  # the pipe was closed
             while line := stream.readline(LINE_BYTES):
                 self._lines.put((name, line))
 
@@ -164,10 +163,9 @@ class TrainingProcess:
 
 
 def _environment(budget: Budget) -> dict[str, str]:
-    """This process's own, without tokens and the database's password: foreign files are read.
+    """This environment without the secrets of the service, because trainings read foreign files.
 
-    What it does is of the trace of the job that it is done for: it sends its own spans, so that a
-    key in `OTEL_EXPORTER_OTLP_HEADERS` stays.
+    A training sends the spans of its job itself, so it keeps a key in `OTEL_EXPORTER_OTLP_HEADERS`.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
     threads = str(budget.threads)
@@ -176,7 +174,7 @@ def _environment(budget: Budget) -> dict[str, str]:
         **tracing.environment(),
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        "PYTHONUNBUFFERED": "1",  # the last words of one that is killed are heard as well
+        "PYTHONUNBUFFERED": "1",  # so that no output of a killed process is lost
     }
 
 
@@ -185,7 +183,7 @@ def machine_memory_mb() -> int:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

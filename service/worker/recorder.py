@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perceptd.service.jobs.queue import Event, Job
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job
 from perceptd.service.jobs.schemas import DRAWN, JobProgress
 from perceptd.service.worker.process import LOG_CHARACTERS
 

@@ -1,4 +1,4 @@
-"""The process that runs jobs: claim one, do it, again. It never imports torch itself."""
+"""The process that claims and runs jobs, one after another. It does not import torch."""
 
 import logging
 import os
@@ -32,11 +32,11 @@ from perceptd.service.worker.process import (
     machine_memory_mb,
 )
 
-TELL_S = 5.0  # between attempts to say what can be trained here
-POLL_S = 0.5  # between looks for a job
-TIDY_S = 60.0  # between looks for what killed processes left behind
-DESCRIBE_S = 300.0  # in which a training must have said what it can train
-MEMORY_SHARE = 0.75  # of the machine's, which a training may take unless told otherwise
+POLL_S = 0.5  # between claims while there is no job
+RETRY_S = 5.0  # between attempts to store what can be trained
+TIDY_S = 60.0  # between clean-ups after killed processes
+DESCRIBE_S = 300.0  # for a training process to describe what can be trained
+MEMORY_SHARE = 0.75  # of the machine's memory, for a training by default
 
 log = logging.getLogger("perceptd.worker")
 
@@ -55,7 +55,7 @@ class Worker:
         self._folder = settings.data_dir.resolve() / JOBS
         self._trainables = Trainables(database)
         self._uploads = Uploads(self._folder, jobs)
-        self._tools = WorkerContext(
+        self._context = WorkerContext(
             settings=settings,
             repository=Repository(database, settings.data_dir),
             jobs=jobs,
@@ -67,11 +67,11 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Run jobs until `stop` is set; then the one that runs is handed back."""
+        """Run jobs until `stop` is set; a job that runs then is handed back."""
         self._folder.mkdir(parents=True, exist_ok=True)
         describing = threading.Thread(target=self.describe)
         describing.start()
-        log.info("worker %s takes jobs", self._tools.claims.worker)
+        log.info("worker %s takes jobs", self._context.claims.worker)
         away, tidied_at = False, float("-inf")
         while not self._stop.is_set():
             try:
@@ -82,19 +82,19 @@ class Worker:
                 away = False
             except StoreError as error:
                 if not away:
-                    log.warning("no jobs meanwhile: %s", error)
+                    log.warning("no jobs while the store is away: %s", error)
                 idle = away = True
-            except Exception:  # one job or one file must not end the worker
-                log.exception("something broke here")
+            except Exception:  # must not end the worker
+                log.exception("unexpected error")
                 idle = True
             if idle:
                 self._stop.wait(POLL_S)
         describing.join()
 
     def work(self) -> bool:
-        """Do the next job, if there is one."""
+        """Run the next job; False without one."""
         claimed_at = time.monotonic()
-        job = self._tools.claims.claim()
+        job = self._context.claims.claim()
         if job is None:
             return False
         facts = {"model": job.model, "attempt": job.attempts}
@@ -108,41 +108,41 @@ class Worker:
     def _attempt(self, job: Job, claimed_at: float) -> None:
         log.info("job %d: %s of %s, attempt %d", job.id, job.kind, job.model, job.attempts)
         try:
-            attempt = Attempt(job, self._tools, claimed_at)
+            attempt = Attempt(job, self._context, claimed_at)
         except ValidationError as error:
-            self._tools.claims.fail(job, "plan_unreadable", f"its plan cannot be read: {error}")
+            self._context.claims.fail(job, "plan_unreadable", f"its plan cannot be read: {error}")
         else:
             attempt.run()
         self._remove_if_ended(job.id)
 
     def describe(self) -> None:
-        """Tell the servers what can be trained here."""
+        """Store what can be trained here, for the servers."""
         try:
             known = self._described() if trainable.has_plug_ins() else trainable.shipped()
         except ValueError as error:
-            log.error("what can be trained here is not known: %s", error)
+            log.error("cannot describe what can be trained here: %s", error)
             return
         while not self._stop.is_set():
             try:
                 self._trainables.write(known)
                 return
-            except StoreError:  # the loop that takes jobs says so
-                self._stop.wait(TELL_S)
+            except StoreError:  # `run` logs it
+                self._stop.wait(RETRY_S)
 
     def _described(self) -> list[Trainable]:
-        """What the training says itself, plug-ins included; nothing where it is to end first.
+        """The description by a training process, with plug-ins; empty if the worker is stopped.
 
-        Raises `ValueError` where it says nothing of use.
+        Raises `ValueError` if the process fails.
         """
         process = TrainingProcess(
-            ["describe"], self._folder, self._tools.budget, self._tools.command
+            ["describe"], self._folder, self._context.budget, self._context.command
         )
         lines: list[str] = []
         deadline = time.monotonic() + DESCRIBE_S
         try:
             while (exit_code := process.poll()) is None and time.monotonic() < deadline:
-                said = process.events(POLL_S)
-                lines += [event["line"] for event in said if event.get("stream") == "out"]
+                events = process.events(POLL_S)
+                lines += [event["line"] for event in events if event.get("stream") == "out"]
                 if self._stop.is_set():
                     return []
             if exit_code != 0:
@@ -152,16 +152,16 @@ class Worker:
             process.close()
 
     def tidy(self) -> None:
-        """Remove what was left behind by processes that were killed."""
+        """Remove the files of killed processes."""
         for folder in self._folder.glob("[0-9]*"):
             if folder.name.isdecimal():
                 self._remove_if_ended(int(folder.name))
         self._uploads.tidy()
-        self._tools.repository.tidy()
+        self._context.repository.tidy()
 
     def _remove_if_ended(self, job: int) -> None:
         try:
-            ended = self._tools.jobs.get(job).ended
+            ended = self._context.jobs.get(job).ended
         except JobNotFoundError:
             return
         if ended:
@@ -169,7 +169,7 @@ class Worker:
 
 
 def budget_of(settings: Settings) -> Budget:
-    """What a training may take of this machine."""
+    """The share of this machine that a training may use."""
     return Budget(
         threads=settings.train_threads or max(1, cores() - 1),
         memory_mb=settings.train_memory_mb or int(machine_memory_mb() * MEMORY_SHARE),

@@ -22,7 +22,7 @@ ADMIN_TOKEN = "an-admin-token-of-a-test"
 
 def test_a_model_trained_on_cuda_predicts_on_the_cpu(tmp_path: Path) -> None:
     outcome = command(
-        *("mnist-cnn", "--dataset", "digits", "--recipe", "fast", "--epochs", "8"),
+        *("train", "mnist-cnn", "--dataset", "digits", "--recipe", "fast", "--epochs", "8"),
         *("--device", "cuda", "--out", tmp_path / "cnn"),
     )
     assert outcome.exit_code == 0, outcome.stderr
@@ -39,7 +39,7 @@ def test_a_model_trained_on_cuda_predicts_on_the_cpu(tmp_path: Path) -> None:
 def test_a_training_without_device_memory_fails_with_one_sentence(tmp_path: Path) -> None:
     with no_free_memory():
         outcome = command(
-            *("mnist-cnn", "--dataset", "digits", "--recipe", "fast", "--epochs", "1"),
+            *("train", "mnist-cnn", "--dataset", "digits", "--recipe", "fast", "--epochs", "1"),
             *("--device", "cuda", "--out", tmp_path / "cnn"),
         )
     assert outcome.exit_code != 0

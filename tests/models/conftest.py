@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from perceptd.models import checkpoint, export, registry
+from tests.plug_ins import package as package
 
 PICTURES = ("plots/loss.svg", "plots/loss.png")
 

@@ -1,3 +1,5 @@
+"""Drift is measured as defined, and references of any training rows are usable."""
+
 import math
 
 import numpy as np
@@ -59,7 +61,7 @@ def test_psi_is_the_one_computed_by_hand() -> None:
     assert psi.tolist() == [pytest.approx(expected), pytest.approx(0)]
 
 
-def test_the_threshold_is_the_usual_one_and_more_while_rows_are_few() -> None:
+def test_threshold_is_higher_for_few_rows() -> None:
     inputs, classes = Bins(HALVES).thresholds(200)
     assert inputs == classes == pytest.approx(chi_square(1) * (DESIGN_EFFECT / 200 + 1 / 10_000))
     assert Bins(HALVES).thresholds(1_000_000).tolist() == [THRESHOLD, THRESHOLD]
@@ -78,7 +80,7 @@ def test_a_drift_of_inputs_lasts_until_it_is_clearly_below_the_threshold() -> No
 
 
 @pytest.mark.parametrize(("degrees", "value"), [(1, 15.14), (9, 33.72), (11, 37.37)])
-def test_chi_square_is_about_that_of_the_tables(degrees: int, value: float) -> None:
+def test_chi_square_is_close_to_the_tables(degrees: int, value: float) -> None:
     assert chi_square(degrees) == pytest.approx(value, rel=0.08)
 
 
@@ -98,7 +100,7 @@ def test_psi_is_never_negative_and_always_finite(counts: list[int], data: st.Dat
 
 
 @given(st.lists(st.floats(1e-3, 1), min_size=2, max_size=30), st.integers(1, 10_000))
-def test_psi_of_rows_spread_as_expected_is_nothing(shares: list[float], rows: int) -> None:
+def test_psi_of_rows_spread_as_expected_is_zero(shares: list[float], rows: int) -> None:
     edges = tuple(map(float, range(len(shares) - 1)))
     feature = FeatureReference(name="x", edges=edges, shares=tuple(shares))
     bins = Bins(Reference(rows=100, features=(feature,)))
@@ -125,21 +127,21 @@ def test_any_training_rows_make_a_reference_that_they_do_not_drift_from(
     assert not bins.drifted(counts, rows)
 
 
-def test_a_number_that_was_always_the_same_is_missed_when_it_changes() -> None:
+def test_constant_feature_drifts_when_it_changes() -> None:
     bins = Bins(made(*[0.1] * 1000))
     for value, drifted in ((0.1, False), (0.1000001, True), (0.09, True), (5.0, True)):
         counts, rows = bins.count(spec_of(1).input, column(*[value] * 500), zeros(500))
         assert bins.drifted(counts, rows) is drifted, value
 
 
-def test_one_of_two_values_that_is_gone_is_missed() -> None:
+def test_feature_drifts_when_one_of_its_two_values_is_gone() -> None:
     bins = Bins(made(*[0.0, 1.0] * 500))
     for values, drifted in (([0.0, 1.0], False), ([0.0, 0.0], True), ([0.0, 0.5], True)):
         counts, rows = bins.count(spec_of(1).input, column(*values * 500), zeros(1000))
         assert bins.drifted(counts, rows) is drifted, values
 
 
-def test_rows_that_are_no_numbers_are_left_out_and_infinite_ones_are_beyond_all() -> None:
+def test_nan_rows_are_left_out_and_infinities_fall_into_the_outer_bins() -> None:
     bins = Bins(HALVES)
     rows = column(math.nan, math.inf, -math.inf, 1)
     counts, counted = bins.count(spec_of(1).input, rows, zeros(4))
@@ -149,7 +151,7 @@ def test_rows_that_are_no_numbers_are_left_out_and_infinite_ones_are_beyond_all(
     assert reference(spec_of(1), column(math.nan), zeros(1)) is None
 
 
-def test_other_classes_are_no_drift_of_the_inputs() -> None:
+def test_other_predictions_are_no_drift_of_the_inputs() -> None:
     bins = Bins(HALVES)
     counts, rows = bins.count(spec_of(1).input, column(*[-1, 1] * 500), zeros(1000))
     inputs, predictions = bins.measure(counts, rows)
@@ -159,7 +161,7 @@ def test_other_classes_are_no_drift_of_the_inputs() -> None:
     assert not bins.drifted(counts, rows)
 
 
-def test_a_reference_is_small_and_has_no_classes_where_there_are_too_many() -> None:
+def test_reference_is_small_and_leaves_out_the_classes_of_many_labels() -> None:
     random = np.random.default_rng(0)
     spec = spec_of(16, MAX_CLASSES)
     rows = random.normal(size=(10_000, 16)).astype(np.float32)

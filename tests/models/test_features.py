@@ -1,3 +1,5 @@
+"""The features for drift: a few numbers that summarise a row."""
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ def figures(row: NDArray[np.float32]) -> dict[str, float]:
     return dict(zip(names(DIGIT), values, strict=True))
 
 
-def test_a_picture_is_summed_up_by_its_ink_and_where_that_is() -> None:
+def test_picture_is_summarised_by_its_ink_and_position() -> None:
     corner = figures(picture((0, 27)))
     assert corner["ink"] == pytest.approx(1 / 784, abs=1e-4)
     assert corner["contrast"] == pytest.approx(np.sqrt(1 / 784 - 1 / 784**2), abs=1e-4)
@@ -33,11 +35,11 @@ def test_a_picture_is_summed_up_by_its_ink_and_where_that_is() -> None:
     assert edges["spread"] == pytest.approx(np.hypot(13.5, 0.5), abs=1e-3)
 
 
-def test_a_blank_picture_has_figures_too() -> None:
+def test_blank_picture_has_features() -> None:
     assert figures(picture()) == dict.fromkeys(PICTURE, 0)
 
 
-def test_a_picture_has_the_same_figures_whatever_comes_with_it() -> None:
+def test_features_of_a_picture_do_not_depend_on_the_batch() -> None:
     rows = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
     alone = np.concatenate([features(DIGIT, rows[index : index + 1]) for index in range(64)])
     together = features(DIGIT, rows)
@@ -45,7 +47,7 @@ def test_a_picture_has_the_same_figures_whatever_comes_with_it() -> None:
     assert (together == alone).mean() > 0.95
 
 
-def test_few_numbers_are_looked_at_one_by_one_and_many_are_summed_up() -> None:
+def test_short_row_is_taken_as_it_is_and_long_row_is_summarised() -> None:
     few, many = InputSpec(shape=(2, 2)), InputSpec(shape=(17,))
     assert names(few) == ("x[0]", "x[1]", "x[2]", "x[3]")
     assert features(few, np.arange(4, dtype=np.float32).reshape(1, 2, 2)).tolist() == [[0, 1, 2, 3]]
@@ -54,6 +56,6 @@ def test_few_numbers_are_looked_at_one_by_one_and_many_are_summed_up() -> None:
     assert features(many, row).tolist() == [[8, pytest.approx(np.sqrt(24)), 0, 16]]
 
 
-def test_huge_numbers_warn_nobody() -> None:
+def test_overflow_gives_no_warning() -> None:
     huge = np.full((1, 1, 28, 28), 3e38, dtype=np.float32)
     assert not np.isfinite(features(DIGIT, huge)).all()

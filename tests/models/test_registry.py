@@ -1,9 +1,8 @@
-"""Finding architectures by name: the built-in ones, and those of other packages."""
+"""Architectures are found by name: the built-in ones, and those of other packages."""
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,50 +12,19 @@ from perceptd.models.registry import (
     BrokenArchitectureError,
     UnknownArchitectureError,
 )
-
-SPIRAL = """
-from torch import nn
-
-from perceptd.models.registry import Architecture
-from perceptd.models.spec import Example, InputSpec, ModelConfig, ModelSpec
-
-ARCHITECTURE = Architecture(
-    name="spiral",
-    module=lambda config: nn.Linear(2, 3),
-    config=ModelConfig,
-    spec=ModelSpec(
-        description="Three arms.",
-        input=InputSpec(shape=(2,)),
-        labels=("a", "b", "c"),
-        head="softmax",
-        example=Example(inputs=[[0.0, 0.0]]),
-    ),
-)
-"""
+from tests.plug_ins import SPIRAL, Package
 
 PlugIn = Callable[..., None]
 
 
 @pytest.fixture
-def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]:
+def plug_in(package: Package) -> PlugIn:
     """Install a package of one module, which registers an architecture under `name`."""
-    modules: list[str] = []
 
     def install(source: str, name: str = "spiral", module: str = "spiral_package") -> None:
-        site = tmp_path / module
-        info = site / f"{module}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(
-            f"[perceptd.models]\n{name} = {module}:ARCHITECTURE\n"
-        )
-        (site / f"{module}.py").write_text(source)
-        monkeypatch.syspath_prepend(site)
-        modules.append(module)
+        package(module, source, models={name: f"{module}:ARCHITECTURE"})
 
-    yield install
-    for module in modules:
-        sys.modules.pop(module, None)
+    return install
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -64,7 +32,7 @@ def test_built_in_architecture_is_found_by_its_own_name(name: str) -> None:
     assert registry.load(name).name == name
 
 
-def test_unknown_name_is_told_with_the_known_ones() -> None:
+def test_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownArchitectureError) as error:
         registry.load("mnist-cmm")
 
@@ -122,7 +90,7 @@ def test_two_plug_ins_of_one_name_are_refused(plug_in: PlugIn) -> None:
         (SPIRAL.replace('name="spiral"', 'name="helix"'), "has the name 'helix'"),
     ],
 )
-def test_broken_plug_in_is_told_and_leaves_the_others_alone(
+def test_broken_plug_in_is_refused_and_leaves_the_others_usable(
     plug_in: PlugIn, source: str, reason: str
 ) -> None:
     plug_in(source)

@@ -1,4 +1,4 @@
-"""Whether traces are asked for, and what is wrong with how they are."""
+"""When traces are on, and which settings are refused."""
 
 import pytest
 
@@ -8,7 +8,7 @@ HERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(autouse=True)
-def nothing_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_tracing_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*tracing.ENDPOINTS, *tracing.PROTOCOLS, "OTEL_TRACES_EXPORTER"):
         monkeypatch.delenv(name, raising=False)
 
@@ -41,7 +41,7 @@ def test_traces_are_wanted_where_a_collector_is_named(
         ("OTEL_TRACES_EXPORTER", "zipkin", "expected otlp or none, got 'zipkin'"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_unsupported_setting_is_refused(
     name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", HERE)
@@ -50,11 +50,11 @@ def test_what_cannot_be_done_is_said(
         tracing.check()
 
 
-def test_nothing_is_made_where_nobody_asks() -> None:
+def test_without_a_collector_no_span_is_made() -> None:
     tracing.start("server")
     with tracing.span("job", job=1):
         assert tracing.provider() is None
         assert tracing.traceparent() is None
         assert dict(tracing.environment()) == dict(tracing.ids()) == {}
-        tracing.failed("not that it mattered")
+        tracing.failed("ignored")
     tracing.stop()

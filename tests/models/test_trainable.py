@@ -1,4 +1,4 @@
-"""What a worker can train, written and read, and what is shipped of it."""
+"""What a worker can train is written, read back and shipped."""
 
 import pytest
 from pydantic import ValidationError
@@ -25,6 +25,6 @@ def test_every_built_in_is_shipped() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '[{"architecture": "dnn"}]'])
-def test_text_of_another_kind_is_refused(text: str) -> None:
+def test_invalid_text_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         trainable.parse(text)

@@ -11,7 +11,7 @@ from tests.service.served import Served
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Start `perceptd serve` with variables of one's own; it ends with the test."""
+    """Start `perceptd serve` with some variables; it ends with the test."""
     with ExitStack() as stack:
 
         def started(**variables: str) -> Served:

@@ -1,4 +1,4 @@
-"""Predictions beside a fault: clients that ask again once they are answered, and count."""
+"""Load during a fault: clients that send one prediction after the other and count answers."""
 
 import threading
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ import httpx
 from tests.scorecard import note
 
 CLIENTS = 2
-PAUSE_S = 0.01  # or they would take the machine from what is to recover on it
+PAUSE_S = 0.01  # leaves the machine time to recover
 PATIENCE_S = 60.0
-SHED = (429, 503)  # refusals that say when to come again; of any other, and of silence, one is lost
+SHED = (429, 503)  # refusals with `Retry-After`; without any other answer a request is lost
 BODY = {"model": "dnn", "inputs": [[0.1, -0.2], [0.9, 0.4]]}
 
 
 class Load:
-    """What some clients in a closed loop were answered, each over one connection that it keeps."""
+    """Counts the answers to some clients, each with one connection, in a closed loop."""
 
     def __init__(self) -> None:
         self.answered = self.refused = self.lost = 0
-        self.wrong: set[str] = set()  # what a lost one was answered
+        self.wrong: set[str] = set()  # answers to lost requests
         self._lock = threading.Lock()
 
     @property
@@ -28,7 +28,7 @@ class Load:
         return self.answered + self.refused + self.lost
 
     def ask(self, url: str, stop: threading.Event) -> None:
-        """Ask until told to stop."""
+        """Send requests until `stop` is set."""
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
             while not stop.wait(PAUSE_S):
                 try:
@@ -54,7 +54,7 @@ class Load:
 
 @contextmanager
 def loaded(url: str) -> Iterator[Load]:
-    """Clients that ask that server while the block runs."""
+    """Clients that load the server while the block runs."""
     load, stop = Load(), threading.Event()
     threads = [threading.Thread(target=load.ask, args=(url, stop)) for _ in range(CLIENTS)]
     for thread in threads:
@@ -69,9 +69,9 @@ def loaded(url: str) -> Iterator[Load]:
 
 @contextmanager
 def fault(url: str = "") -> Iterator[Load]:
-    """A fault, from before it comes until all is well again; under load where there is a server.
+    """Runs a block with a fault and the recovery from it; under load if there is a server.
 
-    Fails where a request was lost; a busy machine may refuse some.
+    Fails if a request was lost; a busy machine may refuse some.
     """
     load = Load()
     try:

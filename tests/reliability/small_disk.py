@@ -1,4 +1,4 @@
-"""A real, small file system that can be filled to the brim."""
+"""A small real file system that can be filled."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ class SmallDisk:
         self.folder = folder
 
     def fill(self) -> None:
-        """Leave not one byte."""
+        """Leave no free byte."""
         with (self.folder / BALLAST).open("ab", buffering=0) as file:
             for size in (2**20, 4096, 1):
                 with suppress(OSError):
@@ -33,7 +33,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int = 32) -> Iterator[SmallDisk]:
-    """A tmpfs on that folder; the test is skipped where none may be mounted."""
+    """A tmpfs on that folder; skips the test if none can be mounted."""
     folder.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:

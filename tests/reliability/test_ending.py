@@ -1,4 +1,4 @@
-"""`SIGTERM` under load: whatever was accepted is answered, and the exit code is 0."""
+"""`SIGTERM` under load: every accepted request is answered, and the exit status is 0."""
 
 import os
 import signal
@@ -13,8 +13,6 @@ import pytest
 from tests.raw_http import connect, request, response
 from tests.scorecard import note
 from tests.service.served import Served
-from tests.service.site import is_gone
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.reliability
 
@@ -25,11 +23,10 @@ Start = Callable[..., Served]
 
 
 class Leaving:
-    """Clients that ask until the server takes nobody any more, half of them over a new connection
-    each time.
+    """Clients that send requests until the server refuses connections.
 
-    A request is lost that was sent over an open connection and got no answer; a connection that is
-    refused is none, which only a bare socket tells apart.
+    Half of them open a new connection for each request. A request is lost if it was sent over an
+    open connection and got no answer. Only a bare socket tells that from a refused connection.
     """
 
     def __init__(self, url: str) -> None:
@@ -43,7 +40,7 @@ class Leaving:
             thread.start()
 
     def wait(self) -> None:
-        """Until the server has sent every client away."""
+        """Wait until the server has refused every client."""
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive()
@@ -55,7 +52,7 @@ class Leaving:
             try:
                 connection = connection or connect(self._url)
             except ConnectionError:
-                return  # it takes nobody any more
+                return  # refused
             try:
                 connection.sendall(request())
                 answer = response(connection)
@@ -70,27 +67,37 @@ class Leaving:
                 connection = None
 
 
+def wait_until_draining(served: Served) -> None:
+    served.eventually(
+        lambda: httpx.get(f"{served.url}/health/ready").status_code == 503, "the server drains"
+    )
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("time_of_many", range(4))
-def test_nothing_that_was_accepted_is_lost(start: Start, processes: str, time_of_many: int) -> None:
+@pytest.mark.parametrize("attempt", range(4))
+def test_no_accepted_request_is_lost(start: Start, processes: str, attempt: int) -> None:
     served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_ACCESS_LOG="0")
     load = Leaving(served.url)
-    eventually(lambda: load.answered > 200)
+    served.eventually(lambda: load.answered > 200, "200 requests are answered")
     served.process.send_signal(signal.SIGTERM)
     load.wait()
     assert load.lost == []
     assert served.process.wait(30) == 0
-    assert all(is_gone(pid) for pid in served.started())
+    assert served.all_gone()
     assert "Traceback" not in served.log.read_text()
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_it_is_not_ready_first_and_still_answers_everything(start: Start, processes: str) -> None:
+def test_a_draining_server_is_not_ready_and_answers_everything(
+    start: Start, processes: str
+) -> None:
     served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_DRAIN_S="600")
     with httpx.Client(base_url=served.url, timeout=30, trust_env=False) as client:
         assert all(client.get(path).status_code == 200 for path in READY)
         served.process.send_signal(signal.SIGTERM)
-        eventually(lambda: client.get("/health/ready").status_code == 503)
+        served.eventually(
+            lambda: client.get("/health/ready").status_code == 503, "the server is not ready"
+        )
         told = client.get("/health/ready")
         assert (told.json()["code"], told.headers["Retry-After"]) == ("draining", "1")
         assert client.get("/v2/health/ready").status_code == 503
@@ -100,12 +107,12 @@ def test_it_is_not_ready_first_and_still_answers_everything(start: Start, proces
             answer = response(newcomer)
             assert answer.status == 200
             assert "connection" not in answer.headers
-    served.process.send_signal(signal.SIGTERM)  # or it would go on so for ten minutes
+    served.process.send_signal(signal.SIGTERM)  # else it would drain for ten minutes
     assert served.process.wait(30) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_it_ends_once_it_has_drained(start: Start, processes: str) -> None:
+def test_a_server_ends_when_it_has_drained(start: Start, processes: str) -> None:
     served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_DRAIN_S="2")
     assert httpx.get(f"{served.url}/health/ready").status_code == 200
     began = time.monotonic()
@@ -116,31 +123,30 @@ def test_it_ends_once_it_has_drained(start: Start, processes: str) -> None:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_it_at_once(
+def test_a_second_signal_ends_the_server_at_once(
     start: Start, processes: str, again: signal.Signals
 ) -> None:
     served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_DRAIN_S="600")
     assert served.url
     served.process.send_signal(signal.SIGTERM)
-    eventually(lambda: httpx.get(f"{served.url}/health/ready").status_code == 503)
+    wait_until_draining(served)
     served.process.send_signal(again)
     assert served.process.wait(30) == 128 + again
-    eventually(lambda: all(is_gone(pid) for pid in served.started()))
+    served.eventually(served.all_gone, "all processes end")
     assert {path.name for path in served.folder.iterdir()} == {"data", "log"}
 
 
-def test_no_process_drains_longer_than_its_parent_is_there(start: Start) -> None:
+def test_processes_without_their_parent_end_at_once(start: Start) -> None:
     served = start(PERCEPTD_PROCESSES="2", PERCEPTD_DRAIN_S="600")
     assert served.url
-    pids = [served.server(number) for number in (1, 2)]
     served.process.send_signal(signal.SIGTERM)
-    eventually(lambda: httpx.get(f"{served.url}/health/ready").status_code == 503)
+    wait_until_draining(served)
     served.process.kill()
-    eventually(lambda: all(is_gone(pid) for pid in pids))
+    served.eventually(served.all_gone, "all processes end")
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_those_who_never_finish_hold_it_up_for_the_grace_period_alone(
+def test_incomplete_requests_delay_the_end_by_the_grace_period_only(
     start: Start, processes: str
 ) -> None:
     served = start(PERCEPTD_PROCESSES=processes, PERCEPTD_GRACE_S="2")
@@ -155,16 +161,16 @@ def test_those_who_never_finish_hold_it_up_for_the_grace_period_alone(
         assert idle.recv(1) == b""
 
 
-def test_a_process_that_is_asked_to_end_alone_is_replaced_and_nothing_is_lost(start: Start) -> None:
+def test_a_terminated_process_is_replaced_and_no_request_is_lost(start: Start) -> None:
     served = start(PERCEPTD_PROCESSES="2", PERCEPTD_ACCESS_LOG="0")
     assert served.url
     first = served.server(1)
     load = Leaving(served.url)
-    eventually(lambda: load.answered > 100)
+    served.eventually(lambda: load.answered > 100, "100 requests are answered")
     os.kill(first, signal.SIGTERM)
     served.server(3)
     before = load.answered
-    eventually(lambda: load.answered > before + 200)
+    served.eventually(lambda: load.answered > before + 200, "200 more requests are answered")
     served.process.send_signal(signal.SIGTERM)
     load.wait()
     assert load.lost == []

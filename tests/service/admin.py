@@ -25,7 +25,7 @@ def as_admin(client: httpx.Client) -> httpx.Client:
 
 
 def problem(response: httpx.Response) -> tuple[int, str]:
-    """An error's status and code; whatever it is, it has the shape of all."""
+    """An error's status and code. Asserts the shape that all errors share."""
     assert response.headers["content-type"] == "application/problem+json", response.text
     body = response.json()
     assert body["status"] == response.status_code

@@ -1,13 +1,14 @@
-"""A running `perceptd serve` with whatever it runs beside itself, and what it says."""
+"""A running `perceptd serve` with its child processes and its log."""
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.service.site import is_gone
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 TAKES_JOBS = re.compile(r"worker [^ :]*:(\d+):\w+ takes jobs")
 STARTED = re.compile(r"Started server process \[(\d+)\]")
@@ -15,7 +16,7 @@ SERVES = re.compile(r"perceptd serves on (http://\S+)")
 
 
 class Served:
-    """It is told its settings by options and variables; its log is all that it prints."""
+    """Configured by options and variables; the log is all that it prints."""
 
     def __init__(self, folder: Path, *options: str, **variables: str) -> None:
         self.folder = folder
@@ -23,7 +24,7 @@ class Served:
         self.log = folder / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "perceptd.service", "serve", "--port", "0", *options],
+                [sys.executable, "-P", "-m", "perceptd", "serve", "--port", "0", *options],
                 env={
                     **os.environ,
                     "PERCEPTD_DATA_DIR": str(self.data_dir),
@@ -36,30 +37,43 @@ class Served:
 
     @property
     def url(self) -> str:
-        """Its address, once it has said that it serves."""
-        eventually(lambda: self.process.poll() is not None or bool(self._said(SERVES)))
-        (url,) = self._said(SERVES)
+        """Its address, as soon as it serves."""
+        self.eventually(
+            lambda: self.process.poll() is not None or self._logged(SERVES), "the server serves"
+        )
+        (url,) = self._logged(SERVES)
         return url
 
     def worker(self, number: int) -> int:
-        """The process id of its first, second, ... worker, once that takes jobs."""
-        eventually(lambda: len(self._said(TAKES_JOBS)) >= number)
-        return int(self._said(TAKES_JOBS)[number - 1])
+        """The process id of its first, second, ... worker, as soon as that takes jobs."""
+        return self._pid(TAKES_JOBS, number, f"worker {number} takes jobs")
 
     def server(self, number: int) -> int:
-        """The same of the processes that answer, once it is started."""
-        eventually(lambda: len(self._said(STARTED)) >= number)
-        return int(self._said(STARTED)[number - 1])
+        """The process id of its first, second, ... server process, as soon as that starts."""
+        return self._pid(STARTED, number, f"server process {number} starts")
 
     def started(self) -> list[int]:
-        """Every process that it has ever started and that has told of itself."""
-        return [int(pid) for pid in self._said(TAKES_JOBS) + self._said(STARTED)]
+        """The process ids of all workers and server processes in the log."""
+        return [int(pid) for pid in self._logged(TAKES_JOBS) + self._logged(STARTED)]
+
+    def all_gone(self) -> bool:
+        return all(is_gone(pid) for pid in self.started())
+
+    def eventually(
+        self, check: Callable[[], object], what: str, *, seconds: float = PATIENCE_S
+    ) -> float:
+        """Wait until `check` holds; a failure shows the end of the log."""
+        return eventually(check, what, seconds=seconds, log=self.log)
 
     def end(self) -> None:
-        """Kill it; what it has started is to be gone soon."""
+        """Kill it; its child processes must end on their own."""
         self.process.kill()
         self.process.wait()
-        eventually(lambda: all(is_gone(pid) for pid in self.started()))
+        self.eventually(self.all_gone, "all child processes end")
 
-    def _said(self, pattern: re.Pattern[str]) -> list[str]:
+    def _pid(self, pattern: re.Pattern[str], number: int, what: str) -> int:
+        self.eventually(lambda: len(self._logged(pattern)) >= number, what)
+        return int(self._logged(pattern)[number - 1])
+
+    def _logged(self, pattern: re.Pattern[str]) -> list[str]:
         return pattern.findall(self.log.read_text())

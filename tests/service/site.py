@@ -1,4 +1,4 @@
-"""A store with real processes around it, for tests that kill, stop and starve them."""
+"""A store and real processes that use it, for tests that kill, stop and starve them."""
 
 import os
 import signal
@@ -28,17 +28,17 @@ BODY = {
     "seed": 3,
     "gate": {"min_absolute_change": -1.0},
 }
-SERVE = (sys.executable, "-P", "-m", "perceptd.service", "serve")
+SERVE = (sys.executable, "-P", "-m", "perceptd", "serve")
 
 
 class Site:
-    """A store with a server and whatever else a test starts; all of it ends with the test."""
+    """A store with a server and all other processes of a test; all end with the test."""
 
     def __init__(self, settings: Settings, folder: Path, stack: ExitStack) -> None:
         self.settings = settings
         self.folder = folder
         self.port = free_port()
-        self.log = folder / "log"  # of all that it starts
+        self.log = folder / "log"  # of all processes
         self._stack = stack
         folder.mkdir()
 
@@ -50,7 +50,7 @@ class Site:
             "PERCEPTD_PORT": str(self.port),
             "PERCEPTD_PROCESSES": "1",
             "PERCEPTD_LEASE_S": str(LEASE_S),
-            "PERCEPTD_TRAIN_NICE": "0",  # or a busy machine would leave it nothing
+            "PERCEPTD_TRAIN_NICE": "0",  # else a busy machine would starve it
             "STAGE": stage,
             "STAGE_DIR": str(self.folder),
             **more,
@@ -79,7 +79,7 @@ class Site:
             except httpx.TransportError:
                 return False
 
-        eventually(ready)
+        eventually(ready, f"{path} answers", log=self.log)
 
     @property
     def url(self) -> str:
@@ -93,7 +93,7 @@ class Site:
         headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> httpx.Response:
-        """Ask the server, which may be another by now."""
+        """Send a request to the server, as the admin."""
         token = credentials.admin_token(self.settings).get_secret_value()
         return httpx.request(
             method,
@@ -106,13 +106,13 @@ class Site:
         )
 
     def said(self, words: str) -> int:
-        """How often one of its processes has said that."""
+        """How often the log contains these words."""
         return self.log.read_text(errors="replace").count(words)
 
     def reached(self) -> tuple[int, int]:
-        """The process that has come to its stage, and its parent."""
+        """The process that has reached its stage, and its parent."""
         marker = self.folder / "reached"
-        eventually(marker.exists)
+        eventually(marker.exists, "a process reaches its stage", log=self.log)
         process, parent = marker.read_text().split()
         return int(process), int(parent)
 
@@ -126,9 +126,9 @@ class Site:
         return number
 
     def ended(self, number: int) -> Job:
-        """The job once it has ended."""
+        """The job, as soon as it has ended."""
         with opened(self.settings) as (jobs, _):
-            eventually(lambda: jobs.get(number).ended)
+            eventually(lambda: jobs.get(number).ended, f"job {number} ends", log=self.log)
             return jobs.get(number)
 
 
@@ -141,18 +141,18 @@ def opened(settings: Settings) -> Iterator[tuple[Jobs, Claims]]:
 
 @contextmanager
 def site_of(settings: Settings, folder: Path) -> Iterator[Site]:
-    """A site that ends with the block, and everything in it."""
+    """A site whose processes end with the block."""
     with ExitStack() as stack:
         yield Site(settings, folder, stack)
 
 
 def state(pid: int) -> str:
-    """The letter by which the kernel tells what a process does."""
+    """The kernel's letter for the state of a process."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has asked for its status."""
+    """Whether a process has ended, even if its parent has not waited for it."""
     try:
         return state(pid) in "ZX"
     except FileNotFoundError:
@@ -165,7 +165,7 @@ def kill(*processes: int) -> None:
 
 
 def assert_one_whole_version(site: Site, number: int, sha256: str) -> None:
-    """The statement that every fault must leave true."""
+    """What must hold after every fault: one version, whole, promoted and described by events."""
     job = site.ended(number)
     assert (job.status, job.promotion) == ("succeeded", "promoted"), job.reason
     data_dir = site.settings.data_dir
@@ -186,16 +186,18 @@ def assert_one_whole_version(site: Site, number: int, sha256: str) -> None:
     epochs = [event.data["epoch"] for event in events if event.kind == "epoch"]
     assert epochs == list(range(1, BODY["epochs"] + 1))  # type: ignore[operator]
     assert events[-1].data["status"] == "succeeded"
-    eventually(lambda: list((data_dir / "jobs").iterdir()) == [])
+    folder = data_dir / "jobs"
+    eventually(lambda: list(folder.iterdir()) == [], "the job's files are removed", log=site.log)
 
 
 def train_undisturbed(folder: Path) -> str:
-    """The weights of the same training, run once without a fault."""
+    """The SHA-256 of the weights of the same training without a fault."""
     target = folder / "dnn"
     arguments = [
         f"--{name.replace('_', '-')}={BODY[name]}" for name in ("epochs", "batch_size", "seed")
     ]
-    command = [sys.executable, "-m", "perceptd.training", "dnn", *arguments, "--out", str(target)]
+    command = [sys.executable, "-m", "perceptd", "train", "dnn", *arguments]
+    command += ["--out", str(target)]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert [*folder.iterdir()] == [target]
     return checkpoint.read(target).weights_sha256

@@ -1,7 +1,7 @@
-"""The processes of the service, each with one place where it stops and waits to be killed.
+"""The processes of the service, which stop at a stage and wait to be killed.
 
 `python -m tests.service.staged worker|serve|training ...` runs the real program. The first process
-that comes to the stage in STAGE writes its id to `reached` in STAGE_DIR, and goes on once there is
+that reaches the stage in STAGE writes its id to `reached` in STAGE_DIR, and continues when there is
 a file `go`.
 """
 
@@ -26,11 +26,11 @@ def pause(stage: str) -> None:
     unfinished.rename(folder / "reached")
     tick = threading.Event()
     while not (folder / "go").exists():
-        tick.wait(0.02)  # a sleep is refused by libfaketime once its clock has jumped
+        tick.wait(0.02)  # libfaketime refuses a sleep after its clock has jumped
 
 
 def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Callable[..., Any]:
-    """That function, which pauses before it runs, from its call number `after` on."""
+    """The function, pausing before each call after the first `after` ones."""
     calls = 0
 
     def paused(*arguments: Any, **named: Any) -> Any:
@@ -44,17 +44,18 @@ def pausing(stage: str, function: Callable[..., Any], *, after: int = 0) -> Call
 
 
 def worker() -> None:
-    from perceptd.service.__main__ import main
+    from perceptd.__main__ import main
     from perceptd.service.jobs.claims import Claims
     from perceptd.service.worker.attempt import Attempt
+    from perceptd.service.worker.publishing import Publisher
     from perceptd.service.worker.worker import Worker
 
     Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
     for owner, name, stage in (
         (Attempt, "run", "claimed"),
-        (Attempt, "_register", "registering"),
-        (Attempt, "_decide", "registered"),
-        (Attempt, "_act", "gated"),
+        (Publisher, "register", "registering"),
+        (Publisher, "publish", "registered"),
+        (Publisher, "end", "gated"),
         (Claims, "succeed", "promoting"),
     ):
         setattr(owner, name, pausing(stage, getattr(owner, name)))
@@ -65,7 +66,7 @@ def worker() -> None:
 def serve() -> None:
     from importlib import import_module
 
-    from perceptd.service.__main__ import main
+    from perceptd.__main__ import main
     from perceptd.service.supervisor import Program
 
     command: Any = import_module("perceptd.service.commands.serve")
@@ -76,15 +77,15 @@ def serve() -> None:
 
 def training() -> None:
     import perceptd.training.train
+    from perceptd.__main__ import main
     from perceptd.models import export
-    from perceptd.training.__main__ import main
 
     loop: Any = perceptd.training.train
     loop.SAVE_SECONDS = 0.0
     loop.loss_of = pausing("first epoch", loop.loss_of)
     loop.loss_of = pausing("mid-epoch", loop.loss_of, after=35)  # of ten steps an epoch
     export.export = pausing("writing", export.export)
-    sys.argv = ["training", *sys.argv[2:]]
+    sys.argv = ["perceptd", *sys.argv[2:]]
     main()
 
 

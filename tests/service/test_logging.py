@@ -24,7 +24,7 @@ from tests.waiting import eventually
 
 ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
 DNN = {"model": "dnn", "inputs": [[0.1, -0.2]]}
-SERVE = (sys.executable, "-P", "-m", "perceptd.service", "serve", "--port", "0")
+SERVE = (sys.executable, "-P", "-m", "perceptd", "serve", "--port", "0")
 HOSTILE = '\n\r\x1b[31m\x9b31m\u2028\u202e{"level":"info"}\ud800'
 Lines = list[dict[str, Any]]
 
@@ -145,7 +145,10 @@ class Process:
     @property
     def url(self) -> str:
         pattern = re.compile(r"perceptd serves on (http://\S+)")
-        eventually(lambda: self.process.poll() is not None or bool(pattern.search(self.told())))
+        eventually(
+            lambda: self.process.poll() is not None or pattern.search(self.told()),
+            "the server names its address",
+        )
         found = pattern.search(self.told())
         assert found, self.told()
         return found[1]

@@ -1,4 +1,4 @@
-"""`perceptd serve` with several processes that answer on one port, and real signals."""
+"""`perceptd serve` with several processes on one port, and real signals."""
 
 import json
 import os
@@ -22,9 +22,8 @@ from tests.service.admin import ADMIN, AS_ADMIN
 from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
 from tests.service.site import is_gone
-from tests.waiting import eventually
 
-CONNECTIONS = 32  # so many that each of two processes has some of them
+CONNECTIONS = 32  # enough that each of two processes has some
 QUESTION = {"model": "xor", "inputs": [[1, -1]]}
 HELD = json.dumps({"model": "mnist-cnn", "dtype": "uint8", "inputs": [drawn_seven()] * 8}).encode()
 HEAD = (
@@ -60,7 +59,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @contextmanager
 def clients(url: str, count: int = CONNECTIONS) -> Iterator[list[httpx.Client]]:
-    """Clients with one connection each, so that the same process answers each all the time."""
+    """Clients with one connection each, so that one process answers all requests of a client."""
     with ExitStack() as opened:
         yield [
             opened.enter_context(httpx.Client(base_url=url, timeout=30, trust_env=False))
@@ -74,7 +73,7 @@ def sockets(pid: int) -> int:
 
 
 def predicted(client: httpx.Client) -> int:
-    """The version that answers it."""
+    """The version that answers."""
     answer = client.post("/predict", json=QUESTION).raise_for_status().json()
     assert [row["label"] for row in answer["predictions"]] == ["1"]
     version: int = answer["version"]
@@ -88,10 +87,10 @@ def test_the_kernel_spreads_the_connections_to_one_port(together: Served) -> Non
         after = [sockets(together.server(number)) for number in (1, 2)]
     taken = [now - then for now, then in zip(after, before, strict=True)]
     assert sum(taken) == 64
-    assert min(taken) >= 12  # of 32; fewer are a matter of one in ten million
+    assert min(taken) >= 12  # of 32; the chance of fewer is one in ten million
 
 
-def test_it_is_said_once_where_it_serves(together: Served) -> None:
+def test_the_address_is_logged_once(together: Served) -> None:
     assert together.url.startswith("http://127.0.0.1:")
     assert "(2 processes; CTRL+C ends it)" in together.log.read_text()
     assert "Uvicorn running" not in together.log.read_text()
@@ -115,12 +114,17 @@ def test_a_promotion_is_served_by_every_process_within_a_second(together: Served
     with clients(together.url) as asking:
         for version in (2, 1):
             httpx.put(**alias, json={"version": version}).raise_for_status()  # type: ignore[arg-type]
-            took = eventually(lambda: {predicted(client) for client in asking} == {version})  # noqa: B023
+            took = together.eventually(
+                lambda: {predicted(client) for client in asking} == {version},  # noqa: B023
+                f"all processes serve version {version}",
+            )
             assert took < 2  # a second, and one for a busy machine
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_port_in_use_ends_in_a_sentence(together: Served, tmp_path: Path, processes: str) -> None:
+def test_a_port_in_use_is_an_error_of_one_sentence(
+    together: Served, tmp_path: Path, processes: str
+) -> None:
     port = str(urlsplit(together.url).port)
     refused = perceptd("serve", "--port", port, "--processes", processes, data_dir=tmp_path)
     assert refused.returncode == 1
@@ -138,14 +142,14 @@ def test_a_killed_process_is_replaced_while_the_other_answers(served: Served) ->
         after = [sockets(served.server(number)) for number in (1, 2)]
         victim, survivor = served.server(1), served.server(2)
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: is_gone(victim))
+        served.eventually(lambda: is_gone(victim), "the killed process is gone")
 
         answered = 0
         for client in asking:
             try:
                 predicted(client)
                 answered += 1
-            except httpx.TransportError:  # of those that the killed one had
+            except httpx.TransportError:  # a connection of the killed process
                 pass
         assert answered >= after[1] - before[1] > 0
         replacement = served.server(3)
@@ -155,7 +159,7 @@ def test_a_killed_process_is_replaced_while_the_other_answers(served: Served) ->
     assert "a server process ended (-9)" in served.log.read_text()
 
 
-def test_what_was_accepted_is_answered_and_streams_end_before_the_end(served: Served) -> None:
+def test_at_the_end_accepted_requests_are_answered_and_streams_end(served: Served) -> None:
     job = {"model": "xor"}
     httpx.post(f"{served.url}/jobs", json=job, headers=AS_ADMIN).raise_for_status()
     address = urlsplit(served.url)
@@ -164,7 +168,7 @@ def test_what_was_accepted_is_answered_and_streams_end_before_the_end(served: Se
         for client in opened.enter_context(clients(served.url, 8)):
             response = opened.enter_context(client.stream("GET", "/jobs/1/events"))
             streams.append(response.iter_lines())
-            assert next(streams[-1])  # its first event: it is queued, and stays so
+            assert next(streams[-1])  # its first event; the job stays queued
         held = []
         for _ in range(CONNECTIONS):
             connection = opened.enter_context(
@@ -175,7 +179,9 @@ def test_what_was_accepted_is_answered_and_streams_end_before_the_end(served: Se
             held.append(connection)
 
         served.process.send_signal(signal.SIGTERM)
-        eventually(lambda: served.log.read_text().count("Shutting down") == 2)
+        served.eventually(
+            lambda: served.log.read_text().count("Shutting down") == 2, "both processes shut down"
+        )
         for stream in streams:
             assert not any(line.startswith("event:") for line in stream)  # it ends
         for connection in held:
@@ -183,23 +189,23 @@ def test_what_was_accepted_is_answered_and_streams_end_before_the_end(served: Se
         for connection in held:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     assert served.process.wait(20) == 0
-    assert all(is_gone(pid) for pid in served.started())
+    assert served.all_gone()
     assert {path.name for path in served.folder.iterdir()} == {"data", "log"}
     assert "Traceback" not in served.log.read_text()
 
 
-def test_a_server_that_is_interrupted_as_it_starts_ends_all(served: Served) -> None:
+def test_an_interrupt_during_the_start_ends_all_processes(served: Served) -> None:
     assert served.server(1)
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(20) == 0
-    assert all(is_gone(pid) for pid in served.started())
+    assert served.all_gone()
     assert "Traceback" not in served.log.read_text()
 
 
 def test_a_killed_server_leaves_no_process_behind(served: Served) -> None:
     assert served.url
     served.process.kill()
-    assert eventually(lambda: all(is_gone(pid) for pid in served.started())) < 15
+    assert served.eventually(served.all_gone, "all processes end") < 15
 
 
 def test_a_server_that_cannot_start_ends_with_a_sentence_and_its_status(tmp_path: Path) -> None:
@@ -226,7 +232,7 @@ def test_there_is_a_process_per_core_up_to_four_and_one_on_an_accelerator(
     assert command.default_processes(device) == processes
 
 
-def test_a_device_that_is_not_here_ends_in_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_device_is_an_error_of_one_sentence(tmp_path: Path) -> None:
     started_at = time.monotonic()
     refused = perceptd("serve", "--device", "mps", "--processes", "2", data_dir=tmp_path)
     assert (refused.returncode, time.monotonic() - started_at < 60) == (1, True)

@@ -1,3 +1,5 @@
+"""Listening sockets for several processes."""
+
 import socket
 import sys
 
@@ -13,7 +15,7 @@ def port_of(listener: socket.socket) -> int:
     return port
 
 
-def test_every_process_has_sockets_of_one_free_port() -> None:
+def test_all_processes_have_sockets_on_one_free_port() -> None:
     with bound(HOST, 0, 3) as groups:
         assert len(groups) == 3
         assert len({port_of(listener) for group in groups for listener in group}) == 1
@@ -26,7 +28,7 @@ def test_on_linux_each_process_has_a_socket_of_its_own() -> None:
     assert own == (2 if sys.platform == "linux" else 1)
 
 
-def test_every_address_of_a_name_is_listened_on() -> None:
+def test_all_addresses_of_a_host_are_bound() -> None:
     families = {info[0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     with bound("localhost", 0, 2) as groups:
         for group in groups:
@@ -35,7 +37,7 @@ def test_every_address_of_a_name_is_listened_on() -> None:
 
 @pytest.mark.parametrize("others", [1, 2])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_port_that_another_server_has_is_refused(others: int, processes: int) -> None:
+def test_a_port_in_use_is_an_error(others: int, processes: int) -> None:
     with bound(HOST, 0, others) as groups:
         for (listener,) in groups:
             listener.listen()
@@ -45,7 +47,7 @@ def test_a_port_that_another_server_has_is_refused(others: int, processes: int) 
             pass
 
 
-def test_a_name_that_stands_for_nothing_is_refused() -> None:
+def test_an_unknown_host_is_an_error() -> None:
     refusal = "cannot listen on nowhere:80"
     with pytest.raises(OSError, match=refusal), bound("nowhere", 80, 1):
         pass

@@ -1,12 +1,11 @@
-"""Programs that are kept running; then `perceptd serve` and its worker, with real signals."""
+"""The supervisor with small programs; then `perceptd serve` and its worker, with real signals."""
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 
 import pytest
 
@@ -18,8 +17,8 @@ from tests.waiting import eventually
 
 DEAF = "import os, time; os.write(0, b'.'); time.sleep(600)"
 LISTENS = "import os; os.read(0, 1)"
-TELLS = "import os; os.write(0, b'.'); os.read(0, 1)"
-# Notes its process id in a file; fails each time after the first.
+REPORTS = "import os; os.write(0, b'.'); os.read(0, 1)"
+# Writes its process id to a file; fails each time but the first.
 ONLY_ONCE = """
 import os, sys
 first = not os.path.exists("pids")
@@ -36,47 +35,57 @@ def program(script: str, *, reports_ready: bool = True) -> Program:
     return Program("script", (sys.executable, "-c", script), reports_ready=reports_ready)
 
 
-def test_all_that_tell_are_waited_for() -> None:
+def test_all_programs_that_report_are_waited_for() -> None:
     ended: list[int] = []
-    programs = [program(TELLS), program(LISTENS, reports_ready=False), program(TELLS)]
+    programs = [program(REPORTS), program(LISTENS, reports_ready=False), program(REPORTS)]
     with Supervisor(programs, os.environ, ended.append) as kept:
         assert kept.wait_until_ready() == 0
     assert len(set(ended)) == 3
     assert all(is_gone(pid) for pid in ended)
 
 
-@pytest.mark.parametrize("comes", ["in the block", "as it ends"])
-def test_a_second_signal_waits_for_nobody_whenever_it_comes(
-    comes: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def second_signal() -> Iterator[signal.Signals]:
+    """A signal that is handled as a server handles its second one."""
+
+    def kill_children(*_: object) -> None:
+        raise KillChildren(130)
+
+    before = signal.signal(signal.SIGALRM, kill_children)
+    yield signal.SIGALRM
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("after_s", [0, 0.2], ids=["in the block", "while it ends"])
+def test_a_second_signal_kills_the_programs(second_signal: signal.Signals, after_s: float) -> None:
     ended: list[int] = []
 
-    def end() -> None:
+    def run() -> None:
         with Supervisor([program(DEAF)], os.environ, ended.append) as kept:
             assert kept.wait_until_ready() == 0
-            if comes == "in the block":
-                raise KillChildren(130)
-
-            def interrupted() -> None:
-                Event.set(kept._ending)
-                raise KillChildren(130)
-
-            monkeypatch.setattr(kept._ending, "set", interrupted)
+            if not after_s:
+                signal.raise_signal(second_signal)
+            signal.setitimer(signal.ITIMER_REAL, after_s)
 
     began = time.monotonic()
     with pytest.raises(KillChildren):
-        end()
+        run()
     assert time.monotonic() - began < supervisor.END_S
     assert is_gone(ended[0])
 
 
-def test_one_that_cannot_start_is_not_started_again() -> None:
-    with Supervisor([program("raise SystemExit(3)"), program(TELLS)], os.environ) as kept:
+def test_a_program_that_cannot_start_is_not_restarted() -> None:
+    with Supervisor([program("raise SystemExit(3)"), program(REPORTS)], os.environ) as kept:
         assert kept.wait_until_ready() == 3
 
 
-def test_one_that_cannot_start_later_is_tried_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def fails(pid: int) -> None:
+    raise ValueError("on_end failed")
+
+
+@pytest.mark.parametrize("on_end", [lambda pid: None, fails], ids=["on_end", "on_end that fails"])
+def test_a_program_that_once_started_is_restarted_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_end: Callable[[int], object]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
@@ -84,26 +93,10 @@ def test_one_that_cannot_start_later_is_tried_again_and_again(
     def started() -> list[int]:
         return list(map(int, Path("pids").read_text().split()))
 
-    with Supervisor([program(ONLY_ONCE)], os.environ) as kept:
+    with Supervisor([program(ONLY_ONCE)], os.environ, on_end) as kept:
         assert kept.wait_until_ready() == 0
         os.kill(started()[0], signal.SIGKILL)
-        eventually(lambda: len(started()) >= 4)
-
-
-def test_whatever_fails_about_an_end_another_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(supervisor, "MIN_PAUSE_S", 0.01)
-
-    def fails(pid: int) -> None:
-        raise ValueError("not to be counted")
-
-    with Supervisor([program(ONLY_ONCE)], os.environ, fails) as kept:
-        assert kept.wait_until_ready() == 0
-        os.kill(int(Path("pids").read_text()), signal.SIGKILL)
-        eventually(lambda: len(Path("pids").read_text().split()) >= 3)
-    assert "not to be counted" in caplog.text
+        eventually(lambda: len(started()) >= 4, "the program is restarted three times")
 
 
 @pytest.fixture
@@ -114,9 +107,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_asked_to_end_takes_its_worker_along(
-    served: Served, number: signal.Signals
-) -> None:
+def test_a_server_ends_with_its_worker(served: Served, number: signal.Signals) -> None:
     worker = served.worker(1)
     served.process.send_signal(number)
     assert served.process.wait(20) == 0
@@ -127,11 +118,11 @@ def test_a_server_that_is_asked_to_end_takes_its_worker_along(
 def test_a_killed_server_leaves_no_worker_behind(served: Served) -> None:
     worker = served.worker(1)
     served.process.kill()
-    assert eventually(lambda: is_gone(worker)) < 15
+    assert served.eventually(lambda: is_gone(worker), "the worker ends") < 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_worker_that_ends_is_followed_by_another(served: Served, number: signal.Signals) -> None:
+def test_a_worker_that_ends_is_replaced(served: Served, number: signal.Signals) -> None:
     first = served.worker(1)
     os.kill(first, number)
     second = served.worker(2)

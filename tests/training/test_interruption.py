@@ -18,17 +18,17 @@ from tests.training.conftest import command
 PROGRAM = """
 from perceptd.training import train
 train.SAVE_SECONDS = 0.0
-from perceptd.training.__main__ import main
+from perceptd.__main__ import main
 main()
 """
 PATIENCE = 120  # seconds until a process that hangs is killed
 
-DNN = ["dnn", "--batch-size", "50", "--progress", "json"]
+DNN = ["train", "dnn", "--batch-size", "50", "--progress", "json"]
 
 
 @contextmanager
 def training(*arguments: str | Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
-    """`python -m perceptd.training` in a process of its own, which ends with the block."""
+    """`perceptd` in a process of its own, which ends with the block."""
     # A process inherits what its parent ignores, and a shell's background job ignores Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -88,7 +88,9 @@ def test_killed_training_resumes_and_ends_in_the_same_weights(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "straight"]
 
 
-def test_stopped_training_leaves_no_checkpoint_and_tells_by_its_exit_code(tmp_path: Path) -> None:
+def test_stopped_training_leaves_no_checkpoint_and_exits_as_the_signal_says(
+    tmp_path: Path,
+) -> None:
     arguments = [*DNN, "--batch-size", "1", "--epochs", "399"]
 
     with (
@@ -126,7 +128,7 @@ def test_training_ends_with_its_standard_input_and_cleans_up(tmp_path: Path) -> 
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_training_outlives_its_standard_input_unless_told(tmp_path: Path) -> None:
+def test_training_outlives_its_standard_input_without_the_option(tmp_path: Path) -> None:
     with training(*DNN, "--epochs", "3", "--out", tmp_path / "out") as process:
         process.communicate()  # which closes it at once
 
@@ -145,7 +147,7 @@ child.wait()
 def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
     tmp_path: Path,
 ) -> None:
-    arguments = ["-m", "perceptd.training", "--stop-on-eof", *ENDLESS, "--out"]
+    arguments = ["-m", "perceptd", "--stop-on-eof", *ENDLESS, "--out"]
 
     with training(*arguments, tmp_path / "out", program=PARENT) as parent:
         wait_for_epoch(parent, 2)
@@ -156,7 +158,7 @@ def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
     assert not (tmp_path / "out").exists()
 
 
-# Too busy to notice, as code outside Python is.
+# Ignores SIGTERM, as native code does that does not return to Python.
 BUSY = """
 import signal, threading
 from perceptd.training import lifeline
@@ -168,7 +170,7 @@ threading.Event().wait()
 """
 
 
-def test_training_that_does_not_stop_is_ended() -> None:
+def test_training_that_ignores_sigterm_exits_all_the_same() -> None:
     with training(program=BUSY) as process:
         assert process.stdout
         assert process.stdout.readline() == "{}\n"

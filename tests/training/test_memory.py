@@ -1,4 +1,4 @@
-"""A training that needs more memory than it may have."""
+"""A training that runs out of memory ends with one sentence."""
 
 import subprocess
 import sys
@@ -11,19 +11,20 @@ from perceptd.training.errors import memory_shortage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what is written")
 
-# May take so many MB more than what it has once all is imported.
+# The memory limit is what the process has after its imports, and so many MB more.
 PROGRAM = """
 import re, resource, sys
 from pathlib import Path
 import sklearn.datasets, sklearn.model_selection
-import perceptd.training.importing, perceptd.training.run
-from perceptd.training.__main__ import main
+import perceptd.training.commands, perceptd.training.importing, perceptd.training.run
+from perceptd.__main__ import main
 taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 limit = taken + (int(sys.argv.pop(1)) << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 main()
 """
-WIDE = ["mnist-cnn", "--set", "channels=[1024,1024]", "--dataset", "digits", "--epochs", "1"]
+WIDE = ["train", "mnist-cnn", "--set", "channels=[1024,1024]"]
+WIDE += ["--dataset", "digits", "--epochs", "1"]
 
 
 def limited(megabytes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -61,7 +62,7 @@ def test_shortage_is_one_sentence_and_nothing_is_left(megabytes: int, tmp_path: 
         (RuntimeError("the weights do not fit"), None),
     ],
 )
-def test_shortage_is_told_from_other_failures(error: Exception, told: str | None) -> None:
+def test_shortage_is_distinguished_from_other_failures(error: Exception, told: str | None) -> None:
     assert memory_shortage(error) == told
 
 

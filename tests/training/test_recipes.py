@@ -1,4 +1,4 @@
-"""What the recipes reach, as published, and where recipes come from."""
+"""The recipes reach the published results, and recipes are validated."""
 
 from collections.abc import Callable
 from functools import cache
@@ -87,7 +87,7 @@ def test_every_built_in_has_both_recipes() -> None:
     assert {tuple(known) for known in RECIPES.values()} == {("reference", "fast")}
 
 
-def test_architecture_without_recipes_is_told() -> None:
+def test_architecture_without_recipes_is_refused() -> None:
     with pytest.raises(LookupError, match="no recipe for 'spiral'"):
         recipes.of("spiral")
 
@@ -117,7 +117,7 @@ def test_impossible_recipe_is_refused_by_field(field: str, value: Any) -> None:
     assert [error["loc"] for error in refusal.value.errors()] == [(field,)]
 
 
-def test_data_set_of_ones_own_is_recorded_by_its_name() -> None:
+def test_function_as_data_set_is_recorded_by_its_name() -> None:
     recipe = RECIPES["dnn"]["reference"].model_copy(update={"dataset": datasets.circles})
 
     assert recipe.model_dump(mode="json")["dataset"] == "circles"

@@ -14,7 +14,9 @@ def state_file(tmp_path: Path) -> StateFile:
     return StateFile.beside(tmp_path / "runs" / "1", "this training")
 
 
-def test_written_state_is_read_back(state_file: StateFile) -> None:
+def test_latest_state_is_read_back(state_file: StateFile) -> None:
+    assert state_file.read() is None
+    state_file.write({"epoch": 2})
     state_file.write({"epoch": 3, "module": {"w": torch.ones(2)}, "curve": [{"loss": 0.5}]})
 
     state = state_file.read()
@@ -23,17 +25,6 @@ def test_written_state_is_read_back(state_file: StateFile) -> None:
     assert (state["epoch"], state["curve"]) == (3, [{"loss": 0.5}])
     assert torch.equal(state["module"]["w"], torch.ones(2))
     assert [path.name for path in state_file.path.parent.iterdir()] == [".1.state"]
-
-
-def test_later_state_replaces_the_earlier_one(state_file: StateFile) -> None:
-    state_file.write({"epoch": 3})
-    state_file.write({"epoch": 4})
-
-    assert (state_file.read() or {})["epoch"] == 4
-
-
-def test_absent_state_is_none(state_file: StateFile) -> None:
-    assert state_file.read() is None
 
 
 def test_state_of_another_training_is_none(state_file: StateFile) -> None:

@@ -127,10 +127,10 @@ def _recorded(folder: Path, meta: Meta, data_dir: Path) -> str | Maker:
         raise DataError(f"{meta.dataset.name} holds corrections, which only the store has")
     recorded = str((meta.recipe or {}).get("dataset", meta.dataset.name))
     try:
-        made = [recipe.dataset for recipe in recipes.of(meta.architecture).values()]
+        makers = [recipe.dataset for recipe in recipes.of(meta.architecture).values()]
     except UnknownRecipeError:
-        made = []
-    for maker in made:  # a plug-in's recipe may name a function
+        makers = []
+    for maker in makers:  # a plug-in's recipe may name a function
         if callable(maker) and maker.__name__ == recorded:
             return maker
     if Path(recorded).suffix not in files.SUFFIXES:

@@ -1,6 +1,6 @@
 """BentoML: a service class whose methods are its routes.
 
-They are coroutines because on one core the threads that others run in cost more than they give.
+They are coroutines: on one core, threads would cost more than they gain.
 """
 
 import bentoml

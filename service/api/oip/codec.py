@@ -1,7 +1,7 @@
-"""An inference of the Open Inference Protocol: a body -> rows, and their answer -> a body.
+"""Inferences of the Open Inference Protocol: a body -> rows, and an answer -> a body.
 
-With the binary extension a body is JSON and then the bytes of tensors; the length of the JSON is in
-a header of its own.
+With the binary extension, a body is JSON followed by the bytes of tensors. A header has the length
+of the JSON.
 """
 
 from collections.abc import Sequence
@@ -29,28 +29,28 @@ from perceptd.service.api.oip.tensors import (
     read_rows,
     to_bytes,
 )
-from perceptd.service.errors import FieldError, InvalidInputError
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.loaded_version import LoadedVersion
+from perceptd.service.schemas.validation import Loc, invalid
 
 LABEL, PROBABILITIES = "label", "probabilities"
 OUTPUTS = (LABEL, PROBABILITIES)
-MAX_DIGITS = 18  # of a length; Python reads no number of more than a few thousand
-SHOWN_NAMES = 5
+MAX_DIGITS = 18  # of a length; `int` refuses texts of more than 4,300 digits
+MAX_SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Output:
-    """One tensor of an answer, as it was asked for."""
+    """One requested tensor of an answer."""
 
     name: str
     binary: bool
-    classes: int | None  # so many likeliest labels instead of the numbers
+    classes: int | None  # send this many most likely labels instead of probabilities
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A request that fits its model."""
+    """A request, validated for its model."""
 
     id: str | None
     rows: Rows
@@ -59,35 +59,35 @@ class Inference:
 
 @dataclass(frozen=True)
 class Reply:
-    """The body of an answer; `json_length` is set where bytes follow the JSON."""
+    """The body of an answer; `json_length` is set if bytes follow the JSON."""
 
     content: bytes
     json_length: int | None
 
 
 def read(body: bytes, json_length: str | None, spec: ModelSpec, max_rows: int) -> Inference:
-    """Raises `InvalidInputError` for what is no request of the protocol, or none of the model."""
+    """Raises `InvalidInputError` for a request that the protocol or the model does not allow."""
     length = len(body) if json_length is None else _length(json_length, len(body))
     request = parse(infer_request, memoryview(body)[:length])
     names = [tensor.name for tensor in request.inputs]
     if names != [spec.input.name]:
-        got = ", ".join(repr(name[:60]) for name in names[:SHOWN_NAMES]) or "none"
-        raise _wrong(f"one input, named {spec.input.name!r}", got, "inputs")
+        got = ", ".join(repr(name[:60]) for name in names[:MAX_SHOWN_NAMES]) or "none"
+        raise invalid(["inputs"], f"one input, named {spec.input.name!r}", got)
     outputs = _outputs(request)
     rows = read_rows(spec.input, request.inputs[0], memoryview(body)[length:], max_rows)
     return Inference(request.id, rows, outputs)
 
 
 def write(inference: Inference, version: LoadedVersion, answer: Answer) -> Reply:
-    """The answer as it was asked for: JSON, and then the tensors that go as bytes."""
-    tensors, behind = [], []
+    """JSON, followed by the tensors that were requested as bytes."""
+    tensors, binaries = [], []
     for output in inference.outputs:
         shape, values = _values(output, version.spec.labels, answer)
         datatype = FP32 if isinstance(values, np.ndarray) else BYTES
         tensor: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": shape}
         if output.binary:
-            behind.append(to_bytes(values))
-            tensor["parameters"] = {"binary_data_size": len(behind[-1])}
+            binaries.append(to_bytes(values))
+            tensor["parameters"] = {"binary_data_size": len(binaries[-1])}
         else:
             tensor["data"] = values.tolist() if isinstance(values, np.ndarray) else values
         tensors.append(tensor)
@@ -95,11 +95,11 @@ def write(inference: Inference, version: LoadedVersion, answer: Answer) -> Reply
     if inference.id is not None:
         facts["id"] = inference.id
     head = msgspec.json.encode({**facts, "outputs": tensors})
-    return Reply(b"".join([head, *behind]), len(head) if behind else None)
+    return Reply(b"".join([head, *binaries]), len(head) if binaries else None)
 
 
 def _values(output: Output, labels: Sequence[str], answer: Answer) -> tuple[list[int], Values]:
-    """A tensor's shape, and its elements row by row."""
+    """A tensor's shape and its elements, row by row."""
     if output.name == LABEL:
         return [len(answer.indices)], [labels[index] for index in answer.indices.tolist()]
     if output.classes is None:
@@ -109,7 +109,7 @@ def _values(output: Output, labels: Sequence[str], answer: Answer) -> tuple[list
 
 
 def example_of(spec: ModelSpec) -> dict[str, Any]:
-    """A body that a model takes."""
+    """A valid body for a model."""
     rows = spec.example.inputs
     tensor = {
         "name": spec.input.name,
@@ -121,33 +121,29 @@ def example_of(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _length(text: str, available: int) -> int:
-    """The length of the JSON that a header gives."""
+    """The length of the JSON, from its header."""
     decimal = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
     if not decimal or int(text) > available:
-        expected = f"the length of the JSON, at most the body's {available}"
-        raise _wrong(expected, repr(text[:60]), HEADER)
+        expected = f"the length of the JSON in bytes, at most {available}"
+        raise invalid([HEADER], expected, repr(text[:60]))
     return int(text)
 
 
 def _outputs(request: InferRequest) -> list[Output]:
-    """What is asked for; all where nothing is."""
+    """The requested outputs, or all of them if the request names none."""
     all_binary = bool(request.parameters and request.parameters.binary_data_output)
     asked = request.outputs or [RequestedOutput(name) for name in OUTPUTS]
     outputs: list[Output] = []
     for number, one in enumerate(asked):
         if one.name not in OUTPUTS:
-            known = " or ".join(OUTPUTS)
-            raise _wrong(known, repr(one.name[:60]), "outputs", number, "name")
+            expected = " or ".join(OUTPUTS)
+            raise invalid(["outputs", number, "name"], expected, repr(one.name[:60]))
         if any(one.name == before.name for before in outputs):
-            raise _wrong("each output once", f"{one.name} again", "outputs", number, "name")
+            raise invalid(["outputs", number, "name"], "each output once", f"{one.name} again")
         parameters = one.parameters or OutputParameters()
         if parameters.classification and one.name != PROBABILITIES:
-            place = ("outputs", number, "parameters", "classification")
-            raise _wrong(f"it on {PROBABILITIES} alone", f"it on {one.name}", *place)
+            place: Loc = ["outputs", number, "parameters", "classification"]
+            raise invalid(place, f"none but on {PROBABILITIES}", f"one on {one.name}")
         binary = all_binary if parameters.binary_data is None else parameters.binary_data
         outputs.append(Output(one.name, binary, parameters.classification))
     return outputs
-
-
-def _wrong(expected: str, got: str, *loc: str | int) -> InvalidInputError:
-    return InvalidInputError.of([FieldError(loc=list(loc), expected=expected, got=got)])

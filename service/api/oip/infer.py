@@ -23,14 +23,16 @@ from perceptd.service.settings import Settings
 
 JsonLength = Annotated[
     str | None,
-    Header(alias=HEADER, description="Bytes of the JSON, where bytes of a tensor follow it."),
+    Header(
+        alias=HEADER, description="Length of the JSON in bytes, if bytes of a tensor follow it."
+    ),
 ]
 ANSWER: Responses = {
     200: {
         "model": InferResponse,
-        "description": "The tensors asked for; as bytes behind the JSON where that was asked for.",
+        "description": "The requested tensors, in the JSON or as bytes that follow it.",
         "content": {RAW_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-        "headers": {HEADER: {"schema": {"type": "string"}, "description": "As in the request."}},
+        "headers": {HEADER: {"schema": {"type": "string"}, "description": "Length of the JSON."}},
     }
 }
 
@@ -52,14 +54,14 @@ async def infer(
     caller: CallerDep,
     json_length: JsonLength = None,
 ) -> Response:
-    """Ask the production version of a model.
+    """Predict with the production version of a model.
 
-    The input `x` has the shape [N, ...] of the model's rows, as FP32. A picture may be [N, 784],
-    [N, 28, 28] or [N, 1, 28, 28], as FP32 in 0..1 or as UINT8 in 0..255. The outputs are `label`
-    and `probabilities`; the parameter `classification` of `probabilities` asks for the likeliest
-    labels instead. The binary tensor extension is supported both ways.
+    The input `x` holds N rows of the model's shape as FP32. Pictures may be [N, 784], [N, 28, 28]
+    or [N, 1, 28, 28], as FP32 in 0..1 or as UINT8 in 0..255. The outputs are `label` and
+    `probabilities`. With the parameter `classification`, `probabilities` has the most likely
+    labels instead. Requests and answers may use the binary tensor extension.
     """
-    return await ask(await engine.find(model), request, caller, settings, json_length)
+    return await predict(await engine.find(model), request, caller, settings, json_length)
 
 
 @router.post("/versions/{version}/infer", openapi_extra=body("inference"))
@@ -72,23 +74,23 @@ async def infer_version(
     caller: CallerDep,
     json_length: JsonLength = None,
 ) -> Response:
-    """Ask one version of a model; it is loaded first where it is not yet."""
+    """Predict with one version of a model, which is loaded first if necessary."""
     loaded = await engine.find(model, version)
-    return await ask(loaded, request, caller, settings, json_length)
+    return await predict(loaded, request, caller, settings, json_length)
 
 
-async def ask(
+async def predict(
     version: LoadedVersion,
     request: Request,
     caller: Caller,
     settings: Settings,
     json_length: str | None,
 ) -> Response:
-    version.batcher.admit(1, caller.deadline)  # before the body is read
+    version.batcher.admit(1, caller.deadline)  # refuse before the body is read
     body = await request.body()
     answered_by(request, version)
-    asked = codec.read(body, json_length, version.spec, settings.max_rows)
-    reply = codec.write(asked, version, await version.answer(asked.rows, caller))
+    inference = codec.read(body, json_length, version.spec, settings.max_rows)
+    reply = codec.write(inference, version, await version.answer(inference.rows, caller))
     if reply.json_length is None:
         return Response(reply.content, media_type=JSON_TYPE)
     headers = {HEADER: str(reply.json_length)}

@@ -1,4 +1,4 @@
-"""`GET /v2`: what the server and its models are, in the Open Inference Protocol."""
+"""`GET /v2`: metadata, health and configuration in the Open Inference Protocol."""
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -29,7 +29,7 @@ from perceptd.service.errors import DrainingError, ModelUnavailableError, Unauth
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.store.repository import Repository
 
-# Those that Triton calls so.
+# As Triton names them.
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository"]
 PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch"}
 
@@ -45,20 +45,20 @@ of_a_model = APIRouter(
     "", dependencies=[Depends(require_predict_token)], responses=documented_v2(UnauthorizedError)
 )
 async def server_metadata(request: Request) -> ServerMetadata:
-    """The server's name, version and extensions of the protocol."""
+    """The server's name, its version and the protocol extensions that it supports."""
     app = request.app
     return ServerMetadata(name=app.title, version=app.version, extensions=EXTENSIONS)
 
 
 @router.get("/health/live")
 async def server_live() -> ServerLive:
-    """The process answers."""
+    """The process responds."""
     return ServerLive()
 
 
 @router.get("/health/ready", responses=documented_v2(ModelUnavailableError, DrainingError))
 async def server_ready(engine: EngineDep, draining: DrainingDep) -> ServerReady:
-    """Every production version that is not unloaded is loaded and warm."""
+    """Every production version is loaded and warm, except those of unloaded models."""
     await health.ready(engine, draining)
     return ServerReady()
 
@@ -67,7 +67,7 @@ async def server_ready(engine: EngineDep, draining: DrainingDep) -> ServerReady:
 async def model_metadata(
     model: ModelName, engine: EngineDep, repository: RepositoryDep
 ) -> ModelMetadata:
-    """The tensors that a model takes and answers."""
+    """The input and output tensors of a model."""
     return await metadata(await engine.find(model), repository)
 
 
@@ -75,7 +75,7 @@ async def model_metadata(
 async def version_metadata(
     model: ModelName, version: VersionNumber, engine: EngineDep, repository: RepositoryDep
 ) -> ModelMetadata:
-    """The tensors that a version takes and answers; it is loaded first where it is not yet."""
+    """The input and output tensors of a version, which is loaded first if necessary."""
     return await metadata(await engine.find(model, version), repository)
 
 
@@ -88,7 +88,7 @@ async def model_ready(model: ModelName, engine: EngineDep) -> ModelReady:
 
 @of_a_model.get("/versions/{version}/ready")
 async def version_ready(model: ModelName, version: VersionNumber, engine: EngineDep) -> ModelReady:
-    """A version is loaded and warm; it is loaded first where it is not yet."""
+    """A version is loaded and warm; it is loaded first if necessary."""
     await engine.find(model, version)
     return ModelReady(name=model)
 
@@ -97,7 +97,7 @@ async def version_ready(model: ModelName, version: VersionNumber, engine: Engine
 async def model_config(
     model: ModelName, engine: EngineDep, settings: SettingsDep
 ) -> ModelConfiguration:
-    """What Triton calls the configuration of a model, as far as it has a meaning here."""
+    """Triton's model configuration: the fields that apply to this server."""
     return configuration(await engine.find(model), settings.max_rows)
 
 
@@ -105,7 +105,7 @@ async def model_config(
 async def version_config(
     model: ModelName, version: VersionNumber, engine: EngineDep, settings: SettingsDep
 ) -> ModelConfiguration:
-    """The same of one version; it is loaded first where it is not yet."""
+    """Triton's model configuration of one version, which is loaded first if necessary."""
     return configuration(await engine.find(model, version), settings.max_rows)
 
 

@@ -1,4 +1,4 @@
-"""`/v2/repository`: Triton's extension of the protocol by which models are loaded and unloaded."""
+"""`/v2/repository`: Triton's protocol extension that lists, loads and unloads models."""
 
 from typing import Annotated
 
@@ -22,12 +22,11 @@ from perceptd.service.api.operations import BODY, READ, body, documented_v2
 from perceptd.service.api.routes.models import ModelName
 from perceptd.service.errors import (
     ConflictError,
-    FieldError,
     ForbiddenError,
-    InvalidInputError,
     ModelNotFoundError,
 )
 from perceptd.service.inference.engine import Engine
+from perceptd.service.schemas.validation import invalid
 
 router = APIRouter(
     prefix="/v2/repository",
@@ -52,35 +51,34 @@ async def read_load_request(request: Request) -> LoadRequest:
 
 @router.post("/index", openapi_extra=body("index"))
 def index(
-    asked: Annotated[IndexRequest, Depends(read_index_request)],
+    request: Annotated[IndexRequest, Depends(read_index_request)],
     engine: EngineDep,
     repository: RepositoryDep,
 ) -> RepositoryIndex:
-    """Every version of every model, and whether it is loaded here.
+    """List every version of every model, and whether this process has it loaded.
 
-    A version that is not may be asked for all the same, if its model serves: it loads then.
+    A version that is not loaded still answers if its model serves: the first request loads it.
     """
     entries = [entry(engine, model, number) for model, number in repository.numbers()]
-    return RepositoryIndex([one for one in entries if one.state == "READY" or not asked.ready])
+    return RepositoryIndex([one for one in entries if one.state == "READY" or not request.ready])
 
 
 @changes.post("/load", openapi_extra=body("load"))
 def load(
     model: ModelName,
-    asked: Annotated[LoadRequest, Depends(read_load_request)],
+    request: Annotated[LoadRequest, Depends(read_load_request)],
     engine: EngineDep,
     repository: RepositoryDep,
 ) -> IndexEntry:
-    """Have a model that was unloaded serve again, with the version that is its production.
+    """Put an unloaded model back into service with its production version.
 
-    It is loaded and warm before it serves. For a model that serves, nothing changes. Neither a
-    configuration nor files are taken from the request.
+    The version is loaded and warm before it serves. Loading a model that serves changes nothing.
+    A request with a configuration or files is refused.
     """
-    for name in asked.parameters or {}:
+    for name in request.parameters or {}:
         if name == "config" or name.startswith("file:"):
-            expected = "neither a configuration nor files: a model comes from the store alone"
-            wrong = FieldError(loc=["parameters", name], expected=expected, got="one")
-            raise InvalidInputError.of([wrong])
+            expected = "neither a configuration nor files: models come from the store only"
+            raise invalid(["parameters", name], expected, "one")
     version = repository.production_of(model)
     engine.warm(model, version)
     repository.load(model)
@@ -91,13 +89,13 @@ def load(
 @changes.post("/unload", openapi_extra=body("load"))
 def unload(
     model: ModelName,
-    asked: Annotated[LoadRequest, Depends(read_load_request)],
+    request: Annotated[LoadRequest, Depends(read_load_request)],
     engine: EngineDep,
     repository: RepositoryDep,
 ) -> IndexEntry:
-    """Take a model out of service: in every process of the store, also after a restart.
+    """Take a model out of service, in every process that uses the store and after restarts.
 
-    It serves again when it is loaded, or when a version of it is promoted.
+    It serves again after a load or a promotion.
     """
     version = repository.production_of(model)
     repository.unload(model)

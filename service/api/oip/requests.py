@@ -1,45 +1,36 @@
-"""Requests of the Open Inference Protocol, parsed; whether they fit a model is asked later.
+"""Requests of the Open Inference Protocol, parsed by msgspec; `codec` fits them to a model.
 
-msgspec reads them: a request may be a picture of 784 numbers, or thousands of those. Fields and
-parameters that the protocol does not know are passed over, as it wants.
+The protocol wants unknown fields and parameters to be ignored.
 """
 
-import re
 from typing import Annotated, Any, TypeVar
 
 from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType, ValidationError
 from msgspec.json import Decoder
 
-from perceptd.service.errors import FieldError, InvalidInputError
+from perceptd.service.errors import InvalidInputError
+from perceptd.service.schemas.validation import invalid, msgspec_error
 
 MAX_RANK = 8
-WORDS = {
-    "float": "a number",
-    "int": "a whole number",
-    "str": "a string",
-    "bool": "a boolean",
-    "array": "an array",
-    "object": "an object",
-}
 Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Value = TypeVar("Value")
 
 
 class InputParameters(Struct):
     binary_data_size: Annotated[
-        Natural | None, Meta(description="Bytes of the tensor, after the JSON.")
+        Natural | None, Meta(description="Length in bytes of the tensor, which follows the JSON.")
     ] = None
 
 
 class InputTensor(Struct):
-    """An input tensor: its numbers in `data`, or behind the JSON as bytes."""
+    """An input tensor: numbers in `data`, or bytes after the JSON."""
 
     name: str
     shape: Annotated[
         list[Natural],
-        Meta(max_length=MAX_RANK, description="Its first number is that of the rows."),
+        Meta(max_length=MAX_RANK, description="The first number is the number of rows."),
     ]
-    datatype: Annotated[str, Meta(description="FP32; UINT8 as well for pictures.")]
+    datatype: Annotated[str, Meta(description="FP32, or UINT8 for pictures.")]
     parameters: InputParameters | None = None
     data: Annotated[
         Raw | UnsetType, Meta(description="Numbers row by row, nested as `shape` says, or flat.")
@@ -52,7 +43,7 @@ class OutputParameters(Struct):
     ] = None
     classification: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Send so many `value:index:label`, the likeliest first."),
+        Meta(description="Send this many `value:index:label`, the most likely first."),
     ] = None
 
 
@@ -72,17 +63,17 @@ class InferRequest(Struct):
     outputs: Annotated[
         list[RequestedOutput] | None, Meta(description="Default: all, in this order.")
     ] = None
-    id: Annotated[str | None, Meta(description="Comes back with the answer.")] = None
+    id: Annotated[str | None, Meta(description="Repeated in the answer.")] = None
     parameters: RequestParameters | None = None
 
 
 class IndexRequest(Struct):
-    ready: Annotated[bool, Meta(description="Only versions that are loaded.")] = False
+    ready: Annotated[bool, Meta(description="List only versions that are loaded.")] = False
 
 
 class LoadRequest(Struct):
     parameters: Annotated[
-        dict[str, Any] | None, Meta(description="No configuration and no files: none is taken.")
+        dict[str, Any] | None, Meta(description="A configuration or files are refused.")
     ] = None
 
 
@@ -92,29 +83,14 @@ load_request = Decoder(LoadRequest)
 
 
 def parse(decoder: Decoder[Value], body: bytes | memoryview | Raw, *place: str | int) -> Value:
-    """What a decoder makes of JSON that lies at a place of the request.
+    """Decode JSON that stands at `place` of the request.
 
     Raises `InvalidInputError`.
     """
     try:
         return decoder.decode(body)
     except ValidationError as error:
-        raise InvalidInputError.of([told(str(error), place)]) from None
+        raise InvalidInputError.of([msgspec_error(str(error), place)]) from None
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         got = str(error).removeprefix("JSON is ").removeprefix("Input data was ")
-        wrong = FieldError(loc=list(place), expected="JSON", got=got if body else "an empty body")
-        raise InvalidInputError.of([wrong]) from None
-
-
-def told(message: str, place: tuple[str | int, ...]) -> FieldError:
-    """msgspec's error in our words: where, what was expected there, what came."""
-    what, _, where = message.partition(" - at `$")
-    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", where)
-    loc = [*place, *(name or int(index) for name, index in steps)]
-    if missing := re.fullmatch(r"Object missing required field `(.+)`", what):
-        return FieldError(loc=[*loc, missing[1]], expected="a value", got="nothing")
-    if wrong := re.fullmatch(r"Expected `(\w+)(?: \| null)?`(.*?)(?:, got `(.+)`)?", what):
-        kind, bound, got = wrong.groups()
-        expected = WORDS.get(kind, kind) + bound
-        return FieldError(loc=loc, expected=expected, got=WORDS.get(got, got) or "another")
-    return FieldError(loc=loc, expected="a number that a float can hold", got=what.lower())
+        raise invalid(place, "JSON", got if body else "an empty body") from None

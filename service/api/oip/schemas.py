@@ -1,4 +1,4 @@
-"""Answers of the Open Inference Protocol. Its requests: see `service/api/oip/requests.py`."""
+"""Answers of the Open Inference Protocol."""
 
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ INDEX_ENTRY: dict[str, Any] = {"name": "dnn", "version": "1", "state": "READY", 
 
 
 class ErrorBody(BaseModel):
-    """Every error of the Open Inference Protocol."""
+    """The body of every error of the Open Inference Protocol."""
 
     error: str
 
@@ -50,7 +50,7 @@ class ModelReady(BaseModel):
 class TensorMetadata(BaseModel):
     name: str
     datatype: str
-    shape: list[int] = Field(description="-1 stands for the number of rows.")
+    shape: list[int] = Field(description="-1 stands for any number of rows.")
 
 
 class ModelMetadata(BaseModel):
@@ -63,7 +63,7 @@ class ModelMetadata(BaseModel):
     )
 
     name: str
-    versions: list[str] = Field(description="Those that can be asked for by number.")
+    versions: list[str] = Field(description="Versions that a request can name.")
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
@@ -74,7 +74,7 @@ class Reshape(BaseModel):
 
 
 class TensorConfig(BaseModel):
-    """`dims` are of one row; `reshape` says where a row is less than that."""
+    """`dims` is the shape of one row; `reshape` replaces it for scalars."""
 
     name: str
     data_type: str
@@ -83,7 +83,7 @@ class TensorConfig(BaseModel):
 
 
 class ModelConfiguration(BaseModel):
-    """What Triton calls a model's configuration, as far as it has a meaning here."""
+    """Triton's model configuration: the fields that apply to this server."""
 
     model_config = example(
         name="dnn",
@@ -98,7 +98,7 @@ class ModelConfiguration(BaseModel):
 
     name: str
     platform: str
-    max_batch_size: int = Field(description="Rows that one request may carry.")
+    max_batch_size: int = Field(description="Maximum number of rows in one request.")
     input: list[TensorConfig]
     output: list[TensorConfig]
 
@@ -138,7 +138,7 @@ class InferResponse(BaseModel):
 
     model_name: str
     model_version: str
-    id: str | None = Field(None, description="The request's, if it had one.")
+    id: str | None = Field(None, description="The id of the request, if it had one.")
     outputs: list[OutputTensor]
 
 
@@ -148,7 +148,7 @@ class IndexEntry(BaseModel):
     name: str
     version: str
     state: Literal["READY", "UNAVAILABLE"]
-    reason: str = Field(description="Why it is unavailable.")
+    reason: str = Field(description="Why the version is unavailable.")
 
 
 class RepositoryIndex(RootModel[list[IndexEntry]]):

@@ -21,7 +21,7 @@ OFF = "drift is not measured: PERCEPTD_DRIFT is 0"
 NO_REFERENCE = (
     "the checkpoint has no statistics of its training data: it is from an earlier release or was "
     "imported without data; retrain it, or see "
-    "`python -m perceptd.training drift-reference --help`"
+    "`perceptd drift-reference --help`"
 )
 FAILED = (
     "the row counts could not be stored when the version was loaded, for example because the disk "

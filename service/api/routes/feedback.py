@@ -1,4 +1,4 @@
-"""`POST /feedback`: corrected labels, kept for trainings that include them."""
+"""`POST /feedback`: stores corrected labels for later trainings."""
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends
@@ -26,7 +26,7 @@ router = APIRouter(
 async def give_feedback(
     request: FeedbackRequestDep, engine: EngineDep, feedback: FeedbackDep, metrics: MetricsDep
 ) -> FeedbackPublic:
-    """Keep rows with their right labels, all or none, for jobs with `include_feedback`."""
+    """Store rows with their correct labels, all or none; jobs with `include_feedback` use them."""
     spec = (await engine.find(request.model)).spec
     rows = from_numbers(spec.input, request.inputs, request.dtype)
     # Not by `engine.run_in_thread`: predictions must not wait for the database.

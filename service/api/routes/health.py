@@ -12,13 +12,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("/live")
 async def live() -> Live:
-    """The process answers."""
+    """The process responds."""
     return Live()
 
 
 @router.get("/ready", responses=documented(ModelUnavailableError, DrainingError))
 async def ready(engine: EngineDep, draining: DrainingDep) -> Ready:
-    """Every production version is loaded and warm, and the server is not about to end."""
+    """Every production version is loaded and warm, and the server is not shutting down."""
     if draining.is_set():
         raise DrainingError
     if engine.failures:
@@ -26,5 +26,5 @@ async def ready(engine: EngineDep, draining: DrainingDep) -> Ready:
             "; ".join(f"{model}: {reason}" for model, reason in engine.failures.items())
         )
     if not engine.production:
-        raise ModelUnavailableError("no model serves")
+        raise ModelUnavailableError("no model is loaded")
     return Ready(models={name: loaded.version for name, loaded in engine.production.items()})

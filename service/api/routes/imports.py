@@ -1,4 +1,4 @@
-"""`POST /models/{model}/versions`: weights from elsewhere become a version, by a job."""
+"""`POST /models/{model}/versions`: uploads weights, which a job imports as a version."""
 
 from typing import Annotated, Any
 
@@ -13,12 +13,11 @@ from perceptd.service.api.routes.jobs import ACCEPTED, accepted
 from perceptd.service.errors import (
     ConflictError,
     DiskError,
-    FieldError,
-    InvalidInputError,
     UnsupportedMediaTypeError,
 )
 from perceptd.service.jobs.intake import IMPORT_EXAMPLE
 from perceptd.service.jobs.schemas import ImportCreate, JobPublic
+from perceptd.service.schemas.validation import invalid
 
 router = APIRouter(tags=["models"], dependencies=[Depends(require_admin_token)])
 
@@ -38,10 +37,10 @@ async def upload_weights(
 ) -> JobPublic:
     """Import a `state_dict` from a `.pt` or a `.safetensors` file as the next version of a model.
 
-    The file is the form's field `file`. A job reads it in a process of its own, tensors only and
-    never code; checks names and shapes; measures it; registers it. It becomes production only if
-    `gate` says so. For a model that is not there yet, `architecture` says what the weights are of,
-    and its first version serves.
+    Send the file as the form field `file`. A job reads it in a separate process, which loads
+    tensors and never runs code, checks their names and shapes, evaluates the weights and registers
+    them. The version becomes production only if `gate` allows it. A new model needs
+    `architecture`, and its first version serves at once.
     """
     if (kind := media_type(request)) != FORM_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be {FORM_TYPE}, got {kind or 'nothing'}")
@@ -49,24 +48,22 @@ async def upload_weights(
         async with request.form(max_files=1, max_fields=len(ImportCreate.model_fields)) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise refused("file", "a .pt, .pth or .safetensors file", "text" if file else None)
+                got = "text" if file else "nothing"
+                expected = "a .pt, .pth or .safetensors file"
+                raise invalid(["file"], expected, got, IMPORT_EXAMPLE)
             fields = {name: form[name] for name in form if name != "file"}
             content = await file.read()
-    except OSError as error:  # a large file is put on disk while it comes in
-        raise DiskError(f"an upload cannot be kept: {error.strerror or error}") from error
+    except OSError as error:  # a large file is spooled to disk while it arrives
+        raise DiskError(f"an upload cannot be stored: {error.strerror or error}") from error
     except UnicodeError:
-        raise refused("file", "a form in UTF-8", "a charset that cannot be read") from None
+        got = "an unreadable charset"
+        raise invalid(["file"], "a form in UTF-8", got, IMPORT_EXAMPLE) from None
     texts: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, UploadFile):
-            raise refused(name, "text", "a file")
+            raise invalid([name], "text", "a file", IMPORT_EXAMPLE)
         texts[name] = value
     job = await to_thread.run_sync(
         intake.submit_import, model, file.filename or "", content, texts, idempotency_key
     )
     return accepted(job, response)
-
-
-def refused(name: str, expected: str, got: str | None) -> InvalidInputError:
-    error = FieldError(loc=[name], expected=expected, got=got or "nothing")
-    return InvalidInputError.of([error], IMPORT_EXAMPLE)

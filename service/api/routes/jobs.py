@@ -1,4 +1,4 @@
-"""`/jobs`: retrainings, what became of them, and the events of one."""
+"""`/jobs`: queue, list, follow, cancel and reproduce jobs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,30 +23,33 @@ from perceptd.service.errors import ConflictError, JobNotFoundError, ModelNotFou
 from perceptd.service.jobs.queue import Job, Status
 from perceptd.service.jobs.schemas import JobCreate, JobDetail, JobPublic, JobsPublic
 
-LOOK_S = 0.25  # between looks for new events
-NOTHING_MORE = 204  # the status at which an EventSource does not connect again
+POLL_S = 0.25  # between queries for new events
+NO_MORE_EVENTS = 204  # the status that keeps an EventSource from reconnecting
 MAX_PAGE = 200
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
-reading: dict[str, Any] = {"dependencies": [Depends(require_predict_token)]}
-changing: dict[str, Any] = {"dependencies": [Depends(require_admin_token)], "status_code": 202}
+READING: dict[str, Any] = {"dependencies": [Depends(require_predict_token)]}
+CHANGING: dict[str, Any] = {"dependencies": [Depends(require_admin_token)], "status_code": 202}
 
+OF_A_JOB = {**documented(*READ), **documented(JobNotFoundError)}
+CHANGE_OF_A_JOB = {**documented(*WRITE), **documented(JobNotFoundError, ConflictError)}
 JOB = {"job": "$response.body#/id"}
-READ_JOB = links(JOB, "get_job_jobs__job__get", "follow_job_jobs__job__events_get")
-CHANGE_JOB = links(
+TO_READ = links(JOB, "get_job_jobs__job__get", "follow_job_jobs__job__events_get")
+TO_CHANGE = links(
     JOB, "cancel_job_jobs__job__cancel_post", "reproduce_job_jobs__job__reproduce_post"
 )
 ACCEPTED: Responses = {
     202: {
         "headers": {"Location": {"schema": {"type": "string"}}},
-        "links": {**READ_JOB, **CHANGE_JOB},
+        "links": {**TO_READ, **TO_CHANGE},
     }
 }
 
 JobNumber = Annotated[int, Path(ge=1, examples=[1])]
+LastEventId = Annotated[int, Header(ge=0, description="Continue after the event with this number.")]
 IdempotencyKey = Annotated[
     str | None,
-    Header(description="The same key with the same body: the same job, however often it is sent."),
+    Header(description="Requests with the same key and the same body return the same job."),
 ]
 
 
@@ -59,22 +62,21 @@ def accepted(job: Job, response: Response) -> JobPublic:
     return job_public(job)
 
 
-def found(job: JobNumber, jobs: JobsDep) -> Job:
+def get_job_row(job: JobNumber, jobs: JobsDep) -> Job:
     return jobs.get(job)
 
 
-FoundDep = Annotated[Job, Depends(found)]
-LastEvent = Annotated[int, Header(ge=0, description="Goes on after this event.")]
+JobDep = Annotated[Job, Depends(get_job_row)]
 
 
-def followed(job: FoundDep, last_event_id: LastEvent = 0) -> Job:
-    """A job with more to tell; a browser that has heard all of it is told to ask no more."""
+def get_followed_job(job: JobDep, last_event_id: LastEventId = 0) -> Job:
+    """Ends the request with 204 if the client has every event of a job that has ended."""
     if job.ended and last_event_id >= job.events:
-        raise HTTPException(status_code=NOTHING_MORE)
+        raise HTTPException(status_code=NO_MORE_EVENTS)
     return job
 
 
-FollowedDep = Annotated[Job, Depends(followed)]
+FollowedJobDep = Annotated[Job, Depends(get_followed_job)]
 
 
 @router.post(
@@ -90,19 +92,19 @@ FollowedDep = Annotated[Job, Depends(followed)]
 def create_job(
     body: JobCreate, intake: IntakeDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobPublic:
-    """Ask for a retraining. Every mistake is told at once, before anything is queued."""
+    """Queue a retraining. An invalid request is refused with its errors before it is queued."""
     return accepted(intake.train(body, idempotency_key), response)
 
 
-@router.get("", responses=documented(*READ), **reading)
+@router.get("", responses=documented(*READ), **READING)
 def list_jobs(
     jobs: JobsDep,
-    after: Annotated[int | None, Query(ge=1, description="`after` of the page before.")] = None,
+    after: Annotated[int | None, Query(ge=1, description="`after` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     status: Status | None = None,
     model: str | None = None,
 ) -> JobsPublic:
-    """Jobs, newest first."""
+    """List jobs, newest first."""
     page = jobs.page(after=after, limit=limit + 1, status=status, model=model)
     more = len(page) > limit
     return JobsPublic(
@@ -110,9 +112,9 @@ def list_jobs(
     )
 
 
-@router.get("/{job}", responses={**documented(*READ), **documented(JobNotFoundError)}, **reading)
-def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
-    """One job: how far it is, its curve so far, and what became of it."""
+@router.get("/{job}", responses=OF_A_JOB, **READING)
+def get_job(job: JobDep, jobs: JobsDep) -> JobDetail:
+    """One job with its progress, its curve so far and its result."""
     curve = [event.data for event in jobs.events(job.id, kind="epoch")]
     return JobDetail.model_validate(
         {**job_public(job).model_dump(), "plan": job.plan, "log": job.log, "curve": curve}
@@ -123,82 +125,69 @@ def get_job(job: FoundDep, jobs: JobsDep) -> JobDetail:
     "/{job}/events",
     response_class=EventSourceResponse,
     responses={
-        **documented(*READ),
-        **documented(JobNotFoundError),
-        NOTHING_MORE: {"description": "Nothing comes after it"},
+        **OF_A_JOB,
+        NO_MORE_EVENTS: {"description": "The job has ended and has no more events"},
     },
-    **reading,
+    **READING,
 )
 async def follow_job(
-    job: FollowedDep,
+    job: FollowedJobDep,
     jobs: JobsDep,
     engine: EngineDep,
     closing: ClosingDep,
-    last_event_id: LastEvent = 0,
+    last_event_id: LastEventId = 0,
 ) -> AsyncIterator[ServerSentEvent]:
-    """What happens to a job, live. Ends when the job has ended.
+    """Stream the events of a job as they happen. The stream ends with the job.
 
-    - `status`: its new status, with attempt, version, promotion and reason where there are some
-    - `epoch`: an evaluated epoch, as in `progress` of the job
+    - `status`: the new status, with attempt, version, promotion and reason if there are any
+    - `epoch`: an evaluated epoch, like `progress` of the job
     - `log`: a `line` that the training wrote
-    - `gate`: the verdict, as in `gate` of the job, and the promotion
+    - `gate`: the verdict, like `gate` of the job, and the promotion
 
-    Where a model with two labels takes points of the plane, also what is needed to draw it:
+    The training of a 2-D model with two labels also sends events that draw it:
 
-    - `plane`, once: `x` and `y`, from where to where it is shown; `points`, at most 500 rows of the
-      training set; `targets`, the index of each one's label
-    - `boundary`, some 40 times, evenly over the epochs, the first and the last among them: `epoch`;
-      `size`, points per axis of a grid that fills the plane with its corners; `probabilities` of
+    - `plane`, once: `x` and `y`, the ranges shown; `points`, at most 500 rows of the training set;
+      `targets`, the index of each point's label
+    - `boundary`, about 40 times, evenly over the epochs from the first to the last: `epoch`;
+      `size`, points per axis of a grid that covers the plane, corners included; `probabilities` of
       the second label in 255ths, row by row from low to high `y`, each from low to high `x`
 
-    After a lost connection send the `id` of the last event as the header `Last-Event-ID`: nothing
-    is left out and nothing comes twice.
+    After a lost connection, send the `id` of the last event as the header `Last-Event-ID`: the
+    stream continues without gaps or repeats.
     """
     last = last_event_id
     while True:
         try:
             now = await to_thread.run_sync(jobs.get, job.id)
             events = await to_thread.run_sync(jobs.events, job.id, last)
-            if now.promotion == "promoted":  # whoever is told of it here is served by it here
+            if now.promotion == "promoted":  # serve it here before the client knows of it
                 await to_thread.run_sync(engine.refresh)
         except StoreError:
-            return  # whoever listens comes again with the last id
+            return  # the client reconnects with the last id
         for event in events:
             last = event.number
             yield ServerSentEvent(id=str(last), event=event.kind, data=event.data)
         if now.ended or closing.is_set():
             return
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
 
 
 @router.post(
     "/{job}/cancel",
-    responses={
-        **documented(*WRITE),
-        **documented(JobNotFoundError, ConflictError),
-        202: {"links": READ_JOB},
-    },
-    **changing,
+    responses={**CHANGE_OF_A_JOB, 202: {"links": TO_READ}},
+    **CHANGING,
 )
 def cancel_job(job: JobNumber, jobs: JobsDep) -> JobPublic:
-    """Cancel a queued job at once; stop the process of a running one within seconds."""
+    """Cancel a job: a queued one at once, a running one within seconds."""
     return job_public(jobs.cancel(job))
 
 
-@router.post(
-    "/{job}/reproduce",
-    responses={
-        **documented(*WRITE),
-        **documented(JobNotFoundError, ConflictError),
-        **ACCEPTED,
-    },
-    **changing,
-)
+@router.post("/{job}/reproduce", responses={**CHANGE_OF_A_JOB, **ACCEPTED}, **CHANGING)
 def reproduce_job(
     job: JobNumber, intake: IntakeDep, response: Response, idempotency_key: IdempotencyKey = None
 ) -> JobPublic:
-    """Train once more by the recorded plan, and say whether the weights' hash is the same.
+    """Train again by the recorded plan and compare the hashes of the weights.
 
-    Nothing is registered: the result is in `reproduction` of the new job.
+    The new job registers no version; its `reproduction` has the result.
     """
     return accepted(intake.reproduce(job, idempotency_key), response)

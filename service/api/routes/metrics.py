@@ -22,5 +22,5 @@ router = APIRouter(
     responses={200: {"content": {"text/plain": {"example": EXAMPLE}}}},
 )
 def read_metrics(metrics: MetricsDep) -> Response:
-    """What Prometheus counts, over all processes of this server."""
+    """Metrics in the Prometheus text format, summed over all processes of this server."""
     return Response(metrics.render(), media_type=MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""`/models`: what serves, where each version comes from, which one is production."""
+"""`/models`: the models that serve, their versions, plots and aliases."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,8 +30,7 @@ from perceptd.service.errors import (
 )
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.jobs.schemas import TrainableModel
-from perceptd.service.schemas.requests import example_of
-from perceptd.service.schemas.responses import (
+from perceptd.service.schemas.models import (
     AliasPut,
     ModelPublic,
     ModelsPublic,
@@ -40,9 +39,10 @@ from perceptd.service.schemas.responses import (
     VersionPublic,
     VersionsPublic,
 )
+from perceptd.service.schemas.requests import example_of
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import PRODUCTION
-from perceptd.service.store.repository import Version
+from perceptd.service.store.versions import Version
 
 router = APIRouter(
     tags=["models"],
@@ -62,7 +62,7 @@ PlotFormat = Literal["svg", "png"]
 PLOT_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 PLOT_HEADERS = {
     "Cache-Control": "private, no-cache",
-    # An SVG opened on its own runs nothing, whoever made the checkpoint.
+    # An SVG opened as a page runs no script, even from a hostile checkpoint.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
 }
 
@@ -99,8 +99,8 @@ def model_public(loaded: LoadedVersion, settings: Settings) -> ModelPublic:
     )
 
 
-def version_facts(version: Version) -> dict[str, Any]:
-    """What a version shows both in a list and alone."""
+def version_fields(version: Version) -> dict[str, Any]:
+    """The fields that a version has both in a list and alone."""
     return {
         "model": version.model,
         "version": version.version,
@@ -115,7 +115,7 @@ def version_facts(version: Version) -> dict[str, Any]:
 
 @router.get("/models")
 async def list_models(engine: EngineDep, settings: SettingsDep) -> ModelsPublic:
-    """What serves, with the input of each model and a body that works."""
+    """List the models that serve, each with its input and a valid request body."""
     return ModelsPublic(
         models=[model_public(loaded, settings) for loaded in engine.production.values()],
         failures=engine.failures,
@@ -133,7 +133,7 @@ async def get_model(model: ModelName, engine: EngineDep, settings: SettingsDep) 
     responses=documented(ModelNotFoundError, ConflictError, InvalidInputError, StoreError),
 )
 def get_trainable(model: ModelName, planner: PlannerDep) -> TrainableModel:
-    """What `POST /jobs` may set for a model, and what it starts from."""
+    """What `POST /jobs` can set for a model, with its current values."""
     return planner.trainable(model)
 
 
@@ -142,9 +142,11 @@ def get_trainable(model: ModelName, planner: PlannerDep) -> TrainableModel:
     responses={**of_a_version, 200: {"links": version_links("/versions/0")}},
 )
 def list_versions(model: ModelName, repository: RepositoryDep) -> VersionsPublic:
-    """Every version of a model, newest first."""
+    """List the versions of a model, newest first."""
     return VersionsPublic(
-        versions=[VersionPublic(**version_facts(version)) for version in repository.versions(model)]
+        versions=[
+            VersionPublic(**version_fields(version)) for version in repository.versions(model)
+        ]
     )
 
 
@@ -152,11 +154,11 @@ def list_versions(model: ModelName, repository: RepositoryDep) -> VersionsPublic
 def get_version(
     model: ModelName, version: VersionNumber, repository: RepositoryDep
 ) -> VersionDetail:
-    """The lineage of a version: metrics, curve, recipe, seed, data hash, parent, SHA-256."""
+    """One version with its lineage: metrics, curve, recipe, seed, data hash, parent, SHA-256."""
     found = repository.version(model, version)
     meta = found.meta
     return VersionDetail(
-        **version_facts(found),
+        **version_fields(found),
         architecture=meta.architecture,
         config=meta.config,
         recipe=meta.recipe,
@@ -179,7 +181,7 @@ def get_version(
     responses=of_a_plot,
 )
 def get_boundary(model: ModelName, version: VersionNumber, repository: RepositoryDep) -> Response:
-    """The training points that the picture of a version's decision boundary shows, as data."""
+    """The training points on the plot of a version's decision boundary, as JSON."""
     content = repository.plot(model, version, BOUNDARY_DATA)
     return Response(content, media_type=JSON_TYPE, headers=PLOT_HEADERS)
 
@@ -196,7 +198,7 @@ def get_plot(
     extension: PlotFormat,
     repository: RepositoryDep,
 ) -> Response:
-    """A picture made when the version was trained."""
+    """A plot made after the training of a version."""
     content = repository.plot(model, version, f"plots/{plot}.{extension}")
     return Response(content, media_type=PLOT_TYPES[extension], headers=PLOT_HEADERS)
 
@@ -213,13 +215,13 @@ def get_plot(
 def put_alias(
     model: ModelName, alias: Alias, body: AliasPut, engine: EngineDep, repository: RepositoryDep
 ) -> VersionPublic:
-    """Point an alias to a version; `production` promotes it, or rolls back to it.
+    """Point an alias to a version. `production` promotes the version or rolls back to it.
 
-    What becomes production is loaded and warm before the switch: no request fails or waits.
-    `previous` follows `production` and cannot be set.
+    The new production version is loaded and warm before the switch: no request fails or waits.
+    `previous` cannot be set: the server points it to the version that was production before.
     """
     if alias == PRODUCTION:
         engine.warm(model, body.version)
     repository.point(model, alias, body.version)
     engine.refresh()
-    return VersionPublic(**version_facts(repository.version(model, body.version)))
+    return VersionPublic(**version_fields(repository.version(model, body.version)))

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that `perceptd.service.store.db.migrate` hands over."""
+"""Alembic's entry point: migrates on the connection of `perceptd.service.store.db.upgrade`."""
 
 from alembic import context
 

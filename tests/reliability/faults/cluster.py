@@ -37,7 +37,7 @@ class Cluster:
     def start(self) -> None:
         options = ["-p", str(self.port), "-k", str(self.folder), "-h", "127.0.0.1", "-F"]
         self._postmaster = self._started("postgres", "-D", str(self.folder / "data"), *options)
-        eventually(self._answers)
+        eventually(self._answers, "PostgreSQL answers", log=self.folder / "log")
 
     def kill(self) -> None:
         """All of it at once, as the kernel does where memory runs out."""
@@ -58,7 +58,7 @@ class Cluster:
             return
         first = self._postmaster.pid
         os.kill(first, signal.SIGSTOP)  # or it could start another once they are listed
-        eventually(lambda: state(first) == "T")
+        eventually(lambda: state(first) == "T", "the postmaster stops")
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         for pid in [first, *map(int, children)]:
             with suppress(ProcessLookupError):

@@ -6,7 +6,6 @@ trainings do. What they are asked for otherwise, as a measurement, the real prog
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 import time
@@ -106,7 +105,7 @@ MISBEHAVIOURS: dict[str, Callable[[], None]] = {
 
 
 def worker() -> None:
-    from perceptd.service.__main__ import main
+    from perceptd.__main__ import main
     from perceptd.service.worker.worker import Worker
 
     Worker.__init__.__defaults__ = ((*SELF, "training", "--stop-on-eof"),)
@@ -115,9 +114,11 @@ def worker() -> None:
 
 
 def training() -> None:
-    sys.argv = ["training", *sys.argv[2:]]
+    from perceptd.__main__ import main
+
+    sys.argv = ["perceptd", *sys.argv[2:]]
     if "evaluate" in sys.argv:
-        runpy.run_module("training", run_name="__main__")
+        main()
     else:
         MISBEHAVIOURS[os.environ["MISBEHAVIOUR"]]()
 

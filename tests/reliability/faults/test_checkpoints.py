@@ -107,7 +107,11 @@ def test_one_that_was_made_production_elsewhere_is_named_and_the_one_before_serv
         _, version = repository.register(PRETRAINED / "dnn", "dnn")
         flip_a_bit(repository.folder("dnn", version))
         repository.point("dnn", "production", version)
-        eventually(lambda: site.ask("GET", "/health/ready").status_code == 503)
+        eventually(
+            lambda: site.ask("GET", "/health/ready").status_code == 503,
+            "the server is not ready",
+            log=site.log,
+        )
         detail = site.ask("GET", "/health/ready").json()["detail"]
         answer = site.ask("POST", "/predict", BODY)
         repository.point("dnn", "production", 1)

@@ -82,7 +82,7 @@ def test_whatever_writes_is_refused_while_there_is_no_space_and_predictions_go_o
         disk.free()
         again = whatever_writes(site)
         asked = load.requests
-        eventually(lambda: load.requests > asked)
+        eventually(lambda: load.requests > asked, "predictions continue", log=site.log)
 
     assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(
         answers, 503
@@ -120,7 +120,7 @@ def test_a_job_that_finds_no_space_ends_well_once_there_is_some(
         else:
             fill(disk)
         site.go_on()
-        eventually(lambda: site.said(WAITS) > 0)
+        eventually(lambda: site.said(WAITS) > 0, "the worker waits", log=site.log)
         disk.free()
         assert_one_whole_version(site, number, undisturbed)
 
@@ -128,7 +128,7 @@ def test_a_job_that_finds_no_space_ends_well_once_there_is_some(
 def test_a_token_is_whole_or_absent(disk: SmallDisk) -> None:
     def token() -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "perceptd.service", "token"],
+            [sys.executable, "-m", "perceptd", "token"],
             env={**os.environ, "PERCEPTD_DATA_DIR": str(disk.folder)},
             capture_output=True,
             text=True,

@@ -97,12 +97,14 @@ def test_predictions_go_on_without_it_and_all_else_once_it_is_back(
         answers = admin_calls(site)
         ready = site.ask("GET", "/health/ready")
         asked = load.requests
-        eventually(lambda: load.requests > asked + 10)
+        eventually(lambda: load.requests > asked + 10, "predictions continue", log=site.log)
         (server.start if how == "killed" else server.go_on)()
-        eventually(lambda: site.ask("GET", "/jobs").status_code == 200)
+        eventually(
+            lambda: site.ask("GET", "/jobs").status_code == 200, "jobs are listed", log=site.log
+        )
         with opened_store(site.settings) as repository:
             repository.point("dnn", "production", 2)
-        eventually(lambda: serves(site, 2))
+        eventually(lambda: serves(site, 2), "version 2 serves", log=site.log)
         assert site.ask("POST", "/feedback", FEEDBACK).json()["total"] == 1
 
     assert_refused_in_time(answers)
@@ -132,7 +134,11 @@ def test_an_event_stream_ends_without_it_and_goes_on_after(
         assert ended.wait(BOUND_S)
         (server.start if how == "killed" else server.go_on)()
         thread.join()
-        eventually(lambda: site.ask("GET", f"/jobs/{number}").status_code == 200)
+        eventually(
+            lambda: site.ask("GET", f"/jobs/{number}").status_code == 200,
+            "the job is readable",
+            log=site.log,
+        )
         assert site.ask("POST", f"/jobs/{number}/cancel").status_code == 202
         assert "event: status" in site.ask("GET", f"/jobs/{number}/events").text
 
@@ -141,7 +147,7 @@ def test_an_event_stream_ends_without_it_and_goes_on_after(
 def test_a_job_outlives_it(
     site: Site, server: Cluster, lease_s: float, attempts: int, undisturbed: str
 ) -> None:
-    """Shorter than its lease the training goes on; longer, it is gone on with."""
+    """Within its lease the training continues. After its lease it is resumed by another attempt."""
     site.serve()
     site.start(*SELF, "worker", stage="mid-epoch", PERCEPTD_LEASE_S=str(lease_s))
     number = site.post()
@@ -149,8 +155,10 @@ def test_a_job_outlives_it(
 
     with fault(site.url):
         server.kill()
-        away = "still serving what is loaded" if attempts == 1 else "no jobs meanwhile"
-        eventually(lambda: site.said(away) > 0)
+        away = (
+            "still serving what is loaded" if attempts == 1 else "no jobs while the store is away"
+        )
+        eventually(lambda: site.said(away) > 0, f"the log says {away}", log=site.log)
         server.start()
         site.go_on()
         assert_one_whole_version(site, number, undisturbed)

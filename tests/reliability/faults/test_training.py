@@ -19,11 +19,11 @@ MEMORY_MB = 1024  # that a training may take
 WORKER_MB = 400  # that its worker takes at most, whatever the training says
 
 FAILS = {
-    "hang": ("training_stalled", "its training hung: no output for 2 s"),
-    "close_stdout": ("training_stalled", "its training hung: no output for 2 s"),
+    "hang": ("training_stalled", "its training stalled: no output for 2 s"),
+    "close_stdout": ("training_stalled", "its training stalled: no output for 2 s"),
     "leave_nothing": ("registration_failed", "left no checkpoint"),
     "eat_memory": ("training_failed", "MemoryError"),
-    "make_another": ("registration_failed", "its training made a perceptron, not a dnn"),
+    "make_another": ("registration_failed", "its training made a perceptron, expected a dnn"),
     "make_other_labels": ("registration_failed", "the checkpoint has ('ring', 'disc')"),
     "make_half": ("registration_failed", "model.safetensors was altered"),
 }
@@ -57,7 +57,7 @@ def test_the_job_fails_in_clear_words_and_production_stays(site: Site, how: str)
     assert job.attempts == (2 if code == "training_stalled" else 1)
     assert site.ask("GET", "/models/dnn").json()["version"] == 1
     folder = site.settings.data_dir / "jobs"
-    eventually(lambda: not [*folder.iterdir()])
+    eventually(lambda: not [*folder.iterdir()], "the job's folder is removed", log=site.log)
     assert children_of(worker) == []
     assert {path.name for path in (site.settings.data_dir / "checkpoints/dnn").iterdir()} == {"1"}
 

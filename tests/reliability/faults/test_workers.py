@@ -25,11 +25,12 @@ def test_the_one_that_was_away_changes_nothing_and_takes_the_next_job(
         first.send_signal(signal.SIGSTOP)
         second = site.start(*SELF, "worker")
         assert_one_whole_version(site, number, undisturbed)
-        site.go_on()  # what was about to be written is, and counts for nothing
+        site.go_on()  # it tries to write, which must fail
         first.send_signal(signal.SIGCONT)
-        eventually(lambda: site.said(f"job {number} is no longer held by") > 0)
+        lost = f"job {number} is no longer held by"
+        eventually(lambda: site.said(lost) > 0, "the first worker loses its job", log=site.log)
         if stage == "mid-epoch":
-            eventually(lambda: is_gone(process))
+            eventually(lambda: is_gone(process), "its training ends", log=site.log)
         assert_one_whole_version(site, number, undisturbed)
         with opened(site.settings) as (jobs, _):
             assert jobs.get(number).attempts >= 2

@@ -6,36 +6,36 @@ from perceptd.service.api.callers import caller, has_gone
 
 
 class Client:
-    """What an ASGI server's `receive` says once the body has been read."""
+    """The `receive` of an ASGI server whose client's body has been read."""
 
     def __init__(self) -> None:
-        self.left = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     async def receive(self) -> MutableMapping[str, Any]:
-        await self.left.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
 
-def test_a_caller_is_there_until_the_connection_is_closed() -> None:
-    async def look() -> None:
+def test_a_caller_has_gone_once_the_connection_is_closed() -> None:
+    async def check() -> None:
         client = Client()
         waiting = caller(client.receive, None)
         assert [waiting.has_gone(), waiting.has_gone()] == [False, False]
-        client.left.set()
+        client.disconnected.set()
         assert waiting.has_gone()
 
-    asyncio.run(look())
+    asyncio.run(check())
 
 
-def test_more_of_a_body_is_no_goodbye() -> None:
+def test_a_piece_of_a_body_is_no_disconnect() -> None:
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     assert not has_gone(receive)
 
 
-def test_the_time_allowed_begins_when_the_request_is_taken_up() -> None:
-    async def look() -> None:
+def test_a_timeout_begins_when_the_caller_is_made() -> None:
+    async def check() -> None:
         client = Client()
         now = asyncio.get_running_loop().time()
         limited = caller(client.receive, 1500)
@@ -43,4 +43,4 @@ def test_the_time_allowed_begins_when_the_request_is_taken_up() -> None:
         assert now + 1.5 <= limited.deadline < now + 2.5
         assert caller(client.receive, None).deadline is None
 
-    asyncio.run(look())
+    asyncio.run(check())

@@ -1,4 +1,4 @@
-"""Compressed request bodies, on the native routes and on those of the Open Inference Protocol."""
+"""Compressed request bodies, on native routes and on those of the Open Inference Protocol."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def in_members(body: bytes) -> bytes:
     return b"".join(gzip.compress(part) + gzip.compress(b"") for part in parts)
 
 
-PACKED: dict[str, tuple[str, Pack]] = {
+COMPRESSED: dict[str, tuple[str, Pack]] = {
     "gzip": ("gzip", gzip.compress),
     "gzip, upper case": ("GZIP", gzip.compress),
     "gzip by its old name": ("x-gzip", gzip.compress),
@@ -51,7 +51,7 @@ PACKED: dict[str, tuple[str, Pack]] = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A server that takes bodies of so many bytes."""
+    """A server that takes bodies of up to `LIMIT` bytes."""
     with running(guarded(tmp_path_factory.mktemp("data"), max_body_bytes=LIMIT)) as client:
         yield as_admin(client)
 
@@ -61,24 +61,22 @@ def post(client: httpx.Client, path: str, content: bytes, coding: str) -> httpx.
     return client.post(path, content=content, headers=headers)
 
 
-@pytest.mark.parametrize("name", PACKED)
-def test_a_compressed_body_is_answered_as_it_would_be_uncompressed(
-    client: httpx.Client, name: str
-) -> None:
-    coding, pack = PACKED[name]
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_a_compressed_body_is_answered_as_a_plain_one(client: httpx.Client, name: str) -> None:
+    coding, pack = COMPRESSED[name]
     plain = client.post("/predict_proba", content=BODY)
-    packed = post(client, "/predict_proba", pack(BODY), coding)
-    assert (packed.status_code, packed.content) == (200, plain.content)
+    compressed = post(client, "/predict_proba", pack(BODY), coding)
+    assert (compressed.status_code, compressed.content) == (200, plain.content)
 
 
-def test_a_compressed_body_is_read_however_it_is_cut(client: httpx.Client) -> None:
+def test_a_compressed_body_is_read_byte_by_byte(client: httpx.Client) -> None:
     for coding, pack in (
         ("gzip", in_members),
         ("deflate", zlib.compress),
         ("deflate", raw_deflate),
     ):
-        packed = pack(BODY)
-        pieces = (packed[at : at + 1] for at in range(len(packed)))
+        compressed = pack(BODY)
+        pieces = (compressed[at : at + 1] for at in range(len(compressed)))
         headers = {"Content-Encoding": coding}
         response = client.post("/predict", content=pieces, headers=headers)
         assert response.status_code == 200, response.text
@@ -103,7 +101,7 @@ def test_a_compressed_body_is_read_however_it_is_cut(client: httpx.Client) -> No
         )
     ],
 )
-def test_a_body_that_cannot_be_unpacked_is_told_why(
+def test_a_damaged_body_is_refused_with_the_reason(
     small: httpx.Client, path: str, content: bytes, coding: str, told: str
 ) -> None:
     response = post(small, path, content, coding)
@@ -121,7 +119,7 @@ def test_a_body_that_cannot_be_unpacked_is_told_why(
 @pytest.mark.parametrize(
     "coding", ["br", "zstd", "gzip, gzip", "deflate, gzip", "gzip;q=1", "\xff"]
 )
-def test_another_encoding_is_refused_with_those_there_are(
+def test_an_unknown_encoding_is_refused_with_the_known_ones(
     client: httpx.Client, coding: str
 ) -> None:
     headers = [(b"Content-Encoding", coding.encode("latin-1"))]
@@ -139,7 +137,7 @@ def test_encodings_in_two_headers_are_one_list(client: httpx.Client) -> None:
     assert client.post("/predict", content=BODY, headers=headers).status_code == 415
 
 
-def test_an_empty_body_is_empty_whatever_its_encoding(client: httpx.Client) -> None:
+def test_an_empty_body_needs_no_valid_encoding(client: httpx.Client) -> None:
     response = post(client, "/predict", b"", "gzip")
     assert response.json()["errors"][0]["got"] == "an empty body"
     assert client.get("/models", headers={"Content-Encoding": "gzip"}).status_code == 200
@@ -156,7 +154,7 @@ def test_an_empty_body_is_empty_whatever_its_encoding(client: httpx.Client) -> N
     ],
     ids=["one byte too many", "a bomb", "nothing, many times", "members"],
 )
-def test_the_limit_of_a_body_is_of_the_unpacked_one(
+def test_the_limit_of_a_body_holds_for_the_decompressed_one(
     small: httpx.Client, path: str, content: bytes, coding: str
 ) -> None:
     response = post(small, path, content, coding)
@@ -165,12 +163,12 @@ def test_the_limit_of_a_body_is_of_the_unpacked_one(
     assert response.headers["X-Request-ID"]
 
 
-def test_a_body_as_large_as_may_be_is_unpacked(small: httpx.Client) -> None:
+def test_a_body_of_exactly_the_limit_is_decompressed(small: httpx.Client) -> None:
     padded = BODY + b" " * (LIMIT - len(BODY))
     assert post(small, "/predict", gzip.compress(padded), "gzip").status_code == 200
 
 
-def test_a_bomb_is_unpacked_a_chunk_at_a_time() -> None:
+def test_a_bomb_is_decompressed_a_chunk_at_a_time() -> None:
     inflater = Inflater("gzip")
     inflater.feed(gzip.compress(bytes(10 * CHUNK + 1)))
     pieces = list(iter(inflater.read, b""))
@@ -179,7 +177,7 @@ def test_a_bomb_is_unpacked_a_chunk_at_a_time() -> None:
     inflater.check_whole()
 
 
-def test_what_came_before_the_damage_is_not_the_whole() -> None:
+def test_an_incomplete_stream_is_an_error() -> None:
     inflater = Inflater("deflate")
     inflater.feed(zlib.compress(b"abc")[:-4])
     assert inflater.read() == b"abc"
@@ -187,12 +185,12 @@ def test_what_came_before_the_damage_is_not_the_whole() -> None:
         inflater.check_whole()
 
 
-def test_a_caller_who_goes_away_in_the_middle_disturbs_nobody(client: httpx.Client) -> None:
-    packed = gzip.compress(BODY)
+def test_a_caller_who_goes_away_in_the_body_disturbs_no_other(client: httpx.Client) -> None:
+    compressed = gzip.compress(BODY)
     head = (
         f"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Encoding: gzip\r\n"
-        f"Content-Length: {len(packed)}\r\n\r\n"
+        f"Content-Length: {len(compressed)}\r\n\r\n"
     )
     with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
-        connection.sendall(head.encode() + packed[:20])
-    assert post(client, "/predict", packed, "gzip").status_code == 200
+        connection.sendall(head.encode() + compressed[:20])
+    assert post(client, "/predict", compressed, "gzip").status_code == 200

@@ -121,9 +121,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             "expired": tokens.create("over", "admin", timedelta(seconds=-1)),
         }
         revoked = {"Authorization": f"Bearer {issued['revoked']}"}
-        assert eventually(lambda: client.get("/models", headers=revoked).is_success) < 30
+        assert (
+            eventually(
+                lambda: client.get("/models", headers=revoked).is_success, "the token is accepted"
+            )
+            < 30
+        )
         tokens.revoke("gone")
-        assert eventually(lambda: client.get("/models", headers=revoked).status_code == 401) < 30
+        assert (
+            eventually(
+                lambda: client.get("/models", headers=revoked).status_code == 401, "it is refused"
+            )
+            < 30
+        )
         given = {"none": None, "admin": ADMIN, "predict": PREDICT, "garbage": "garbage" * 5}
         yield Guarded(client, {**given, **issued}, client.get("/openapi.json").json())
     database.dispose()

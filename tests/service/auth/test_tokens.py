@@ -116,7 +116,7 @@ def test_a_wrong_end_is_refused(tmp_path: Path, lasts: str) -> None:
 
 
 def test_the_hash_of_a_token_stands_for_it() -> None:
-    command = [sys.executable, "-P", "-m", "perceptd.service", "token", "hash"]
+    command = [sys.executable, "-P", "-m", "perceptd", "token", "hash"]
     made = subprocess.run(command, input=f"{ADMIN}\n", capture_output=True, text=True, check=True)
     assert made.stdout.strip() == credentials.hash_of(ADMIN)
     refused = subprocess.run(command, input="short\n", capture_output=True, text=True)
@@ -218,7 +218,8 @@ def asking(served: Served) -> Iterator[Asking]:
 
 def knows(asking: Asking, token: str) -> None:
     """Wait until every process takes this token, and is not just open."""
-    eventually(lambda: asking.statuses(None) == {401} and asking.statuses(token) == {200})
+    eventually(lambda: asking.statuses(None) == {401}, "every process is closed")
+    eventually(lambda: asking.statuses(token) == {200}, "every process accepts the token")
 
 
 def test_every_process_takes_and_refuses_tokens_without_a_restart(
@@ -228,34 +229,35 @@ def test_every_process_takes_and_refuses_tokens_without_a_restart(
     database = db.connect(Settings(data_dir=served.data_dir))
     issued = Tokens(database)
     old = issued.create("old", "predict")
-    assert eventually(lambda: asking.statuses(None) == {401}) < SOON
+    assert eventually(lambda: asking.statuses(None) == {401}, "predictions close") < SOON
     assert asking.statuses(old) == {200}
     new = issued.create("new", "predict")
-    assert eventually(lambda: asking.statuses(new) == {200}) < SOON
+    assert eventually(lambda: asking.statuses(new) == {200}, "the token is accepted") < SOON
     assert asking.statuses(old) == {200}, "both, so that one can replace the other"
     issued.revoke("old")
-    assert eventually(lambda: asking.statuses(old) == {401}) < SOON
+    assert eventually(lambda: asking.statuses(old) == {401}, "the token is revoked") < SOON
     with database.begin() as connection:
         past = {"expires_at": datetime.now(UTC) - timedelta(seconds=1)}
         connection.execute(update(tables.tokens).values(past))
-    assert eventually(lambda: asking.statuses(new) == {401}) < SOON
+    assert eventually(lambda: asking.statuses(new) == {401}, "the token expires") < SOON
     assert asking.statuses(None) == {401}, "what has expired protects"
     for token in (ADMIN, f"{ADMIN}-by-its-hash"):
         assert asking.statuses(token) == {200}
     issued.revoke("new")
-    assert eventually(lambda: asking.statuses(None) == {200}) < SOON
+    assert eventually(lambda: asking.statuses(None) == {200}, "predictions open") < SOON
 
 
 def test_while_the_database_is_away_the_last_tokens_count(served: Served, asking: Asking) -> None:
     database = db.connect(Settings(data_dir=served.data_dir))
     token = Tokens(database).create("kept", "predict")
-    eventually(lambda: asking.statuses(None) == {401})
+    eventually(lambda: asking.statuses(None) == {401}, "predictions close")
     with without(database, "tokens"):
-        eventually(lambda: served.log.read_text().count("tokens known before") == 2)
+        warned = "still accepting the tokens that were known"
+        eventually(lambda: served.log.read_text().count(warned) == 2, "both processes warn")
         assert asking.statuses(token) == {200}
         assert asking.statuses(None) == {401}
     Tokens(database).revoke("kept")
-    assert eventually(lambda: asking.statuses(None) == {200}) < SOON
+    assert eventually(lambda: asking.statuses(None) == {200}, "predictions open") < SOON
 
 
 def test_a_request_is_logged_with_the_name_of_its_token(served: Served, asking: Asking) -> None:
@@ -273,8 +275,8 @@ def test_a_request_is_logged_with_the_name_of_its_token(served: Served, asking: 
         asking.clients[0].put("/models/xor/aliases/production", json={}, headers=headers)
     for name in ("deploys", "reads"):
         issued.revoke(name)
-    eventually(lambda: len(told(served)) == len(given))
-    assert told(served) == [
+    eventually(lambda: len(logged(served)) == len(given), "all requests are logged")
+    assert logged(served) == [
         (422, "deploys"),
         (403, "reads"),
         (422, "PERCEPTD_ADMIN_TOKEN"),
@@ -282,7 +284,7 @@ def test_a_request_is_logged_with_the_name_of_its_token(served: Served, asking: 
     ]
 
 
-def told(served: Served) -> list[tuple[int, str | None]]:
+def logged(served: Served) -> list[tuple[int, str | None]]:
     """What was answered to the requests of that test, and to which token."""
     whole, _, _ = served.log.read_text().rpartition("\n")
     lines = [json.loads(line) for line in whole.splitlines()]

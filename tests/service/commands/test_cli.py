@@ -2,7 +2,6 @@ import io
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -13,10 +12,11 @@ import httpx
 import pytest
 from PIL import Image, ImageDraw
 
+from perceptd.__main__ import main
 from perceptd.models.networks.mnist import drawn_seven
-from perceptd.service.__main__ import main
 from perceptd.service.auth import credentials
 from perceptd.service.commands.asking import token_for
+from perceptd.service.commands.common import opened_store
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED
 from tests.server import serving
@@ -33,22 +33,23 @@ class Result(NamedTuple):
 def perceptd(*args: str | Path, data_dir: Path, **env: str) -> Result:
     """The command as the shell runs it, but in this process: starting costs seconds."""
     out, err = io.StringIO(), io.StringIO()
-    argv = ["perceptd", *map(str, args)]
     with (
         mock.patch.dict(os.environ, {"PERCEPTD_DATA_DIR": str(data_dir), **env}),
-        mock.patch.object(sys, "argv", argv),
         redirect_stdout(out),
         redirect_stderr(err),
         pytest.raises(SystemExit) as ended,
     ):
-        main()
+        main([*map(str, args)], prog_name="perceptd")
     code = ended.value.code
     return Result(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
+    """A store with the shipped models."""
+    folder = tmp_path_factory.mktemp("data")
+    with opened_store(Settings(data_dir=folder)):
+        return folder
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +86,9 @@ def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["predict", "nope", "1,2"], "no model is called 'nope'"),
+        (["predict", "dn", "1,2"], "; did you mean dnn?"),
         (["predict", "dnn", "1,2,3"], "expected an array of 2"),
-        (["predict", "dnn", "absent.png"], "neither a file nor numbers"),
+        (["predict", "dnn", "absent.png"], "this works: perceptd predict dnn 0.1,-0.2"),
         (["predict", "dnn", "1,nan"], "finite"),
         (["predict", "dnn", "1,2", "--version", "9"], "dnn has no version 9"),
         (["predict", "mnist-cnn", __file__], "PNG or JPEG"),
@@ -97,7 +98,7 @@ def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
             ["models", "promote", "dnn", "1", "--url", NO_CALLER],
             f"no server answers at {NO_CALLER}: ",
         ),
-        (["models", "rollback", "dnn", "--url", "there"], "'there' is no address of a server"),
+        (["models", "rollback", "dnn", "--url", "there"], "'there' is not the address of a server"),
         (["jobs", "follow", "1", "--url", NO_CALLER], f"no server answers at {NO_CALLER}: "),
     ],
 )
@@ -114,7 +115,7 @@ def test_models_lists_versions_and_add_makes_one(data_dir: Path) -> None:
     named = perceptd("models", "add", PRETRAINED / "dnn", "--name", "rings", data_dir=data_dir)
     assert named.stdout == f"rings version 1, production, in {data_dir}\n"
 
-    listed = perceptd("models", data_dir=data_dir).stdout.splitlines()
+    listed = perceptd("models", "list", data_dir=data_dir).stdout.splitlines()
     rows = {tuple(line.split()[:3]) for line in listed}
     assert {("dnn", "2", "production"), ("dnn", "1", "previous")} <= rows
     assert ("rings", "1", "production") in rows
@@ -147,6 +148,7 @@ def test_promote_and_rollback_change_what_a_running_server_answers(
     again = json.loads(models("rollback", "dnn", "--json").stdout)
     assert (again["version"], again["aliases"]) == (2, ["production"])
     assert models("promote", "dnn", "77").stderr == "Error: dnn has no version 77\n"
+    assert models("promote", "dn", "1").stderr.endswith("; did you mean dnn?\n")
 
 
 def test_import_uploads_weights_with_what_was_said_of_them(
@@ -166,6 +168,8 @@ def test_import_uploads_weights_with_what_was_said_of_them(
     assert refused.returncode == 1
     assert "architecture: expected " in refused.stderr
     assert 'got "rnn"' in refused.stderr
+    assert f"this works: perceptd models import dnn {weights}" in refused.stderr
+    assert "curl" not in refused.stderr
 
 
 @pytest.mark.parametrize("command", [["jobs", "cancel", "1"], ["models", "promote", "dnn", "1"]])
@@ -208,6 +212,26 @@ def test_a_bad_setting_ends_in_a_sentence(data_dir: Path, env: dict[str, str], t
     assert told in result.stderr
     assert "Traceback" not in result.stderr
     assert "s3cret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["models", "list"], ["token", "list"], ["token", "revoke", "me"], ["predict", "dnn", "1,2"]],
+)
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_command_that_reads_creates_no_store(
+    tmp_path: Path, command: list[str], exists: bool
+) -> None:
+    folder = tmp_path / "data"
+    if exists:
+        folder.mkdir()
+    result = perceptd(*command, data_dir=folder)
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"Error: --data-dir (PERCEPTD_DATA_DIR): there is no store at {folder}: "
+        "`perceptd serve` creates one\n",
+    )
+    assert list(tmp_path.rglob("*")) == ([folder] if exists else [])
 
 
 def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:

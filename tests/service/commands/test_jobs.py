@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from perceptd.service.jobs.claims import Claims
-from perceptd.service.jobs.queue import Event, Job, Jobs
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.worker.worker import Worker
@@ -106,7 +107,7 @@ def beat(claims: Claims, job: Job, *events: Event) -> None:
 def following(number: int, url: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
     """`perceptd jobs follow` as a process of its own, which lines of its output keep in step."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "perceptd.service", "jobs", "follow", str(number), "--url", url],
+        [sys.executable, "-m", "perceptd", "jobs", "follow", str(number), "--url", url],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **streams},
     )
     try:
@@ -179,9 +180,10 @@ def test_submit_with_the_same_key_is_the_same_job(site: Site) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--epochs", "0"], "epochs: expected "),
+        (["--epochs", "0"], "this works: perceptd jobs submit dnn --recipe fast --epochs 150"),
+        (["--recipe", "fats"], "did you mean fast?"),
         (["--learning-rate", "nan"], "learning_rate: expected a finite number, got NaN"),
-        (["--set", "hiden=3"], "known: hidden, activation"),
+        (["--set", "hiden=3"], "known: hidden, activation), got 3; did you mean hidden?"),
         (["--gate", "always-ish"], "gate.metric: expected one of loss, accuracy"),
         (["--start-from", "9"], "start_from: expected scratch, production or a version"),
         (["--idempotency-key", "é"], "header.Idempotency-Key: expected "),
@@ -200,7 +202,7 @@ def test_what_the_server_refuses_is_one_sentence_with_what_works(
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [(["--set", "hidden"], "expected NAME=VALUE"), (["--gate", "{accuracy}"], "is no JSON")],
+    [(["--set", "hidden"], "expected NAME=VALUE"), (["--gate", "{accuracy}"], "is not JSON")],
 )
 def test_what_cannot_be_read_is_refused_before_the_server_is_asked(
     site: Site, options: list[str], told: str
@@ -322,7 +324,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(site: Site) -> None:
     assert said.startswith(f"no longer followed, job {number} goes on: ")
     assert len(said.splitlines()) == 1
     assert Jobs(site.database).get(number).status == "running"
-    site.claims.cancelled(job)
+    site.claims.abort(job)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -1,4 +1,4 @@
-"""What the decoder takes, pydantic takes too, to the last bit, and so does the published schema."""
+"""A body that the decoder takes has the same rows by pydantic and fits the published schema."""
 
 import json
 from typing import Any
@@ -59,11 +59,11 @@ def number(draw: st.DrawFn) -> str:
 
 
 def nested(draw: st.DrawFn, shape: tuple[int, ...]) -> str:
-    """Text of an array of that shape, with a mistake or two in it now and then."""
+    """JSON of an array of that shape, sometimes with a mistake or two."""
     length = shape[0] + (draw(st.sampled_from([-1, 1])) if rarely(draw) else 0)
     if len(shape) > 1:
         parts = [nested(draw, shape[1:]) for _ in range(length)]
-    elif length > 100:  # a picture: drawn as a whole, and one number of it alone
+    elif length > 100:  # a picture: one number for all, another for one at most
         parts = [draw(st.sampled_from(["0.5", "0", "1", "0.1234"]))] * length
         if rarely(draw):
             parts[draw(st.integers(0, length - 1))] = number(draw)
@@ -80,7 +80,7 @@ def space(draw: st.DrawFn) -> str:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Text of a body that is right, or nearly, or not at all."""
+    """A body that is valid, nearly valid or invalid."""
     name = draw(st.sampled_from(sorted(SPECS)))
     spec = SPECS[name].input
     shapes = [(spec.size,), spec.picture] if spec.picture else [spec.shape]
@@ -108,7 +108,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def parsed(body: bytes) -> tuple[str, int | None, np.ndarray[Any, Any]] | None:
-    """What pydantic makes of a body; None where it refuses it."""
+    """Model, version and rows by pydantic; None if it refuses the body."""
     try:
         request = SCHEMAS.parse(body, PredictRequest)
     except PerceptdError:
@@ -118,7 +118,7 @@ def parsed(body: bytes) -> tuple[str, int | None, np.ndarray[Any, Any]] | None:
 
 
 def agree(body: bytes) -> bool:
-    """Whether the decoder takes a body; if it does, pydantic must read the same from it."""
+    """Whether the decoder takes a body; if so, asserts that pydantic reads the same."""
     decoded = DECODER.decode(body)
     if decoded is None:
         return False
@@ -136,9 +136,9 @@ def refuse(constant: str) -> None:
 
 @settings(deadline=None)
 @given(bodies())
-def test_whatever_it_takes_pydantic_reads_alike(body: bytes) -> None:
+def test_pydantic_reads_the_same_from_what_it_takes(body: bytes) -> None:
     agree(body)
-    assert agree(json.dumps(example_of("dnn", SPECS["dnn"])).encode())  # and it reads on
+    assert agree(json.dumps(example_of("dnn", SPECS["dnn"])).encode())  # still works
 
 
 @settings(deadline=None)
@@ -153,7 +153,7 @@ def test_pydantic_and_the_published_schema_take_the_same_bodies(body: bytes) -> 
 
 @settings(deadline=None)
 @given(st.data())
-def test_it_takes_every_right_body_as_clients_write_them(data: st.DataObject) -> None:
+def test_it_takes_every_usual_valid_body(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(SPECS)))
     spec = SPECS[name].input
     low, high = (spec.minimum, spec.maximum) if spec.maximum is not None else (-1e30, 1e30)
@@ -176,7 +176,7 @@ def test_it_takes_the_worked_example_of_every_model(name: str) -> None:
 
 
 def test_rows_that_only_flatten_to_the_right_size_are_refused() -> None:
-    """Brackets hidden where a count of numbers does not see them."""
+    """A count of numbers alone would miss these brackets."""
     for inputs in ("[[[1, 2], []]]", "[[1, 2], [[3, 4]]]", "[5, [[1, 2], 3]]", "[[[], [1, 2]]]"):
         assert DECODER.decode(f'{{"model": "dnn", "inputs": {inputs}}}'.encode()) is None
     picture = json.dumps([[0.5] * 783 + [[0.5]]])
@@ -184,7 +184,7 @@ def test_rows_that_only_flatten_to_the_right_size_are_refused() -> None:
 
 
 def test_a_large_body_is_left_to_pydantic() -> None:
-    """Whose memory does not stay as large as the largest body."""
+    """simdjson would keep the memory for the largest body."""
     body = b'{"model": "dnn", "inputs": [[1, 2]]' + b" " * decoder.MAX_BYTES + b"}"
     assert DECODER.decode(body) is None
     assert parsed(body) is not None

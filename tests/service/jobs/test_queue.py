@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 
 from perceptd.service.errors import ConflictError, JobNotFoundError
 from perceptd.service.jobs.claims import Claims
-from perceptd.service.jobs.queue import Event, Job, Jobs, Promotion
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job, Jobs, Promotion
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 
@@ -169,16 +170,16 @@ def test_the_same_key_and_request_are_the_same_job(jobs: Jobs, claims: Claims) -
     assert jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="f") == first
     succeed(claims)
     assert jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="f").id == first.id
-    assert jobs.earlier("k", "f") == jobs.get(first.id)
+    assert jobs.find_by_key("k", "f") == jobs.get(first.id)
     assert len(jobs.page()) == 1
 
 
 def test_the_same_key_with_another_request_is_refused(jobs: Jobs) -> None:
     jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="f")
-    with pytest.raises(ConflictError, match="'k' came with another request, which is job 1"):
+    with pytest.raises(ConflictError, match="'k' was used for another request, job 1"):
         jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="g")
     with pytest.raises(ConflictError):
-        jobs.earlier("k", "g")
+        jobs.find_by_key("k", "g")
     assert len(jobs.page()) == 1
     assert len(jobs.events(1)) == 1
 
@@ -187,8 +188,8 @@ def test_jobs_without_a_key_are_as_many_as_were_asked_for(jobs: Jobs) -> None:
     made = {jobs.submit("train", "dnn", REQUEST, PLAN).id for _ in range(3)}
     made.add(jobs.submit("train", "dnn", REQUEST, PLAN, key="k").id)
     assert len(made) == 4
-    assert jobs.earlier(None, "") is None
-    assert jobs.earlier("another", "") is None
+    assert jobs.find_by_key(None, "") is None
+    assert jobs.find_by_key("another", "") is None
 
 
 def test_threads_that_submit_one_key_at_once_get_one_job(

@@ -238,7 +238,7 @@ def test_a_collector_that_is_away_or_hangs_delays_nothing(tmp_path: Path) -> Non
 def test_a_wrong_variable_ends_the_start_with_a_sentence(
     variables: dict[str, str], error: str, tmp_path: Path
 ) -> None:
-    refused = run("-m", "perceptd.service", "serve", folder=tmp_path, **variables)
+    refused = run("-m", "perceptd", "serve", folder=tmp_path, **variables)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: ")
     assert error in refused.stderr
@@ -253,7 +253,7 @@ class Absent(MetaPathFinder):
         if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-from perceptd.service.__main__ import main
+from perceptd.__main__ import main
 sys.argv = ["perceptd", "serve"]
 main()
 """

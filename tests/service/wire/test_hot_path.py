@@ -26,7 +26,7 @@ from tests.waiting import eventually
 Serve = Callable[[Settings], httpx.Client]
 
 SLOW_LINE = "X-Request-Timeout-Ms: 60000"  # a header that the fast path leaves to the router
-SLOW = dict([SLOW_LINE.split(": ")])
+SLOW = {"X-Request-Timeout-Ms": "60000"}
 DNN = {"model": "dnn", "inputs": [[0.1, -0.2], [1.0, 0.3]]}
 DNN_BODY = json.dumps(DNN).encode()
 PIXELS = bytes(range(256)) * 3 + bytes(16)

@@ -1,4 +1,4 @@
-"""Requests that offer another protocol are answered as if they did not."""
+"""Requests that offer another protocol are answered like all others."""
 
 import socket
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
         yield client.base_url.host, client.base_url.port or 0
 
 
-def told(address: tuple[str, int], *pieces: bytes) -> bytes:
-    """All that is answered to pieces that arrive one by one."""
+def responses(address: tuple[str, int], *pieces: bytes) -> bytes:
+    """All responses to pieces that arrive one by one."""
     with socket.create_connection(address, timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces[:-1]:
             connection.sendall(piece)
-            told(address, NEXT)  # once this is answered, what came before was read
+            responses(address, NEXT)  # its answer shows that the piece was read
         connection.sendall(pieces[-1])
         answer = b""
         while data := connection.recv(2**16):
@@ -45,41 +45,41 @@ def post(offer: bytes, body: bytes = BODY) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_a_body_beside_an_offer_is_read_and_the_connection_goes_on(
+def test_a_body_after_an_offer_is_read_and_the_connection_stays_open(
     address: tuple[str, int], offer: str
 ) -> None:
     head, body = post(OFFERS[offer])
     for cut in (0, 30, len(head), len(head) + 9, len(head + body)):
         whole = head + body + NEXT
         pieces = [piece for piece in (whole[:cut], whole[cut:]) if piece]
-        answer = told(address, *pieces)
+        answer = responses(address, *pieces)
         assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2, answer
         assert answer.index(b"predictions") < answer.index(b"next")
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_a_body_beside_an_offer_is_never_taken_for_a_request(
+def test_a_body_after_an_offer_is_never_taken_for_a_request(
     address: tuple[str, int], offer: str
 ) -> None:
     smuggled = b"GET /models HTTP/1.1\r\nHost: here\r\nX-Request-ID: smuggled\r\n\r\n"
     head, body = post(OFFERS[offer], smuggled)
-    answer = told(address, head, body + NEXT)
+    answer = responses(address, head, body + NEXT)
     assert b"smuggled" not in answer
     assert answer.startswith(b"HTTP/1.1 422 ")
     assert answer.count(b"HTTP/1.1 ") == 2
 
 
-def test_a_chunked_body_beside_an_offer_is_read(address: tuple[str, int]) -> None:
+def test_a_chunked_body_after_an_offer_is_read(address: tuple[str, int]) -> None:
     head = post(OFFERS["h2c"])[0].replace(
         b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked"
     )
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
-    answer = told(address, head, body + NEXT)
+    answer = responses(address, head, body + NEXT)
     assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2, answer
 
 
 def test_a_tunnel_is_refused(address: tuple[str, int]) -> None:
     for target in (b"elsewhere:443", b"/predict"):
-        answer = told(address, b"CONNECT %b HTTP/1.1\r\nHost: here\r\n\r\n" % target + NEXT)
+        answer = responses(address, b"CONNECT %b HTTP/1.1\r\nHost: here\r\n\r\n" % target + NEXT)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert answer.count(b"HTTP/1.1 ") == 1

@@ -1,7 +1,7 @@
 """Each process of a retraining is killed at each of its stages, with SIGKILL, on both databases.
 
-Whatever was killed, one version comes out of the job, with the weights of a training that nobody
-disturbed, and nothing half-written stays.
+The job still makes one version, with the weights of an undisturbed training, and no unfinished file
+is left.
 """
 
 import time
@@ -34,7 +34,7 @@ def site(store_settings: Settings, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("stage", [*IN_WORKER, *IN_TRAINING])
-def test_a_killed_worker_is_replaced_and_its_training_dies_with_it(
+def test_a_killed_worker_is_replaced_and_its_training_ends(
     site: Site, stage: str, undisturbed: str
 ) -> None:
     site.serve()
@@ -46,17 +46,21 @@ def test_a_killed_worker_is_replaced_and_its_training_dies_with_it(
 
     if stage in IN_TRAINING:
         assert parent == worker.pid
-        assert eventually(lambda: is_gone(process)) < 15  # it is nice, and the machine may be busy
+        assert (
+            eventually(lambda: is_gone(process), "the training ends", log=site.log) < 15
+        )  # it is nice, and the machine may be busy
     killed_at = time.monotonic()
     site.start(*SELF, "worker")
     with opened(site.settings) as (jobs, _):
-        eventually(lambda: jobs.get(number).attempts == 2)
+        eventually(
+            lambda: jobs.get(number).attempts == 2, "another worker claims the job", log=site.log
+        )
     assert time.monotonic() - killed_at < LEASE_S + 60
     assert_one_whole_version(site, number, undisturbed)
 
 
 @pytest.mark.parametrize("stage", IN_TRAINING)
-def test_a_killed_training_is_gone_on_with(site: Site, stage: str, undisturbed: str) -> None:
+def test_a_killed_training_is_resumed(site: Site, stage: str, undisturbed: str) -> None:
     site.serve()
     site.start(*SELF, "worker", stage=stage)
     number = site.post()
@@ -85,7 +89,9 @@ def test_a_killed_server_does_not_disturb_the_job(site: Site, stage: str, undist
 
 
 @pytest.mark.parametrize("stage", [*IN_WORKER, *IN_TRAINING])
-def test_all_killed_at_once_go_on_where_they_were(site: Site, stage: str, undisturbed: str) -> None:
+def test_a_job_is_resumed_after_all_processes_are_killed(
+    site: Site, stage: str, undisturbed: str
+) -> None:
     server = site.start(*SELF, "serve", stage=stage, PERCEPTD_WORKERS="1")
     site.wait_until_ready()
     number = site.post()
@@ -124,7 +130,7 @@ def test_a_worker_that_is_lost_each_time_fails_the_job(site: Site) -> None:
     assert (job.status, job.code) == ("failed", "worker_lost")
 
 
-def test_a_worker_asked_to_end_hands_its_job_back(site: Site, undisturbed: str) -> None:
+def test_a_worker_that_is_stopped_hands_its_job_back(site: Site, undisturbed: str) -> None:
     site.serve()
     worker = site.start(*SELF, "worker", stage="mid-epoch")
     number = site.post()
@@ -153,4 +159,5 @@ def test_a_cancelled_job_ends_within_seconds_and_leaves_nothing(site: Site) -> N
     assert is_gone(process)
     with opened_store(site.settings) as repository:
         assert [version.version for version in repository.versions("dnn")] == [1]
-    eventually(lambda: list((site.settings.data_dir / "jobs").iterdir()) == [])
+    folder = site.settings.data_dir / "jobs"
+    eventually(lambda: not [*folder.iterdir()], "the job's folder is removed", log=site.log)

@@ -7,7 +7,8 @@ from sqlalchemy import Engine, text
 
 from perceptd.service.errors import StoreError
 from perceptd.service.jobs.claims import CancelledError, Claims, LostJobError
-from perceptd.service.jobs.queue import Event, Job, Jobs
+from perceptd.service.jobs.events import Event
+from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.worker import lease as leases
 from perceptd.service.worker.lease import Lease
 

@@ -130,7 +130,7 @@ def test_whatever_it_started_ends_with_it_even_against_its_will(start: Start) ->
     process.stop()
     assert time.monotonic() - began < 5
     assert is_gone(process.pid)
-    assert eventually(lambda: is_gone(child)) < 5
+    assert eventually(lambda: is_gone(child), "the child ends") < 5
 
 
 def test_a_child_that_outlives_it_does_not_keep_it_waiting(start: Start) -> None:

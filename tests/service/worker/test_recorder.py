@@ -8,10 +8,12 @@ from perceptd.service.jobs.queue import Job
 from perceptd.service.worker.process import LOG_CHARACTERS
 from perceptd.service.worker.recorder import MAX_EVENTS, MAX_WARNINGS, Recorder
 
-EPOCH = {"event": "epoch", "epoch": 1, "epochs": 9, "loss": 0.5, "test_loss": 0.6}
+EPOCH: dict[str, Any] = {"event": "epoch", "epoch": 1, "epochs": 9, "loss": 0.5, "test_loss": 0.6}
 EPOCH |= {"test_accuracy": 0.7, "seconds": 0.1, "seconds_left": 0.2}
-PLANE = {"event": "plane", "x": [-1.5, 2], "y": [0, 1], "points": [[0.5, 1]], "targets": [1]}
-BOUNDARY = {"event": "boundary", "epoch": 1, "size": 2, "probabilities": [0, 128, 255, 1]}
+PLANE: dict[str, Any] = {"event": "plane", "x": [-1.5, 2], "y": [0, 1]}
+PLANE |= {"points": [[0.5, 1]], "targets": [1]}
+BOUNDARY: dict[str, Any] = {"event": "boundary", "epoch": 1, "size": 2}
+BOUNDARY |= {"probabilities": [0, 128, 255, 1]}
 
 Kept = list[tuple[str, dict[str, Any]]]
 
@@ -31,7 +33,8 @@ def stored(*events: dict[str, Any]) -> Kept:
 
 
 def test_public_events_are_kept_in_order(job: Job) -> None:
-    events = [PLANE, EPOCH, BOUNDARY, {"event": "log", "line": "a line"}, EPOCH | {"epoch": 2}]
+    line: dict[str, Any] = {"event": "log", "line": "a line"}
+    events = [PLANE, EPOCH, BOUNDARY, line, EPOCH | {"epoch": 2}]
     recorder = Recorder(job)
     assert kept(recorder, {"event": "started"}, *events) == stored(*events)
     assert recorder.progress == dict(stored(events[-1])[0][1], threads=2)

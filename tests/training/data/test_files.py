@@ -1,4 +1,4 @@
-"""A data set in a file of one's own: read as meant, or refused with what to mend."""
+"""A data set in a user's file is read, or refused with what to fix."""
 
 import os
 import pickle
@@ -118,7 +118,7 @@ def test_pixels_in_a_csv_may_be_0_to_255_or_0_to_1(
 
 
 @pytest.mark.parametrize("pixel", [256, 1.5, -1])
-def test_pixel_that_is_no_grey_value_is_told(
+def test_pixel_that_is_no_grey_value_is_refused(
     csv: Callable[..., Dataset], pixel: float, tmp_path: Path
 ) -> None:
     text = picture_csv([255, pixel])
@@ -136,36 +136,22 @@ def test_pixel_that_is_no_grey_value_is_told(
             "x,y,class\n1,2,0\n",
             "the header needs one column 'label', it has ['x', 'y', 'class'] ...",
         ),
-        ("x,label,label\n1,0,0\n", "the header needs one column 'label'"),
         ("x;y;label\n1;2;0\n", "the header needs one column 'label', it has ['x;y;label'] ..."),
-        ("1,2,0\n3,4,1\n", "the header needs one column 'label', it has ['1', '2', '0'] ..."),
-        (
-            "x,label\n1,0\n",
-            "the model takes 2 numbers per row, the header has 1 columns besides label and split",
-        ),
         (
             "x,y,z,label,split\n1,2,3,0,test\n",
             "the model takes 2 numbers per row, the header has 3 columns besides label and split",
         ),
-        ("x,y,label\n", "rows: expected at least one row, got none"),
-        ("x,y,label", "rows: expected at least one row, got none"),
         ("x,y,label\n\n\n", "rows: expected at least one row, got none"),
         ("x,y,label\n1,two,0\n", "could not convert string 'two'"),
-        ("x,y,label\n1,,0\n", "could not convert string ''"),
         ("x,y,label\n1,2,0\n1,2\n", "line 3 has 2 columns, the header has 3"),
         ("x,y,label\n1,2,0\n1,2,0,4\n", "line 3 has 4 columns, the header has 3"),
-        ("x,y,label\n1,5,2,0\n", "line 2 has 4 columns, the header has 3"),
         ("x,y,label\n1,nan,0\n", "rows: expected finite numbers, got NaN or an infinity"),
-        ("x,y,label\n1,-inf,0\n", "rows: expected finite numbers, got NaN or an infinity"),
-        ("x,y,label\n1,1e300,0\n", "rows: expected finite numbers, got NaN or an infinity"),
         ("x,y,label\n1,2,0\n1,2,maybe\n", "rows 2: label 'maybe' is none of 0, 1"),
-        ("x,y,label\n1,2,\n", "rows 1: label '' is none of 0, 1"),
         ("x,y,label\n1,2,#0\n", "rows 1: label '#0' is none of 0, 1"),
         (
             "x,y,label,split\n1,2,0,train\n1,2,0,validation\n",
             "the column split says 'validation', expected train or test",
         ),
-        ("x,y,label,split\n1,2,0,\n", "the column split says '', expected train or test"),
         (
             "x,y,label,split\n1,2,0,train\n",
             "expected rows of both splits, got 1 train rows and 0 test rows",
@@ -178,12 +164,10 @@ def test_pixel_that_is_no_grey_value_is_told(
             "x,y,label\n" + BALANCED.replace(",1\n", ",0\n", 9),
             "a fifth of each class cannot be held out",
         ),
-        ("x,y,label\n1,2,0\n", "a fifth of each class cannot be held out"),
         (b"x,y,label\n1,2,\xff\n", "is not UTF-8 text"),
-        ("x,y,label\n1,2,0\n".encode("utf-16"), "is not UTF-8 text"),
     ],
 )
-def test_wrong_csv_is_told(
+def test_wrong_csv_is_refused_with_the_reason(
     csv: Callable[..., Dataset], text: str | bytes, reason: str, tmp_path: Path
 ) -> None:
     assert refusal(tmp_path / "mine.csv", lambda: csv(text)).startswith(reason)
@@ -251,10 +235,6 @@ ZEROS = np.zeros((4, 2))
             {"inputs": ZEROS, "labels": np.zeros(4), "test_inputs": ZEROS},
             "no array 'test_labels'; it has inputs, labels, test_inputs",
         ),
-        (
-            {"inputs": ZEROS, "labels": np.zeros(4), "test_labels": np.zeros(4)},
-            "no array 'test_inputs'; it has inputs, labels, test_labels",
-        ),
         ({"inputs": ZEROS, "labels": np.zeros(3)}, "4 inputs but labels of shape (3,)"),
         ({"inputs": ZEROS, "labels": np.zeros((4, 1))}, "4 inputs but labels of shape (4, 1)"),
         (
@@ -271,44 +251,20 @@ ZEROS = np.zeros((4, 2))
             "inputs 3: label '2' is none of 0, 1",
         ),
         ({"inputs": ZEROS, "labels": np.full(4, 0.5)}, "inputs 1: label '0.5' is none of 0, 1"),
-        ({"inputs": ZEROS, "labels": np.full(4, np.nan)}, "inputs 1: label 'nan' is none of 0, 1"),
-        (
-            {"inputs": np.full((4, 2), np.nan), "labels": np.zeros(4)},
-            "inputs: expected finite numbers, got NaN or an infinity",
-        ),
         (
             {"inputs": np.zeros((4, 3)), "labels": np.zeros(4)},
             "inputs: expected rows of 2 numbers (shape (2,)), got rows of shape (3,)",
         ),
-        (
-            {"inputs": np.empty((0, 2)), "labels": np.empty(0)},
-            "inputs: expected at least one row, got none",
-        ),
-        (
-            {"inputs": np.array([["a", "b"]]), "labels": np.zeros(1)},
-            "inputs: expected numbers, got an array of <U1",
-        ),
     ],
 )
-def test_wrong_npz_is_told(
+def test_wrong_npz_is_refused_with_the_reason(
     npz: Callable[..., Dataset], arrays: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     assert refusal(tmp_path / "mine.npz", lambda: npz(**arrays)) == reason
 
 
-def test_pixels_beyond_1_that_are_not_bytes_are_told(
-    npz: Callable[..., Dataset], tmp_path: Path
-) -> None:
-    arrays = {"inputs": np.full((4, 784), 255), "labels": np.zeros(4)}
-
-    assert refusal(tmp_path / "mine.npz", lambda: npz(FLAT, **arrays)) == (
-        "inputs: expected numbers in 0.0 to 1.0 (whole numbers in 0 to 255 as uint8), "
-        "got numbers in 255 to 255"
-    )
-
-
 class Executed:
-    """Unpickled carelessly, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -317,27 +273,24 @@ class Executed:
         return os.system, (f"touch '{self.marker}'",)
 
 
-def test_pickle_in_an_npz_is_refused_and_not_executed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["an array in an NPZ", "a pickle named NPZ"])
+def test_pickle_is_refused_and_not_executed(form: str, tmp_path: Path) -> None:
     path, marker = tmp_path / "mine.npz", tmp_path / "executed"
-    np.savez(path, inputs=np.array([Executed(marker)]), labels=np.zeros(1))
+    if form == "an array in an NPZ":
+        np.savez(path, inputs=np.array([Executed(marker)]), labels=np.zeros(1))
+    else:
+        path.write_bytes(pickle.dumps(Executed(marker)))
 
     assert "is not a readable NPZ file" in refusal(path, lambda: files.read(PLANE, path))
     assert not marker.exists()
 
-    np.load(path, allow_pickle=True)["inputs"]  # the file is as malicious as it is meant to be
+    loaded = np.load(path, allow_pickle=True)  # the file is as malicious as it is meant to be
+    assert loaded["inputs"].size if form == "an array in an NPZ" else loaded == 0
     assert marker.exists()
 
 
-def test_pickle_named_npz_is_refused_and_not_executed(tmp_path: Path) -> None:
-    path, marker = tmp_path / "mine.npz", tmp_path / "executed"
-    path.write_bytes(pickle.dumps(Executed(marker)))
-
-    assert "is not a readable NPZ file" in refusal(path, lambda: files.read(PLANE, path))
-    assert not marker.exists()
-
-
 @pytest.mark.parametrize("damage", ["empty", "garbage", "truncated", "scrambled", "npy"])
-def test_damaged_npz_is_told(damage: str, tmp_path: Path) -> None:
+def test_damaged_npz_is_refused(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     np.savez_compressed(
         path, inputs=np.random.default_rng(0).random((500, 2)), labels=np.zeros(500)
@@ -354,7 +307,7 @@ def test_damaged_npz_is_told(damage: str, tmp_path: Path) -> None:
     assert "is not a readable NPZ file" in refusal(path, lambda: files.read(PLANE, path))
 
 
-def test_zip_of_other_things_is_told(tmp_path: Path) -> None:
+def test_zip_of_other_files_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("inputs", "not an array")
@@ -364,7 +317,7 @@ def test_zip_of_other_things_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "absent.npz", "folder.csv"])
-def test_file_that_is_not_there_is_told(name: str, tmp_path: Path) -> None:
+def test_missing_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
 
     with pytest.raises(DataError) as error:

@@ -1,4 +1,4 @@
-"""The drift reference of a checkpoint: written with it, or given to a copy of an older one."""
+"""A checkpoint has a drift reference, and a copy of an older one can get one."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.training.conftest import SPIRAL, Package, command
 
 @pytest.fixture
 def earlier(wide_dnn: Path, tmp_path: Path) -> Path:
-    """A checkpoint as earlier releases have written it."""
+    """A checkpoint as earlier releases wrote it."""
     folder = tmp_path / "earlier"
     checkpoint.copy(wide_dnn, folder)
     meta = json.loads((folder / META).read_text())
@@ -21,7 +21,7 @@ def earlier(wide_dnn: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_training_tells_of_its_rows(wide_dnn: Path) -> None:
+def test_trained_checkpoint_has_a_reference(wide_dnn: Path) -> None:
     meta = checkpoint.read(wide_dnn)
     assert meta.drift
     assert meta.drift.fits(meta.spec)
@@ -30,20 +30,22 @@ def test_a_training_tells_of_its_rows(wide_dnn: Path) -> None:
     assert -2 < low < -1 < 1 < high < 2
 
 
-def test_so_does_an_import_where_data_are_at_hand(wide_dnn: Path, tmp_path: Path) -> None:
+def test_imported_checkpoint_has_a_reference_if_data_are_present(
+    wide_dnn: Path, tmp_path: Path
+) -> None:
     settings = ["--set", "hidden=8", "--set", "activation=tanh"]
     outcome = command("import", "dnn", wide_dnn / WEIGHTS, *settings, "--out", tmp_path / "dnn")
     assert outcome.exit_code == 0, outcome.stderr
     assert checkpoint.read(tmp_path / "dnn").drift == checkpoint.read(wide_dnn).drift
 
 
-def test_so_does_the_training_of_a_plug_in(package: Package, tmp_path: Path) -> None:
+def test_checkpoint_of_a_plug_in_has_a_reference(package: Package, tmp_path: Path) -> None:
     groups = {
         "models": {"spiral": "spirals:ARCHITECTURE"},
         "recipes": {"spiral": "spirals:RECIPES"},
     }
     package("spirals", SPIRAL, **groups)
-    outcome = command("spiral", "--epochs", "2", "--out", tmp_path / "spiral")
+    outcome = command("train", "spiral", "--epochs", "2", "--out", tmp_path / "spiral")
     assert outcome.exit_code == 0, outcome.stderr
     meta = checkpoint.read(tmp_path / "spiral")
     assert meta.drift
@@ -52,7 +54,7 @@ def test_so_does_the_training_of_a_plug_in(package: Package, tmp_path: Path) -> 
     assert len(meta.drift.classes) == 3
 
 
-def test_an_older_checkpoint_is_copied_with_one(
+def test_older_checkpoint_is_copied_with_a_reference(
     earlier: Path, wide_dnn: Path, tmp_path: Path
 ) -> None:
     before = checkpoint.read(earlier)
@@ -74,7 +76,7 @@ def test_other_data_are_refused(earlier: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_the_shipped_checkpoints_have_one_of_their_data() -> None:
+def test_shipped_checkpoints_have_a_reference_of_their_data() -> None:
     pretrained = Path(checkpoint.__file__).parent / "pretrained"
     for folder in sorted(path for path in pretrained.iterdir() if path.is_dir()):
         meta = checkpoint.read(folder)

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a module whose answers are known."""
+"""Loss and accuracy of a module with known predictions."""
 
 import math
 
@@ -50,7 +50,7 @@ def test_rows_beyond_one_batch_count_the_same() -> None:
     assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_module_is_judged_without_dropout_and_left_as_it_was() -> None:
+def test_module_is_evaluated_without_dropout_and_keeps_its_mode() -> None:
     module = nn.Sequential(nn.Dropout(0.9)).train()
     probabilities = torch.full((50, 1), 0.5)
 

@@ -1,4 +1,4 @@
-"""`evaluate`: checkpoints beside each other on the same rows, judged by the graph that serves."""
+"""`evaluate` measures checkpoints on the same rows, by the graph that serves."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_checkpoints_are_measured_in_their_order_on_the_same_rows(wide_dnn: Path
     assert wide["metrics"]["accuracy"] < shipped["metrics"]["accuracy"]
 
 
-def test_other_data_is_measured_on_when_it_is_named(tmp_path: Path) -> None:
+def test_named_data_set_replaces_the_recipes(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(
         "x,y,label,split\n0,0,1,train\n0,0,1,test\n0.1,0,1,test\n2,2,1,test\n0,2,1,test\n"
@@ -62,7 +62,7 @@ def test_corrections_count_among_the_held_out_rows(tmp_path: Path) -> None:
     )
 
 
-def test_people_are_told_a_line_per_checkpoint(wide_dnn: Path) -> None:
+def test_bar_prints_a_line_per_checkpoint(wide_dnn: Path) -> None:
     outcome = command("evaluate", DNN, wide_dnn)
 
     first, second = outcome.stdout.splitlines()
@@ -85,32 +85,37 @@ def test_graph_reads_mnist_as_the_module_did(name: str, mnist_dir: Path) -> None
     assert event["metrics"]["loss"] == pytest.approx(meta.metrics["test"]["loss"], rel=1e-4)
 
 
-def test_checkpoints_of_two_architectures_are_not_compared() -> None:
-    outcome = command("evaluate", DNN, PRETRAINED / "xor")
-
-    assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == (
-        f"Error: {PRETRAINED / 'xor'} is a xor, {DNN} a dnn: "
-        "only checkpoints of one architecture are compared\n"
-    )
-
-
 @pytest.mark.parametrize(
-    ("old", "new"), [('"0",\n   "1"', '"1",\n   "0"'), ('"minimum": null', '"minimum": 0.0')]
+    ("name", "old", "new", "reason"),
+    [
+        (
+            "xor",
+            "",
+            "",
+            "is a xor, {} a dnn: only checkpoints of one architecture are compared",
+        ),
+        ("dnn", '"0",\n   "1"', '"1",\n   "0"', "has another input or other labels than {}"),
+        (
+            "dnn",
+            '"minimum": null',
+            '"minimum": 0.0',
+            "has another input or other labels than {}",
+        ),
+    ],
 )
-def test_checkpoints_of_other_labels_or_rows_are_not_compared(
-    old: str, new: str, tmp_path: Path
+def test_checkpoints_of_another_architecture_input_or_labels_are_not_compared(
+    name: str, old: str, new: str, reason: str, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    checkpoint.copy(DNN, other)
+    checkpoint.copy(PRETRAINED / name, other)
     text = (other / checkpoint.META).read_text()
     assert old in text
-    (other / checkpoint.META).write_text(text.replace(old, new))
+    (other / checkpoint.META).write_text(text.replace(old, new) if old else text)
 
     outcome = command("evaluate", DNN, other)
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == (f"Error: {other} has another input or other labels than {DNN}\n")
+    assert outcome.stderr == f"Error: {other} {reason.format(DNN)}\n"
 
 
 def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) -> None:
@@ -128,13 +133,13 @@ def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) ->
     ("arguments", "exit_code", "said"),
     [
         ([], 2, "Missing argument 'CHECKPOINTS...'"),
-        ([DNN, "--recipe", "nope"], 2, "--recipe: 'nope'; dnn knows reference, fast"),
+        ([DNN, "--recipe", "nope"], 2, "dnn has no recipe 'nope' (known: reference, fast)"),
         ([DNN, "--dataset", "digits"], 1, "Error: digits holds 28 x 28 pictures of 10 classes"),
         ([DNN, "--feedback", "absent.npz"], 1, "Error: absent.npz does not exist"),
         (["absent"], 1, "Error: absent: meta.json cannot be read"),
     ],
 )
-def test_what_cannot_be_measured_is_told(
+def test_wrong_arguments_are_refused(
     arguments: list[str | Path], exit_code: int, said: str
 ) -> None:
     outcome = command("evaluate", *arguments)

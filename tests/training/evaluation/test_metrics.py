@@ -1,4 +1,4 @@
-"""Metrics of answers that are known."""
+"""Metrics of known probabilities."""
 
 import math
 
@@ -61,20 +61,15 @@ def test_rows_of_one_label_alone_are_measured() -> None:
     assert values["recall:1"] == values["accuracy"] == 0.5
 
 
-def test_binary_answer_is_class_1_from_one_half_on() -> None:
-    values = measured(BINARY, [1, 0], [[0.5, 0.5], [0.5, 0.5]])
-
-    assert (values["recall:0"], values["recall:1"]) == (0.0, 1.0)
-
-
 def test_loss_of_a_sure_and_wrong_answer_is_finite() -> None:
     assert 10 < measured(BINARY, [1], [[1.0, 0.0]])["loss"] < 1000
 
 
-def test_only_the_loss_is_better_when_less() -> None:
+def test_greater_is_better_for_all_but_the_loss() -> None:
     better = {name: metric.greater_is_better for name, metric in metrics.of(THREE, {}).items()}
 
     assert [name for name, greater in better.items() if not greater] == ["loss"]
+    assert Metric(lambda targets, probabilities, spec: 0.0).greater_is_better
 
 
 PLUG_IN = """
@@ -100,7 +95,3 @@ def test_plug_in_adds_metrics_and_disturbs_none(
     assert not {"undefined", "broken"} & values.keys()
     assert values["accuracy"] == 0.5
     assert capsys.readouterr().err == "The metric broken is left out: division by zero\n"
-
-
-def test_metric_says_when_greater_is_better_unless_told() -> None:
-    assert Metric(lambda targets, probabilities, spec: 0.0).greater_is_better

@@ -1,4 +1,4 @@
-"""The plane of a 2-D model: what is told of it, and what a model says on it."""
+"""The plane of a 2-D model: its reported points, and the decision boundary on it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def answering(of_class_1: Callable[[Rows], Rows]) -> Callable[[Rows], Rows]:
 
 
 @pytest.mark.parametrize(("name", "rows"), [("perceptron", 100), ("dnn", 500), ("xor", 80)])
-def test_every_point_of_a_built_in_set_is_told_with_its_class(name: str, rows: int) -> None:
+def test_every_point_of_a_built_in_set_is_reported_with_its_class(name: str, rows: int) -> None:
     spec = registry.load(name).spec
     made = {"perceptron": "blobs", "dnn": "circles", "xor": "xor"}[name]
     train = datasets.load(made, spec, Path("unused")).train
@@ -56,16 +56,16 @@ def test_every_point_of_a_built_in_set_is_told_with_its_class(name: str, rows: i
         assert facts[name] == pytest.approx([low, high], abs=10**-DECIMALS)
 
 
-def test_points_are_told_in_few_digits() -> None:
+def test_reported_points_are_rounded() -> None:
     facts = Plane(points(50)).facts()
 
     numbers = [*facts["x"], *facts["y"], *np.ravel(facts["points"]).tolist()]
     assert all(len(str(number).partition(".")[2]) <= DECIMALS for number in numbers)
 
 
-def test_of_many_points_some_are_told_evenly_and_the_extent_is_that_of_all() -> None:
+def test_many_points_are_sampled_evenly_within_the_extent_of_all() -> None:
     many = points(10 * MAX_PLANE_POINTS)
-    many.inputs[1] = (9, -9)  # the next to the first, which is not told
+    many.inputs[1] = (9, -9)  # the second point, which the sample leaves out
 
     facts = Plane(many).facts()
 
@@ -107,9 +107,7 @@ def test_boundary_goes_row_by_row_from_the_lower_left_corner() -> None:
 
 
 @pytest.mark.parametrize(("coordinate", "seen"), [(1e8, True), (-1e8, True), (1e17, False)])
-def test_points_far_out_have_a_plane_for_as_long_as_it_has_an_extent(
-    coordinate: float, seen: bool
-) -> None:
+def test_points_far_out_have_a_plane_while_it_has_an_extent(coordinate: float, seen: bool) -> None:
     inputs = np.array([[0, coordinate], [1, coordinate]], dtype=np.float32)
 
     plane = plane_of(registry.load("dnn").spec, Split(inputs, np.array([0, 1])))
@@ -121,7 +119,7 @@ def test_points_far_out_have_a_plane_for_as_long_as_it_has_an_extent(
         assert plane.boundary(answering(lambda rows: 0 * rows[:, 0]))
 
 
-def test_answers_that_are_no_numbers_are_no_boundary() -> None:
+def test_nan_gives_no_boundary() -> None:
     def half(rows: Rows) -> Rows:
         return np.where(rows[:, 0] > 0, np.nan, 0.5)
 

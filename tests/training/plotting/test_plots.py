@@ -1,4 +1,4 @@
-"""The pictures: which ones a model gets, that viewers open them, and what is on them."""
+"""The plots: which ones a model gets, that viewers open them, and what they show."""
 
 import io
 import json
@@ -56,7 +56,7 @@ DIGITS = ["loss.png", "loss.svg", "predictions.png", "predictions.svg"]
     ("name", "expected"),
     [("perceptron", PLANE), ("dnn", PLANE), ("xor", PLANE), ("mnist-mlp", DIGITS)],
 )
-def test_model_gets_its_pictures_the_same_each_time(
+def test_model_gets_its_plots_the_same_each_time(
     name: str, expected: list[str], tmp_path: Path
 ) -> None:
     data = dataset_of(name)
@@ -75,17 +75,12 @@ def test_model_gets_its_pictures_the_same_each_time(
                 assert len(image.convert("RGB").getcolors(maxcolors=2**24) or []) > 10
 
 
-def test_import_has_no_curve_to_draw(tmp_path: Path) -> None:
-    data = dataset_of("xor")
-
-    assert draw(tmp_path / "plots", "xor", data, []) == PLANE[:3]
-
-
-def test_without_data_only_the_curve_is_drawn(tmp_path: Path) -> None:
-    assert draw(tmp_path / "plots", "mnist-mlp", None, CURVE) == ["loss.png", "loss.svg"]
+def test_plots_without_a_curve_or_without_data_are_left_out(tmp_path: Path) -> None:
+    assert draw(tmp_path / "no-curve", "xor", dataset_of("xor"), []) == PLANE[:3]
+    assert draw(tmp_path / "no-data", "mnist-mlp", None, CURVE) == ["loss.png", "loss.svg"]
 
 
-def test_loss_curve_shows_both_splits() -> None:
+def test_loss_curve_shows_both_splits_and_a_single_epoch_as_a_point() -> None:
     (axes,) = plots.loss_curve(CURVE).axes
 
     lines = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
@@ -93,11 +88,7 @@ def test_loss_curve_shows_both_splits() -> None:
         "training": [[point.epoch, point.loss] for point in CURVE],
         "held out": [[point.epoch, point.test_loss] for point in CURVE],
     }
-
-
-def test_single_epoch_is_visible_in_the_loss_curve() -> None:
     (axes,) = plots.loss_curve(CURVE[:1]).axes
-
     assert [line.get_marker() for line in axes.lines] == ["o", "o"]
 
 
@@ -144,7 +135,7 @@ def test_one_sided_model_has_no_boundary_to_draw(tmp_path: Path) -> None:
     assert len(axes.collections) == 2  # the points of either class, and no line
 
 
-def test_what_lies_beside_a_boundary_is_what_it_shows(tmp_path: Path) -> None:
+def test_boundary_json_matches_the_plot(tmp_path: Path) -> None:
     spec, data = registry.load("xor").spec, dataset_of("xor")
     draw(tmp_path / "plots", "xor", data, [])
 

@@ -1,4 +1,4 @@
-"""`plot`: the pictures of a checkpoint, drawn anew as they were, or a sentence why not."""
+"""`plot` draws the plots of a checkpoint again, or says in a sentence why not."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -15,20 +15,20 @@ from tests.training.conftest import SPIRAL, Outcome, Package, command
 PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
 CURVE = ["loss.png", "loss.svg"]
 
-# Two labels, so that there is a plane, and points that only the package makes.
+# Two labels, so that it has a plane, with points that only the package can make.
 HALVES = SPIRAL.replace("spiral", "halves").replace("(8, 3)", "(8, 2)")
 HALVES = HALVES.replace('("a", "b", "c")', '("a", "b")').replace(" + (inputs[:, 1] > 0)", "")
 
 
 @pytest.fixture(scope="session")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a dnn trained on a file of one's own, `mine.csv` beside it."""
+    """A checkpoint of a dnn trained on the file `mine.csv` beside it."""
     folder = tmp_path_factory.mktemp("mine")
     random = np.random.default_rng(0).normal(size=(60, 2))
     lines = [f"{x:.4f},{y:.4f},{int(x > y)}" for x, y in random]
     (folder / "mine.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
     with chdir(folder):
-        outcome = command("dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
+        outcome = command("train", "dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
     assert outcome.exit_code == 0, outcome.stderr
     return folder / "dnn"
 
@@ -43,7 +43,7 @@ def imported(wide_dnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def assert_same_pictures(folder: Path, drawn: Path, names: list[str]) -> None:
+def assert_same_plots(folder: Path, drawn: Path, names: list[str]) -> None:
     assert sorted(path.name for path in drawn.iterdir()) == names
     assert sorted(path.name for path in (folder / "plots").iterdir()) == names
     for name in names:
@@ -57,7 +57,7 @@ def plot(*arguments: str | Path) -> Outcome:
 
 
 def refused(*arguments: str | Path) -> str:
-    """The one line that says why nothing is drawn."""
+    """The line that says why nothing is drawn."""
     outcome = command("plot", *arguments)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith("Error: ")
@@ -66,78 +66,68 @@ def refused(*arguments: str | Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["perceptron", "dnn", "xor"])
-def test_pictures_are_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
+def test_plots_equal_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command(name, "--recipe", "fast", "--out", made).exit_code == 0
+    assert command("train", name, "--recipe", "fast", "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", drawn)
 
-    assert_same_pictures(made, drawn, PLANE)
+    assert_same_plots(made, drawn, PLANE)
     assert (outcome.stdout, outcome.stderr) == (f"{drawn}: {', '.join(PLANE)}\n", "")
 
 
-def test_pictures_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> None:
+def test_plots_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> None:
     with chdir(tmp_path):
         first, second = (plot(wide_dnn) for _ in range(2))
 
     assert first.stdout.startswith("plots/dnn/1: boundary.json, ")
     assert second.stdout.startswith("plots/dnn/2: boundary.json, ")
     for number in ("1", "2"):  # of a network with settings of its own
-        assert_same_pictures(wide_dnn, tmp_path / "plots" / "dnn" / number, PLANE)
+        assert_same_plots(wide_dnn, tmp_path / "plots" / "dnn" / number, PLANE)
 
 
-def test_pictures_may_lie_among_other_files(wide_dnn: Path, tmp_path: Path) -> None:
+def test_grid_of_predictions_is_drawn_again(tmp_path: Path) -> None:
+    made, drawn = tmp_path / "made", tmp_path / "drawn"
+    options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
+    assert command("train", "mnist-mlp", *options, "--out", made).exit_code == 0
+
+    plot(made, "--out", drawn)
+
+    assert_same_plots(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
+
+
+def test_import_has_a_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
 
-    outcome = plot(wide_dnn, "--out", tmp_path)
+    outcome = plot(imported, "--out", tmp_path)
 
-    assert outcome.stdout == f"{tmp_path}: {', '.join(PLANE)}\n"
+    assert outcome.stdout == f"{tmp_path}: {', '.join(PLANE[:3])}\n"
+    for name in PLANE[:3]:
+        assert (tmp_path / name).read_bytes() == (imported / "plots" / name).read_bytes(), name
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_grid_of_predictions_is_drawn_anew(tmp_path: Path) -> None:
-    made, drawn = tmp_path / "made", tmp_path / "drawn"
-    options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
-    assert command("mnist-mlp", *options, "--out", made).exit_code == 0
-
-    plot(made, "--out", drawn)
-
-    assert_same_pictures(made, drawn, [*CURVE, "predictions.png", "predictions.svg"])
-
-
-def test_import_has_its_boundary_and_no_curve(imported: Path, tmp_path: Path) -> None:
-    plot(imported, "--out", tmp_path / "drawn")
-
-    assert_same_pictures(imported, tmp_path / "drawn", PLANE[:3])
-
-
-def test_plug_in_makes_its_own_data_again(package: Package, tmp_path: Path) -> None:
-    groups = {"models": {"halves": "halves_plug_in:ARCHITECTURE"}}
-    groups["recipes"] = {"halves": "halves_plug_in:RECIPES"}
-    package("halves_plug_in", HALVES, **groups)
-    made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("halves", "--epochs", "3", "--out", made).exit_code == 0
-
-    plot(made, "--out", drawn)
-
-    assert_same_pictures(made, drawn, PLANE)
-
-
-def test_model_whose_answers_are_not_drawn_needs_no_data(package: Package, tmp_path: Path) -> None:
-    groups = {"models": {"spiral": "spiral_plug_in:ARCHITECTURE"}}
-    groups["recipes"] = {"spiral": "spiral_plug_in:RECIPES"}
-    package("spiral_plug_in", SPIRAL, **groups)
-    made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("spiral", "--epochs", "3", "--out", made).exit_code == 0
-
-    assert plot(made, "--out", drawn).stderr == ""
-
-    assert_same_pictures(made, drawn, CURVE)
-
-
-def test_file_of_ones_own_is_found_where_it_was_or_where_one_says(
-    mine: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "code", "drawn"),
+    [
+        pytest.param("halves", HALVES, PLANE, id="data made again"),
+        pytest.param("spiral", SPIRAL, CURVE, id="no plot of the data"),
+    ],
+)
+def test_plots_of_a_plug_in_are_drawn_again(
+    name: str, code: str, drawn: list[str], package: Package, tmp_path: Path
 ) -> None:
+    module = f"{name}_plug_in"
+    groups = {"models": {name: f"{module}:ARCHITECTURE"}, "recipes": {name: f"{module}:RECIPES"}}
+    package(module, code, **groups)
+    assert command("train", name, "--epochs", "3", "--out", tmp_path / "made").exit_code == 0
+
+    assert plot(tmp_path / "made", "--out", tmp_path / "drawn").stderr == ""
+
+    assert_same_plots(tmp_path / "made", tmp_path / "drawn", drawn)
+
+
+def test_file_is_found_at_its_recorded_path_or_by_dataset(mine: Path, tmp_path: Path) -> None:
     with chdir(mine.parent):
         plot(mine, "--out", tmp_path / "there")
     moved = tmp_path / "moved.csv"
@@ -145,7 +135,7 @@ def test_file_of_ones_own_is_found_where_it_was_or_where_one_says(
     plot(mine, "--dataset", moved, "--out", tmp_path / "named")
 
     for drawn in ("there", "named"):
-        assert_same_pictures(mine, tmp_path / drawn, PLANE)
+        assert_same_plots(mine, tmp_path / drawn, PLANE)
 
 
 def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None:
@@ -153,9 +143,8 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
     (store / "datasets").mkdir(parents=True)
     (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
     with chdir(store):
-        made = command(
-            "dnn", "--dataset", "datasets/mine.csv", "--epochs", "3", "--out", "checkpoints/dnn/3"
-        )
+        options = ["--dataset", "datasets/mine.csv", "--epochs", "3"]
+        made = command("train", "dnn", *options, "--out", "checkpoints/dnn/3")
     assert made.exit_code == 0, made.stderr
     version = store / "checkpoints" / "dnn" / "3"
     moved = tmp_path / "moved"
@@ -166,10 +155,10 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
         plot("moved", "--data-dir", "store", "--out", "named")
 
     for drawn in ("there", "named"):
-        assert_same_pictures(version, tmp_path / drawn, PLANE)
+        assert_same_plots(version, tmp_path / drawn, PLANE)
 
 
-def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_path: Path) -> None:
+def test_missing_file_leaves_the_curve_and_is_reported(mine: Path, tmp_path: Path) -> None:
     with chdir(tmp_path):
         outcome = plot(mine, "--out", "drawn")
 
@@ -177,16 +166,13 @@ def test_absent_file_leaves_the_curve_and_a_line_that_says_so(mine: Path, tmp_pa
     assert outcome.stderr == (
         "Not drawn: boundary (mine.csv is not found; name it with --dataset)\n"
     )
-    assert (tmp_path / "drawn" / "loss.svg").read_bytes() == (
-        mine / "plots" / "loss.svg"
-    ).read_bytes()
 
 
-def test_corrections_leave_the_curve_and_a_line_that_says_so(tmp_path: Path) -> None:
+def test_corrections_leave_the_curve_and_are_reported(tmp_path: Path) -> None:
     np.savez(tmp_path / "feedback.npz", inputs=np.zeros((9, 2)), labels=np.array(["0"] * 9))
     made = tmp_path / "made"
     options: list[str | Path] = ["--feedback", tmp_path / "feedback.npz", "--epochs", "2"]
-    assert command("dnn", *options, "--out", made).exit_code == 0
+    assert command("train", "dnn", *options, "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", tmp_path / "drawn")
 
@@ -197,7 +183,7 @@ def test_corrections_leave_the_curve_and_a_line_that_says_so(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("no_mnist_server")
-def test_absent_mnist_is_not_downloaded_unasked(tmp_path: Path) -> None:
+def test_missing_mnist_is_not_downloaded_unasked(tmp_path: Path) -> None:
     shipped = Path(checkpoint.__file__).parent / "pretrained" / "mnist-mlp"
 
     outcome = plot(shipped, "--data-dir", tmp_path / "data", "--out", tmp_path / "drawn")
@@ -219,7 +205,7 @@ def test_checkpoint_is_never_drawn_into(out: str, wide_dnn: Path) -> None:
     assert sorted(wide_dnn.rglob("*")) == before
 
 
-def test_picture_that_is_there_is_not_overwritten(wide_dnn: Path, tmp_path: Path) -> None:
+def test_existing_plot_is_not_overwritten(wide_dnn: Path, tmp_path: Path) -> None:
     (tmp_path / "loss.svg").write_text("mine")
 
     told = refused(wide_dnn, "--out", tmp_path)
@@ -271,7 +257,7 @@ def test_other_data_are_refused_with_both_hashes(
         (["unlike"], "unlike/model.safetensors does not fit dnn with "),
     ],
 )
-def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(
     arguments: list[str], reason: str, wide_dnn: Path, tmp_path: Path
 ) -> None:
     for name, old, new in (
@@ -297,7 +283,7 @@ def test_what_cannot_be_drawn_is_one_sentence_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("out", ["new", "new/deep", "there"])
-def test_drawing_that_fails_leaves_nothing_in_its_own_way(
+def test_failed_drawing_leaves_nothing_and_can_be_repeated(
     out: str, wide_dnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -310,7 +296,7 @@ def test_drawing_that_fails_leaves_nothing_in_its_own_way(
 
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
     plot(wide_dnn, "--out", tmp_path / out)
-    assert_same_pictures(wide_dnn, tmp_path / out, PLANE)
+    assert_same_plots(wide_dnn, tmp_path / out, PLANE)
 
 
 @pytest.mark.usefixtures("no_mnist_server")

@@ -1,4 +1,4 @@
-"""Jobs, their events, feedback, what workers can train, and the job that made a version."""
+"""Jobs, events, feedback, trainables, and the job of a version."""
 
 import sqlalchemy as sa
 from alembic import op

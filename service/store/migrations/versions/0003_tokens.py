@@ -1,4 +1,4 @@
-"""Tokens that were issued, and the trace that a job belongs to."""
+"""Issued tokens, and the trace of a job."""
 
 import sqlalchemy as sa
 from alembic import op

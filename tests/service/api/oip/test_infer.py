@@ -215,11 +215,14 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"inputs": [X], "outputs": [{"name": "label"}] * 2},
         "outputs.1.name: expected each output once, got label again",
     ),
-    "classes of labels": (output("label", classification=1), "classification: expected it on"),
+    "classes of labels": (
+        output("label", classification=1),
+        "classification: expected none but",
+    ),
     "no classes": (output("probabilities", classification=0), "a whole number >= 1"),
     "classes in words": (output("probabilities", classification="2"), "got a string"),
     "binary in words": (output("label", binary_data="yes"), "expected a boolean, got a string"),
-    "bytes without a header": ({"inputs": [BINARY_X]}, "body: expected 8 bytes behind the JSON"),
+    "bytes without a header": ({"inputs": [BINARY_X]}, "body: expected 8 bytes after the JSON"),
 }
 
 
@@ -267,8 +270,8 @@ def test_bytes_left_over_are_refused(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", "/v2/nope", 404, "there is nothing at /v2/nope"),
-        ("GET", "/v2/models", 404, "there is nothing at /v2/models"),
+        ("GET", "/v2/nope", 404, "no route matches /v2/nope"),
+        ("GET", "/v2/models", 404, "no route matches /v2/models"),
         ("DELETE", "/v2", 405, "Method Not Allowed"),
         ("GET", DNN, 405, "Method Not Allowed"),
         ("POST", "/v2/models/nope/infer", 404, "no model is called 'nope'; serving: dnn"),

@@ -181,9 +181,7 @@ def test_a_wrong_tensor_is_told_where_what_and_how(name: str) -> None:
 @pytest.mark.parametrize(("size", "behind"), [(8, 7), (8, 9), (8, 0), (None, 1)])
 def test_as_many_bytes_must_follow_as_are_declared(size: int | None, behind: int) -> None:
     tensor = {"shape": [1, 2], "parameters": {"binary_data_size": size}}
-    with pytest.raises(
-        InvalidInputError, match=f"body: expected {size or 0} bytes behind the JSON"
-    ):
+    with pytest.raises(InvalidInputError, match=f"body: expected {size or 0} bytes after the JSON"):
         read(PLANE, bytes(behind), **tensor)
 
 

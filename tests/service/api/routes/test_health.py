@@ -30,7 +30,7 @@ def test_a_store_without_any_model_is_not_ready(tmp_path: Path) -> None:
         response = client.get("/health/ready")
         assert response.status_code == 503
         assert response.json()["code"] == "model_unavailable"
-        assert response.json()["detail"] == "no model serves"
+        assert response.json()["detail"] == "no model is loaded"
         assert client.get("/health/live").status_code == 200
 
 

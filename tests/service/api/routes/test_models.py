@@ -10,7 +10,7 @@ import pytest
 from perceptd.models import registry
 from perceptd.models.checkpoint import BOUNDARY_DATA, META
 from perceptd.service.commands.common import opened_store
-from perceptd.service.schemas.responses import PlaneData
+from perceptd.service.schemas.models import PlaneData
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED, shipped
 from tests.service.admin import problem

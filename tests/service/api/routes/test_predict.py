@@ -1,5 +1,6 @@
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,86 +93,51 @@ def test_a_version_can_be_named(client: httpx.Client) -> None:
     assert ask(client, model="xor", version=1, inputs=[[1, 1]])["version"] == 1
 
 
+ROW = {"model": "dnn", "inputs": [[1, 2]]}
+CNN = {"model": "mnist-cnn"}
+PIXELS = CNN | {"dtype": "uint8"}
+LONG = "a-field" * 20
+
 BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
     "no JSON": (b"{", [], "JSON"),
     "empty": (b"", [], "JSON"),
     "too deep": (b"[" * 100_000, [], "JSON"),
     "an array": ([], [], "an object"),
     "no model": ({"inputs": [[1, 2]]}, ["model"], "one of"),
-    "model a number": ({"model": 3, "inputs": [[1, 2]]}, ["model"], "one of"),
+    "model a number": (ROW | {"model": 3}, ["model"], "one of"),
     "no inputs": ({"model": "dnn"}, ["inputs"], "a value"),
-    "inputs null": ({"model": "dnn", "inputs": None}, ["inputs"], "list"),
-    "no rows": ({"model": "dnn", "inputs": []}, ["inputs"], "at least 1"),
-    "too many rows": ({"model": "dnn", "inputs": [[1, 2]] * 1025}, ["inputs"], "at most 1024 rows"),
-    "a row too short": ({"model": "dnn", "inputs": [[1, 2], [1]]}, ["inputs", 1], "an array of 2"),
-    "a row too long": ({"model": "dnn", "inputs": [[1, 2, 3]]}, ["inputs", 0], "an array of 2"),
-    "a text": ({"model": "dnn", "inputs": [[1, "2"]]}, ["inputs", 0, 1], "number"),
-    "a truth": ({"model": "dnn", "inputs": [[1, True]]}, ["inputs", 0, 1], "number"),
-    "NaN": (b'{"model": "dnn", "inputs": [[1, NaN]]}', ["inputs", 0, 1], "finite"),
-    "infinity": (b'{"model": "dnn", "inputs": [[1, -Infinity]]}', ["inputs", 0, 1], "finite"),
-    "beyond float32": ({"model": "dnn", "inputs": [[1, 1e39]]}, ["inputs", 0, 1], "less than"),
-    "a number of 5,000 digits": (
-        b'{"model": "dnn", "inputs": [[1, ' + b"9" * 5000 + b"]]}",
-        [],
-        "JSON",
-    ),
-    "uint8 for the plane": (
-        {"model": "dnn", "dtype": "uint8", "inputs": [[1, 2]]},
-        ["dtype"],
-        "float32",
-    ),
-    "an unknown field": (
-        {"model": "dnn", "inputs": [[1, 2]], "input": 1},
-        ["input"],
+    "inputs null": (ROW | {"inputs": None}, ["inputs"], "an array"),
+    "no rows": (ROW | {"inputs": []}, ["inputs"], "at least 1"),
+    "too many rows": (ROW | {"inputs": [[1, 2]] * 1025}, ["inputs"], "at most 1024 rows"),
+    "a row too short": (ROW | {"inputs": [[1, 2], [1]]}, ["inputs", 1], "an array of 2"),
+    "a row too long": (ROW | {"inputs": [[1, 2, 3]]}, ["inputs", 0], "an array of 2"),
+    "a text": (ROW | {"inputs": [[1, "2"]]}, ["inputs", 0, 1], "number"),
+    "a boolean": (ROW | {"inputs": [[1, True]]}, ["inputs", 0, 1], "number"),
+    "NaN": (ROW | {"inputs": [[1, math.nan]]}, ["inputs", 0, 1], "finite"),
+    "infinity": (ROW | {"inputs": [[1, -math.inf]]}, ["inputs", 0, 1], "finite"),
+    "beyond float32": (ROW | {"inputs": [[1, 1e39]]}, ["inputs", 0, 1], "less than"),
+    "5,000 digits": (b'{"model": "dnn", "inputs": [[1, ' + b"9" * 5000 + b"]]}", [], "JSON"),
+    "uint8 for the plane": (ROW | {"dtype": "uint8"}, ["dtype"], "float32"),
+    "an unknown field": (ROW | {"input": 1}, ["input"], "no field of this name"),
+    "many unknown fields": (
+        ROW | {f"{LONG}{i}": 0 for i in range(20_000)},
+        [LONG[:60]],
         "no field of this name",
     ),
-    "twenty thousand unknown fields": (
-        {"model": "dnn", "inputs": [[1, 2]], **{f"field-{i}" * 20: 0 for i in range(20_000)}},
-        [("field-0" * 20)[:60]],
-        "no field of this name",
-    ),
-    "version zero": (
-        {"model": "dnn", "inputs": [[1, 2]], "version": 0},
-        ["version"],
-        "greater than 0",
-    ),
-    "pixels without dtype": (
-        {"model": "mnist-cnn", "inputs": [[255] * 784]},
-        ["inputs", 0, 0],
-        '"dtype": "uint8"',
-    ),
-    "pixels beyond 255": (
-        {"model": "mnist-cnn", "dtype": "uint8", "inputs": [[0] * 783 + [256]]},
-        ["inputs", 0, 783],
-        "0..255",
-    ),
+    "version zero": (ROW | {"version": 0}, ["version"], "greater than 0"),
+    "pixels as float32": (CNN | {"inputs": [[255] * 784]}, ["inputs", 0, 0], '"dtype": "uint8"'),
+    "pixels over 255": (PIXELS | {"inputs": [[0] * 783 + [256]]}, ["inputs", 0, 783], "0..255"),
     "fractions as uint8": (
-        {"model": "mnist-cnn", "dtype": "uint8", "inputs": [[[0.5] * 28] * 28]},
+        PIXELS | {"inputs": [[[0.5] * 28] * 28]},
         ["inputs", 0, 0, 0],
         "go without",
     ),
-    "a picture of 27 rows": (
-        {"model": "mnist-cnn", "inputs": [[[0.5] * 28] * 27]},
-        ["inputs", 0],
-        "28 arrays of 28",
-    ),
-    "a picture without its brackets": (
-        {"model": "mnist-cnn", "inputs": [0.0] * 784},
-        ["inputs", 0],
-        "inputs is a list of pictures",
-    ),
-    "a row without its brackets": (
-        {"model": "dnn", "inputs": [0.1, -0.2]},
-        ["inputs", 0],
-        "an array of 2 numbers (inputs is a list of rows)",
-    ),
-    "a picture of 783": (
-        {"model": "mnist-cnn", "inputs": [[0.5] * 783]},
-        ["inputs", 0],
-        "an array of 784",
-    ),
+    "27 rows": (CNN | {"inputs": [[[0.5] * 28] * 27]}, ["inputs", 0], "28 arrays of 28"),
+    "783 numbers": (CNN | {"inputs": [[0.5] * 783]}, ["inputs", 0], "an array of 784"),
+    "a picture alone": (CNN | {"inputs": [0.0] * 784}, ["inputs", 0], "is a list of pictures"),
+    "a row alone": (ROW | {"inputs": [0.1, -0.2]}, ["inputs", 0], "2 numbers (inputs is a list"),
     "an unknown dtype": (
-        {"model": "mnist-cnn", "dtype": "int8", "inputs": [[0] * 784]},
+        CNN | {"dtype": "int8", "inputs": [[0] * 784]},
         ["dtype"],
         '"float32" or "uint8"',
     ),
@@ -250,7 +216,7 @@ def test_a_body_over_the_limit_is_refused(
     small: httpx.Client, path: str, kind: str, declared: bool
 ) -> None:
     body = b'{"model": "dnn", "inputs": [[1, 2]]}' + b" " * 3000
-    content = body if declared else iter([body[:1500], body[1500:]])
+    content: bytes | Iterator[bytes] = body if declared else iter([body[:1500], body[1500:]])
     response = small.post(path, content=content, headers={"Content-Type": kind})
     assert problem(response) == (413, "body_too_large")
     assert "2,000" in response.json()["detail"]

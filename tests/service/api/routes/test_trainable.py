@@ -12,7 +12,7 @@ from perceptd.service.commands.common import opened_store
 from perceptd.service.jobs.plans import DATASETS
 from perceptd.service.settings import Settings
 from tests.service.admin import AS_PREDICTOR, as_admin, guarded, problem
-from tests.service.jobs.test_plans import altered
+from tests.service.jobs.test_planner import altered
 
 SHIPPED = {one.architecture: one for one in trainable.shipped()}
 Serve = Callable[[Settings], httpx.Client]
@@ -82,7 +82,7 @@ def test_what_cannot_be_trained_is_told(serve: Serve, tmp_path: Path) -> None:
     for model, refusal, words in (
         ("nope", (404, "model_not_found"), "nope"),
         ("%00", (404, "model_not_found"), ""),
-        ("spirals", (409, "conflict"), "is known once a worker was started"),
+        ("spirals", (409, "conflict"), "start a worker where a plug-in is installed"),
         ("rings", (409, "conflict"), "no production version"),
     ):
         response = client.get(f"/models/{model}/trainable")
