@@ -3,18 +3,17 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from perceptd.service.commands.common import opened_store
+from perceptd.service.commands.common import existing_store, opened_store
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.settings import Settings
-from perceptd.service.store import db
 from tests.documents import file_of
+from tests.waiting import eventually
 
 PAGE = "docs/own-model.md"
 
@@ -44,17 +43,23 @@ def run(*args: str | Path, plugin: Path, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def trained(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the plug-in was trained, to runs/spiral/1."""
+    folder = tmp_path_factory.mktemp("trained")
+    printed = run("perceptd", "train", "spiral", plugin=installed, cwd=folder)
+    assert float(printed.split("accuracy ")[-1].split(",")[0]) > 0.95
+    return folder
+
+
 def test_a_plugin_is_trained_and_served_without_a_change_here(
-    installed: Path, tmp_path: Path, serve: Callable[[Settings], httpx.Client]
+    installed: Path, trained: Path, serve: Callable[[Settings], httpx.Client]
 ) -> None:
-    assert "spiral" in run("perceptd", "train", "--help", plugin=installed, cwd=tmp_path)
-    trained = run("perceptd", "train", "spiral", plugin=installed, cwd=tmp_path)
-    assert float(trained.split("accuracy ")[-1].split(",")[0]) > 0.95
-    assert (tmp_path / "runs/spiral/1/plots/loss.svg").exists()
-    added = run("perceptd", "models", "add", "runs/spiral/1", plugin=installed, cwd=tmp_path)
+    assert (trained / "runs/spiral/1/plots/loss.svg").exists()
+    added = run("perceptd", "models", "add", "runs/spiral/1", plugin=installed, cwd=trained)
     assert added == "spiral version 1, production, in data\n"
 
-    client = serve(Settings(data_dir=tmp_path / "data"))
+    client = serve(Settings(data_dir=trained / "data"))
 
     assert "spiral" not in sys.modules
     answer = client.post("/predict_proba", json={"model": "spiral", "inputs": [[0.5, 0.5]]})
@@ -67,32 +72,21 @@ def test_a_plugin_is_trained_and_served_without_a_change_here(
     assert document["components"]["schemas"]["PredictSpiralRequest"]
 
 
-def test_a_plugin_runs_on_torch_too(installed: Path, tmp_path: Path) -> None:
-    run(
-        "perceptd",
-        "train",
-        "spiral",
-        "--epochs",
-        "50",
-        "--out",
-        "spiral",
-        plugin=installed,
-        cwd=tmp_path,
-    )
+def test_a_plugin_runs_on_torch_too(installed: Path, trained: Path) -> None:
     script = """
 import sys
 from pathlib import Path
 import numpy as np
 from perceptd.models import checkpoint
 from perceptd.service.inference.runtimes import OnnxRuntime, TorchRuntime
-folder = Path("spiral")
+folder = Path("runs/spiral/1")
 meta = checkpoint.read(folder)
 rows = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
 torch = TorchRuntime(folder, meta, "cpu", 1, len(rows)).run(rows)
 np.testing.assert_allclose(torch, OnnxRuntime(folder, meta, 1).run(rows), atol=1e-5)
 """
-    (tmp_path / "compare.py").write_text(script)
-    run("compare", plugin=installed, cwd=tmp_path)
+    (trained / "compare.py").write_text(script)
+    run("compare", plugin=installed, cwd=trained)
 
 
 def test_a_worker_says_that_a_plugin_can_be_trained_whatever_else_it_says(
@@ -100,31 +94,26 @@ def test_a_worker_says_that_a_plugin_can_be_trained_whatever_else_it_says(
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     worker = subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "perceptd",
-            "worker",
-            "--data-dir",
-            str(settings.data_dir),
-        ],
+        [sys.executable, "-P", "-m", "perceptd", "worker"],
         # A package may warn when it is imported, on the same standard error.
-        env={**os.environ, "PYTHONPATH": str(installed), "PYTHONVERBOSE": "1"},
+        env={
+            **os.environ,
+            "PERCEPTD_DATA_DIR": str(settings.data_dir),
+            "PYTHONPATH": str(installed),
+            "PYTHONVERBOSE": "1",
+        },
         stderr=subprocess.DEVNULL,
     )
     try:
         with opened_store(settings):
             pass
-        database = db.connect(settings)
-        deadline = time.monotonic() + 120
-        while (spiral := Trainables(database).find("spiral")) is None:
-            assert time.monotonic() < deadline
-            assert worker.poll() is None
-            time.sleep(0.1)
-        database.dispose()
+        with existing_store(settings) as database:
+            trainables = Trainables(database)
+            eventually(lambda: trainables.find("spiral"), "the worker knows spiral")
+            spiral = trainables.find("spiral")
     finally:
         worker.terminate()
         worker.wait()
+    assert spiral is not None
     assert spiral.recipes["reference"]["epochs"] == 300
     assert "recall:green" in spiral.metrics
