@@ -27,7 +27,8 @@ run: $(READY)
 	$(BIN)/perceptd serve
 
 test: $(DEV_READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	# Two processes on two cores: more threads of torch would only wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check
