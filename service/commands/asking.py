@@ -77,7 +77,7 @@ def nearest_name(error: FieldError) -> str:
     """The nearest of the names that the server says it knows; empty if none is similar."""
     if values := re.match(r"one of ([^(]+)", error.expected):
         return did_you_mean(error.got.strip('"'), values[1].strip().split(", "))
-    if settings := re.search(r"\(known: (.+)\)", error.expected):
+    if settings := re.search(r"known(?:: | setting \()([^)]+)", error.expected):
         return did_you_mean(str(error.loc[-1]), settings[1].split(", "))
     return ""
 

@@ -183,7 +183,7 @@ def test_submit_with_the_same_key_is_the_same_job(site: Site) -> None:
         (["--epochs", "0"], "this works: perceptd jobs submit dnn --recipe fast --epochs 150"),
         (["--recipe", "fats"], "did you mean fast?"),
         (["--learning-rate", "nan"], "learning_rate: expected a finite number, got NaN"),
-        (["--set", "hiden=3"], "known: hidden, activation), got 3; did you mean hidden?"),
+        (["--set", "hiden=3"], "known setting (hidden, activation), got 3; did you mean hidden?"),
         (["--gate", "always-ish"], "gate.metric: expected one of loss, accuracy"),
         (["--start-from", "9"], "start_from: expected scratch, production or a version"),
         (["--idempotency-key", "é"], "header.Idempotency-Key: expected "),
