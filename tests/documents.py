@@ -8,9 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,6 +21,8 @@ from typing import Any, Self
 import httpx
 import pytest
 import yaml
+
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -172,26 +172,29 @@ class Server:
             )
 
     def port(self) -> str:
-        """Its port, once it says that it serves."""
-        return eventually(self._said)
+        """The port in the log, once the server is ready."""
+        eventually(self._reported_port, "the server is ready", seconds=STARTUP_S, log=self._log)
+        port = self._reported_port()
+        assert port
+        return port
 
     def wait_until_ready(self, url: str) -> None:
-        """Until it answers at an address that is known before."""
+        """Wait until the server at a known address is ready."""
 
-        def ready() -> str | None:
+        def ready() -> bool:
             self._must_run()
             with suppress(httpx.TransportError):
-                return "ready" if httpx.get(f"{url}/health/ready").is_success else None
-            return None
+                return httpx.get(f"{url}/health/ready").is_success
+            return False
 
-        eventually(ready, BUILD_S)
+        eventually(ready, f"{url} is ready", seconds=BUILD_S, log=self._log)
 
     def end(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait(STARTUP_S)
 
-    def _said(self) -> str | None:
+    def _reported_port(self) -> str | None:
         self._must_run()
         found = SERVES.search(self._log.read_text())
         return found[1] if found else None
@@ -199,14 +202,6 @@ class Server:
     def _must_run(self) -> None:
         if self._process.poll() is not None:
             pytest.fail(self._log.read_text())
-
-
-def eventually(look: Callable[[], str | None], seconds: float = STARTUP_S) -> str:
-    deadline = time.monotonic() + seconds
-    while (found := look()) is None:
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.05)
-    return found
 
 
 @dataclass

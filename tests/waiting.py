@@ -12,7 +12,7 @@ LOG_LINES = 20
 
 def eventually(
     check: Callable[[], object],
-    what: str = "",
+    what: str,
     *,
     seconds: float = PATIENCE_S,
     log: Path | None = None,
