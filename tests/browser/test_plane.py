@@ -92,7 +92,9 @@ def test_chosen_model_shows_its_training_points(visit: Visitor, site: Site, mode
 
 def test_probability_under_the_pointer_is_shown(visit: Visitor, site: Site) -> None:
     page = visit("/#/plane/dnn")
-    expect(page.get_by_text("Point at the plane to read a probability.")).to_be_visible()
+    expect(
+        page.get_by_text("Point at the plane to read a probability.", exact=True)
+    ).to_be_visible()
     shown = set()
     for right, down in ((0.5, 0.5), (0.9, 0.1), (0.3, 0.6)):
         hover(page, planes(page), right, down)
