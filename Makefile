@@ -100,7 +100,7 @@ $(READY): $(UV) pyproject.toml
 	@touch $@
 
 $(DEV_READY): $(READY)
-	@echo 'Installing the development tools into $(VENV), 0.4 GB ...' >&2
+	@echo 'Installing the development tools into $(VENV), 0.5 GB ...' >&2
 	@$(INSTALL) --compile-bytecode --editable '.[train,dev]'
 	@touch $@
 
