@@ -58,6 +58,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         PERCEPTD_WORKERS="0",
         PERCEPTD_ACCESS_LOG="0",
         PERCEPTD_ADMIN_TOKEN=ADMIN,
+        PERCEPTD_MAX_QUEUE_WAIT_MS="10000",  # a slow machine refuses no request
     )
     yield served
     served.end()
