@@ -37,11 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_settings_from_outside() -> None:
+def known_settings() -> None:
     """A developer's own PERCEPTD_* variables must not change what the tests see."""
     for name in [name for name in os.environ if name.startswith("PERCEPTD_")]:
         if not name.startswith("PERCEPTD_TEST_") and name != "PERCEPTD_MNIST_DIR":
             del os.environ[name]
+    os.environ["PERCEPTD_TRAIN_NICE"] = "0"  # or jobs would starve beside other tests
 
 
 @pytest.fixture(autouse=True, scope="session")

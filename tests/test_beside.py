@@ -72,8 +72,7 @@ def serving(command: Sequence[str], folder: Path) -> Iterator[str]:
         subprocess.Popen(
             [*command, "serve", "--port", "0"],
             cwd=folder,
-            # A training with a low priority would starve on a busy machine.
-            env={**environment(folder), "PERCEPTD_WORKERS": "1", "PERCEPTD_TRAIN_NICE": "0"},
+            env={**environment(folder), "PERCEPTD_WORKERS": "1"},
             stdout=file,
             stderr=file,
         ) as process,

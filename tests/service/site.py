@@ -50,7 +50,6 @@ class Site:
             "PERCEPTD_PORT": str(self.port),
             "PERCEPTD_PROCESSES": "1",
             "PERCEPTD_LEASE_S": str(LEASE_S),
-            "PERCEPTD_TRAIN_NICE": "0",  # else a busy machine would starve it
             "STAGE": stage,
             "STAGE_DIR": str(self.folder),
             **more,
