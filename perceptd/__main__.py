@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import click
+from click.shell_completion import CompletionItem
 
 from perceptd import __version__
 
@@ -62,6 +63,12 @@ class LazyGroup(click.Group):
         except click.NoSuchCommand as error:
             known = self.list_commands(ctx)
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        summaries = {**TRAINING, **SERVICE}
+        names = [name for name in summaries if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=summaries[name]) for name in names]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in SECTIONS.items():

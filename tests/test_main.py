@@ -65,6 +65,20 @@ def test_an_unknown_name_is_refused_with_a_suggestion(arguments: list[str], hint
     assert hint in result.output
 
 
+def test_a_shell_completes_the_commands_without_importing_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("_PERCEPTD_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "perceptd t")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    code = WATCHED.replace("main(sys.argv[1:])", "main(prog_name='perceptd')")
+
+    ended = run(code=code)
+
+    assert ended.stdout.splitlines() == ["plain,train", "plain,token"]
+    assert json.loads(ended.stderr.splitlines()[-1]) == []
+
+
 @pytest.mark.parametrize("name", [*TRAINING, "worker"])
 def test_without_torch_a_command_that_needs_it_says_what_to_install(name: str) -> None:
     ended = run(name, code=WITHOUT_TORCH)
