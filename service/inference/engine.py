@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -49,7 +49,7 @@ class Snapshot:
     failures: dict[str, str]  # by model: why its production version cannot be loaded
     schemas: RequestSchemas
     decoder: Decoder
-    made_at: float  # by `time.monotonic`
+    tried_at: float  # when loading was last tried, by `time.monotonic`
 
 
 class Engine:
@@ -110,7 +110,7 @@ class Engine:
 
     def _refresh(self) -> None:
         wanted, before, now = self._repository.serving(), self.snapshot, time.monotonic()
-        is_retry = before.failures and now - before.made_at > RETRY_SECONDS
+        is_retry = before.failures and now - before.tried_at > RETRY_SECONDS
         if wanted == before.wanted and not is_retry:
             return
         production, failures, swapped = {}, {}, []
@@ -124,6 +124,7 @@ class Engine:
                 production[model] = warm or self._load(model, number)
                 swapped.append(model)
             except StoreError:
+                self.snapshot = replace(before, tried_at=now)
                 raise
             except Exception as error:  # a damaged checkpoint must not stop the other models
                 failures[model] = unloadable(number, error)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,30 @@ def test_a_version_that_failed_to_load_is_tried_again_later(
     engine.refresh()
     assert engine.production["dnn"].version == 2
     assert engine.failures == {}
+
+
+def test_a_store_that_fails_does_not_shorten_the_pause_between_tries(
+    engine: Engine, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in ("dnn", "xor"):
+        repository.register(PRETRAINED / model, promote=True)
+    tried: list[str] = []
+
+    def failing(folder: Path, *_: Any) -> Any:
+        tried.append(folder.parent.name)
+        if folder.parent.name == "dnn":
+            raise ValueError("damaged")
+        raise StoreError("the database is away") if len(tried) > 2 else ValueError("damaged")
+
+    monkeypatch.setattr(runtimes, "load", failing)
+    engine.refresh()
+    long_ago = engine.snapshot.tried_at - engine_module.RETRY_SECONDS - 1
+    engine.snapshot = replace(engine.snapshot, tried_at=long_ago)
+    with pytest.raises(StoreError):
+        engine.refresh()
+    engine.refresh()
+
+    assert tried == ["dnn", "xor"] * 2
 
 
 def test_without_checkpoint_folders_each_model_says_what_is_missing(
