@@ -16,7 +16,6 @@ from perceptd.models.tracing import TracingError
 from perceptd.service.auth.tokens import Tokens
 from perceptd.service.errors import (
     DeviceError,
-    DiskError,
     PerceptdError,
     ServerError,
     StoreError,
@@ -35,6 +34,8 @@ EXPECTED_ERRORS = (
 )
 STDIN = 0
 SECRET = ("database_url", "predict_token", "admin_token")  # values that no message repeats
+
+ADDS_MODELS = "`perceptd serve` adds the shipped ones, `perceptd models add` your own"
 
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of the store.  [default: data]"
@@ -76,20 +77,14 @@ def read_settings(**overrides: Any) -> Settings:
 def opened_store(settings: Settings) -> Iterator[Repository]:
     """The store of these settings, created or upgraded where it needs to be.
 
-    Raises `StoreError`, which names the setting of the store's place.
+    Raises `StoreError`.
     """
-    name = _setting_of_store(settings)
-    try:
+    with _named_errors(settings):
         database = db.connect(settings)
-    except OSError as error:
-        raise DiskError(f"{name}: {error.strerror}: {settings.data_dir}") from error
     try:
         repository = Repository(database, settings.data_dir)
-        try:
+        with _named_errors(settings):
             repository.prepare()
-        except StoreError as error:
-            place = "" if settings.database_url else f" ({settings.data_dir})"
-            raise type(error)(f"{name}: {error}{place}") from error
         yield repository
     finally:
         database.dispose()
@@ -108,7 +103,7 @@ def existing_store(settings: Settings) -> Iterator[Engine]:
         raise no_store
     database = db.connect(settings)
     try:
-        with db.store_errors():
+        with _named_errors(settings):
             revision = db.revision_of(database)
         if revision is None:
             raise no_store
@@ -122,6 +117,17 @@ def existing_store(settings: Settings) -> Iterator[Engine]:
         database.dispose()
 
 
+@contextmanager
+def _named_errors(settings: Settings) -> Iterator[None]:
+    """Errors of the store and its folder, each with the setting that says where the store is."""
+    place = "" if settings.database_url else f" ({settings.data_dir})"
+    try:
+        with db.store_errors():
+            yield
+    except StoreError as error:
+        raise type(error)(f"{_setting_of_store(settings)}: {error}{place}") from error
+
+
 def _setting_of_store(settings: Settings) -> str:
     return option_and_variable_of("database_url" if settings.database_url else "data_dir")
 
@@ -129,11 +135,11 @@ def _setting_of_store(settings: Settings) -> str:
 @contextmanager
 def issued_tokens(settings: Settings) -> Iterator[Tokens]:
     """The tokens issued in the store of these settings, which is created or upgraded."""
-    with db.store_errors():
+    with _named_errors(settings):
         db.make_folder(settings.data_dir)
     database = db.connect(settings)
     try:
-        with db.store_errors():
+        with _named_errors(settings):
             db.migrate(database, settings.data_dir)
         yield Tokens(database)
     finally:

@@ -17,6 +17,7 @@ from perceptd.service.commands.asking import (
     tell,
 )
 from perceptd.service.commands.common import (
+    ADDS_MODELS,
     DATA_DIR,
     existing_store,
     opened_store,
@@ -40,7 +41,10 @@ def list_models(data_dir: Path | None) -> None:
     settings = read_settings(data_dir=data_dir)
     with existing_store(settings) as database:
         repository = Repository(database, settings.data_dir)
-        for model in repository.production():
+        production = repository.production()
+        if not production:
+            click.echo(f"No models yet; {ADDS_MODELS}.", err=True)
+        for model in production:
             for version in repository.versions(model):
                 accuracy = version.meta.metrics.get("test", {}).get("accuracy")
                 click.echo(

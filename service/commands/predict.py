@@ -10,7 +10,7 @@ import click
 from perceptd.models import preprocessing
 from perceptd.models.pictures.picture import PictureError
 from perceptd.models.terminal import did_you_mean
-from perceptd.service.commands.common import DATA_DIR, existing_store, read_settings
+from perceptd.service.commands.common import ADDS_MODELS, DATA_DIR, existing_store, read_settings
 from perceptd.service.errors import InvalidInputError, ModelNotFoundError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.engine import Engine
@@ -41,7 +41,8 @@ def predict(model: str, input: str, version: int | None, as_json: bool, **overri
         try:
             loaded = anyio.run(engine.find, model, version)
         except ModelNotFoundError as error:
-            hint = did_you_mean(model, repository.production())
+            known = repository.production()
+            hint = did_you_mean(model, known) if known else f"; {ADDS_MODELS}"
             raise ModelNotFoundError(f"{error}{hint}") from error
         try:
             rows = rows_of(loaded, input, settings)

@@ -18,6 +18,7 @@ from perceptd.service.auth import credentials
 from perceptd.service.commands.asking import token_for
 from perceptd.service.commands.common import opened_store
 from perceptd.service.settings import Settings
+from perceptd.service.store import db
 from perceptd.service.store.repository import PRETRAINED
 from tests.server import serving
 
@@ -232,6 +233,32 @@ def test_a_command_that_reads_creates_no_store(
         "`perceptd serve` creates one\n",
     )
     assert list(tmp_path.rglob("*")) == ([folder] if exists else [])
+
+
+@pytest.mark.parametrize("command", [["models", "list"], ["predict", "dnn", "0,0"]])
+def test_a_file_that_is_no_database_is_named_with_its_setting(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / db.FILE).write_text("no database")
+
+    result = perceptd(*command, data_dir=tmp_path)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: --data-dir (PERCEPTD_DATA_DIR): the database cannot be used: "
+        f"file is not a database ({tmp_path})\n"
+    )
+
+
+def test_a_store_without_models_says_how_to_add_some(tmp_path: Path) -> None:
+    perceptd("token", "create", "reader", "--role", "predict", data_dir=tmp_path)
+
+    listed = perceptd("models", "list", data_dir=tmp_path)
+    asked = perceptd("predict", "dnn", "0,0", data_dir=tmp_path)
+
+    assert (listed.returncode, asked.returncode) == (0, 1)
+    for result in (listed, asked):
+        assert "`perceptd serve` adds the shipped ones" in result.stderr
 
 
 def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:
