@@ -26,9 +26,11 @@ PEERS := litserve bentoml mlserver ray torchserve
 run: $(READY)
 	$(BIN)/perceptd serve
 
+# A thread each: more would only wait for each other. The processes that tests start share bytecode.
+test: export OMP_NUM_THREADS := 1
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEV_READY)
-	# Two processes on two cores: more threads of torch would only wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check
