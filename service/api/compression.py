@@ -8,10 +8,10 @@ from perceptd.service.api import problems
 from perceptd.service.errors import (
     PROBLEMS,
     BodyTooLargeError,
-    FieldError,
     InvalidInputError,
     UnsupportedMediaTypeError,
 )
+from perceptd.service.schemas.validation import invalid
 
 HEADER = b"content-encoding"
 OF_COMPRESSED_BODY = (HEADER, b"content-length")
@@ -130,4 +130,4 @@ class Inflater:
 
     def _refusal(self, got: str) -> InvalidInputError:
         expected = f"a whole body as its Content-Encoding says: {self._coding}"
-        return InvalidInputError.of([FieldError(loc=[], expected=expected, got=got)])
+        return invalid([], expected, got)

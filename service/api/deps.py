@@ -136,9 +136,10 @@ JsonBodyDep = Annotated[bytes, Depends(json_body)]
 
 async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> Decoded:
     """Raises `QueueFullError` before it reads the body: in overload reading costs too much."""
-    if (model := production_model(body, body)) and (serving := engine.serving(model)):
+    if (model := production_model(body)) and (serving := engine.serving(model)):
         serving.batcher.admit(1)
-    return decoder.read(body, engine.decoder, engine.schemas)
+    snapshot = engine.snapshot
+    return decoder.read(body, snapshot.decoder, snapshot.schemas)
 
 
 async def read_feedback(body: JsonBodyDep, engine: EngineDep) -> FeedbackRequest:

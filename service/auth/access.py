@@ -42,12 +42,12 @@ class Access:
     def check_predict(self, given: str | None) -> None:
         """Raise `UnauthorizedError` unless predictions are open or the token is valid."""
         if not self.is_open:
-            self.check_any(given, which=PREDICT)
+            self.check_any(given)
 
-    def check_any(self, given: str | None, which: str = "a predict or the admin token") -> None:
+    def check_any(self, given: str | None) -> None:
         """Raise `UnauthorizedError` unless the token is valid, in either role."""
-        if not self._roles(given, which):
-            raise UnauthorizedError(f"the token is not valid here ({which})")
+        if not self._roles(given, PREDICT):
+            raise UnauthorizedError(f"the token is not valid here ({PREDICT})")
 
     def check_admin(self, given: str | None) -> None:
         """Raise `UnauthorizedError`, or `ForbiddenError` for a predict token."""

@@ -116,14 +116,12 @@ def model_of(body: bytes) -> str | None:
     return found[1].decode() if found else None
 
 
-def production_model(first: bytes, last: bytes) -> str | None:
-    """The model whose production version a body asks for, seen from its first and last bytes.
+def production_model(*parts: bytes) -> str | None:
+    """The model whose production version a body asks for, from the whole body or from its ends.
 
-    None where the body has to be read to know.
+    None if the body has to be read to know.
     """
-    if VERSION in first[:END_BYTES] or VERSION in last[-END_BYTES:]:
-        return None
-    return model_of(first)
+    return None if any(VERSION in part for part in parts) else model_of(parts[0])
 
 
 def _input(spec: InputSpec) -> _Input:

@@ -12,13 +12,13 @@ from perceptd.models.checkpoint import CheckpointError, Meta
 from perceptd.models.preprocessing import from_numbers
 from perceptd.models.spec import Head, ModelSpec, decide
 from perceptd.service import logging as logs
-from perceptd.service.errors import FieldError, InvalidInputError
 from perceptd.service.inference import runtimes
 from perceptd.service.inference.answers import Answer, Rows
 from perceptd.service.inference.batcher import Batcher, Observer
 from perceptd.service.inference.pending import NO_CALLER, Caller
 from perceptd.service.inference.runtimes import Device, Runtime, RuntimeName
 from perceptd.service.schemas.requests import example_of
+from perceptd.service.schemas.validation import invalid
 from perceptd.service.settings import Settings
 from perceptd.service.store.repository import Repository
 
@@ -58,10 +58,8 @@ class LoadedVersion:
             overflowed = np.flatnonzero(~np.isfinite(answer.probabilities).all(axis=1)).tolist()
             if overflowed:
                 expected = f"numbers that {self.model} can compute with"
-                error = FieldError(
-                    loc=["inputs", overflowed[0]], expected=expected, got="an overflow"
-                )
-                raise InvalidInputError.of([error], example_of(self.model, self.spec))
+                example = example_of(self.model, self.spec)
+                raise invalid(["inputs", overflowed[0]], expected, "an overflow", example)
         return answer
 
 

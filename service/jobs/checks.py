@@ -11,9 +11,9 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from perceptd.models.trainable import Trainable
-from perceptd.service.errors import FieldError, InvalidInputError
+from perceptd.service.errors import InvalidInputError
 from perceptd.service.jobs.gate import Gate, GateChoice
-from perceptd.service.schemas.validation import shown
+from perceptd.service.schemas.validation import invalid, shown
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RequestCheck:
         return trainable.metrics[gate.metric]
 
     def _refused(self, loc: list[str | int], expected: str, got: str) -> InvalidInputError:
-        return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], self.example)
+        return invalid(loc, expected, got, self.example)
 
 
 def one_of(names: Iterable[str]) -> str:

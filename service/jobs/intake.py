@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perceptd.service.errors import ConflictError, FieldError, InvalidInputError
+from perceptd.service.errors import ConflictError, InvalidInputError
 from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.jobs.schemas import ImportCreate, JobCreate
 from perceptd.service.jobs.uploads import Uploads
-from perceptd.service.schemas.validation import field_errors
+from perceptd.service.schemas.validation import field_errors, invalid
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 IMPORT_EXAMPLE = (
@@ -65,7 +65,7 @@ class Intake:
         suffix = PurePath(name).suffix.lower()
         if suffix not in SUFFIXES:
             expected = f"a file that ends in {' or '.join(SUFFIXES)}"
-            raise _refused(["file"], expected, json.dumps(name[-60:]))
+            raise invalid(["file"], expected, json.dumps(name[-60:]), IMPORT_EXAMPLE)
         request = _import_fields(fields)
         asked = {
             "file": PurePath(name).name[-100:],
@@ -92,8 +92,7 @@ class Intake:
         ):
             expected = f"1 to {MAX_KEY} printable ASCII characters"
             got = f"{len(key)} characters"
-            error = FieldError(loc=["header", "Idempotency-Key"], expected=expected, got=got)
-            raise InvalidInputError.of([error], example)
+            raise invalid(["header", "Idempotency-Key"], expected, got, example)
         return self.jobs.find_by_key(key, fingerprint)
 
 
@@ -110,13 +109,9 @@ def _import_fields(fields: dict[str, Any]) -> ImportCreate:
             try:
                 values[name] = json.loads(text)
             except (ValueError, RecursionError):
-                raise _refused([name], "an object as JSON", json.dumps(text[:60])) from None
+                got = json.dumps(text[:60])
+                raise invalid([name], "an object as JSON", got, IMPORT_EXAMPLE) from None
     try:
         return ImportCreate.model_validate(values)
     except ValidationError as error:
         raise InvalidInputError.of(field_errors(error.errors()), IMPORT_EXAMPLE) from None
-
-
-def _refused(loc: list[str | int], expected: str, got: str) -> InvalidInputError:
-    error = FieldError(loc=loc, expected=expected, got=got)
-    return InvalidInputError.of([error], IMPORT_EXAMPLE)

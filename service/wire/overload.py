@@ -8,7 +8,7 @@ from typing import NamedTuple
 from perceptd.service.api import problems
 from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.answers import Rows
-from perceptd.service.inference.decoder import model_of, production_model
+from perceptd.service.inference.decoder import END_BYTES, model_of, production_model
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.wire.connections import header_lines
@@ -58,7 +58,7 @@ class Overload:
 
         `first` and `last` are bytes at the ends of the body, `length` is its whole length.
         """
-        name = production_model(first, last)
+        name = production_model(first, last[-END_BYTES:])
         full = self._full.get(name) if name else None
         if name is None or full is None:
             return None

@@ -25,7 +25,7 @@ from perceptd.service.api.media import (
     RAW_TYPE,
 )
 from perceptd.service.api.operations import PREDICTION, body, documented
-from perceptd.service.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
+from perceptd.service.errors import InvalidInputError, UnsupportedMediaTypeError
 from perceptd.service.inference.answers import Rows
 from perceptd.service.inference.encoder import with_labels, with_pixels, with_probabilities
 from perceptd.service.inference.engine import Engine
@@ -35,6 +35,7 @@ from perceptd.service.schemas.responses import (
     PredictProbaResponse,
     PredictResponse,
 )
+from perceptd.service.schemas.validation import invalid
 from perceptd.service.settings import Settings
 
 PICTURE_PARAMETERS = ("model", "version", "pixels")
@@ -157,4 +158,4 @@ def wrong_picture(
 ) -> InvalidInputError:
     """An error with a command that works on this server."""
     example = f"curl -F file=@digit.png '{request.base_url}predict/image?model=mnist-cnn'"
-    return InvalidInputError.of([FieldError(loc=loc, expected=expected, got=got)], example)
+    return invalid(loc, expected, got, example)

@@ -202,10 +202,11 @@ def test_without_simdjson_pydantic_reads_everything(monkeypatch: pytest.MonkeyPa
         (b'{ "model" : "a.b_c" }', "a.b_c"),
         (b'{"model": "dnn", "version": 3, "inputs": []}', None),
         (b'{"model": "dnn", "inputs": [' + b" " * 1000 + b'], "version": 3}', None),
+        (b'{"model": "dnn", "inputs": [], "version": 3' + b" " * 1000 + b"}", None),
         (b'{"inputs":[],"model":"dnn"}', None),
         (b'{"model": 7}', None),
         (b"", None),
     ],
 )
 def test_the_model_is_known_from_the_ends_of_a_usual_body(body: bytes, model: str | None) -> None:
-    assert decoder.production_model(body, body) == model
+    assert decoder.production_model(body) == decoder.production_model(body, body) == model
