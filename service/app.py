@@ -63,7 +63,7 @@ log = logging.getLogger("perceptd")
 def create_app(settings: Settings) -> FastAPI:
     """The service for these settings. Models load when it starts.
 
-    Raises `DeviceError` where the device asked for is not here.
+    Raises `DeviceError` if the configured device is not available.
     """
     settings = credentials.hashed(settings)  # the process keeps no token in clear
     database = db.connect(settings)

@@ -78,8 +78,8 @@ def import_data(architecture: Architecture, dataset: str | None, data_dir: Path)
 def import_module(architecture: Architecture, config: ModelConfig, path: Path) -> nn.Module:
     """The architecture's module on the CPU, in eval mode, with the weights of a file.
 
-    Raises `ImportFileError` where the file cannot be read safely, where keys or shapes differ, or
-    where a weight is not finite.
+    Raises `ImportFileError` if the file cannot be read safely, if keys or shapes differ, or if a
+    weight is not finite.
     """
     state_dict = read_state_dict(path)
     module: nn.Module = architecture.module(config)

@@ -39,7 +39,7 @@ DATASET = click.option("--dataset", help="A data set's name, or a file in datase
 def asks_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that name a server, and a client as its first argument.
 
-    A command that `changes` something is refused at once where no admin token is known.
+    A command that `changes` something is refused at once if no admin token is known.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,7 +86,7 @@ def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
     """The token for a server, from the settings or the store; none is created.
 
     The token of the default store is sent to this machine only, so that no other server learns it
-    by accident. Raises `ClickException` where a command that `changes` something has no token.
+    by accident. Raises `ClickException` if a command that `changes` something has no token.
     """
     token = None if changes else credentials.clear(settings.predict_token)
     is_ours = is_loopback(host_of(url)) or "data_dir" in settings.model_fields_set

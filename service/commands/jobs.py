@@ -116,7 +116,7 @@ def follow(client: Client, *, number: int, as_json: bool) -> None:
     Reconnects after a lost connection. Ctrl-C stops following and leaves the job running. The exit
     status is 0 for a job that succeeded, whether its version was promoted or not.
     """
-    client.job(number)  # fails at once where no server answers
+    client.job(number)  # fails at once if no server answers
     follow_job(client, number, as_json=as_json)
 
 

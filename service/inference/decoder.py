@@ -119,7 +119,7 @@ def model_of(body: bytes) -> str | None:
 def production_model(first: bytes, last: bytes) -> str | None:
     """The model whose production version a body asks for, seen from its first and last bytes.
 
-    None where the body has to be read to know.
+    None if the body has to be read to know.
     """
     if VERSION in first[:END_BYTES] or VERSION in last[-END_BYTES:]:
         return None
