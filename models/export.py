@@ -29,7 +29,7 @@ class ExportError(CheckpointError):
 def export(module: nn.Module, spec: ModelSpec, folder: Path) -> None:
     """Write `model.onnx`, for any batch size, beside the module's `model.safetensors`.
 
-    The module must be on the CPU. Raises `ExportError` where graph and module differ by more than
+    The module must be on the CPU. Raises `ExportError` if graph and module differ by more than
     1e-5 in any probability.
     """
     classifier = Probabilities(module, spec.head).eval()

@@ -15,7 +15,7 @@ FULL_INK = 255
 
 
 class InputError(ValueError):
-    """The model does not accept the rows. `expected` and `got` tell their sender why."""
+    """The model does not accept the rows. `expected` and `got` say why."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -34,7 +34,7 @@ def from_numbers(spec: InputSpec, rows: Sequence[Any], dtype: Dtype) -> NDArray[
 
 @lru_cache
 def packer(size: int) -> struct.Struct:
-    """Packs `size` numbers as float32. For a list it takes a third of numpy's time."""
+    """A packer of `size` numbers as float32. For a list it takes a third of numpy's time."""
     return struct.Struct(f"{size}f")
 
 
@@ -68,7 +68,7 @@ def from_picture(spec: InputSpec, body: bytes, *, max_pixels: int) -> NDArray[np
 
 
 def check_rows(spec: InputSpec, rows: NDArray[Any]) -> NDArray[np.float32]:
-    """An array from a file -> (N, *spec.shape). Raises `InputError`.
+    """Rows of an untrusted array -> (N, *spec.shape). Raises `InputError`.
 
     Pictures are uint8 in 0..255 or floats in 0..1.
     """

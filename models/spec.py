@@ -55,7 +55,7 @@ class Example(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """What callers need to know of an architecture: input, labels, head and a worked example.
+    """What callers need to know about an architecture: input, labels, head and a worked example.
 
     `head` says what the module's `forward` returns: `sigmoid` is P(class 1) of shape (N, 1),
     `softmax` is logits of shape (N, len(labels)).

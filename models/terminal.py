@@ -10,13 +10,13 @@ import click
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean NEAREST?`, or an empty string where no known name is similar."""
+    """`; did you mean NEAREST?`, or an empty string if no known name is similar."""
     near = get_close_matches(name, list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
-    """Parse NAME=VALUE; a value that is not JSON is text. None where no value is given."""
+    """Parse NAME=VALUE; a value that is not JSON is text. None if no value is given."""
     settings = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -40,7 +40,7 @@ SET = click.option(
 
 
 class EpochBar:
-    """A live bar of epochs, followed by text; hidden where the output is not a terminal."""
+    """A live bar of epochs, followed by text; hidden if the output is not a terminal."""
 
     def __init__(self, epochs: int) -> None:
         self._bar = click.progressbar(

@@ -52,7 +52,7 @@ from perceptd.service.telemetry.job_metrics import JobMetrics
 from perceptd.service.telemetry.metrics import Metrics
 from perceptd.service.telemetry.process_metrics import Build, Processes, ProcessSampler
 
-REFRESH_SECONDS = 0.5  # a promotion or a revocation anywhere counts here within a second
+REFRESH_S = 0.5  # a promotion or a revocation in any process applies here within a second
 
 # Polled by monitoring, so without spans.
 UNTRACED = ("/metrics", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
@@ -63,9 +63,9 @@ log = logging.getLogger("perceptd")
 def create_app(settings: Settings) -> FastAPI:
     """The service for these settings. Models load when it starts.
 
-    Raises `DeviceError` where the device asked for is not here.
+    Raises `DeviceError` if the configured device is not available.
     """
-    settings = credentials.hashed(settings)  # the process keeps no token in clear
+    settings = credentials.hashed(settings)  # the process keeps no token in plain text
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     figures = Metrics()
@@ -115,15 +115,15 @@ def create_app(settings: Settings) -> FastAPI:
         access = Access(fixed, may_be_open=may_be_open)
         app.state.services = replace(services, access=access)
 
-        def take_issued() -> None:
+        def refresh_tokens() -> None:
             access.update(issued.credentials())
 
-        await to_thread.run_sync(take_issued)
+        await to_thread.run_sync(refresh_tokens)
         await to_thread.run_sync(engine.refresh)
         async with create_task_group() as tasks:  # waits for threads that still read the database
             tasks.start_soon(sampler.run)
-            tasks.start_soon(follow, lambda: engine.refresh(), "still serving what is loaded")
-            tasks.start_soon(follow, take_issued, "still accepting the tokens that were known")
+            tasks.start_soon(keep_fresh, lambda: engine.refresh(), "still serving what is loaded")
+            tasks.start_soon(keep_fresh, refresh_tokens, "still accepting the known tokens")
             yield
             services.draining.set()
             services.closing.set()
@@ -166,17 +166,17 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def follow(refresh: Callable[[], None], meanwhile: str) -> None:
-    """Call `refresh` again and again; while the store is away, log `meanwhile` once."""
-    is_away = False
+async def keep_fresh(refresh: Callable[[], None], fallback: str) -> None:
+    """Call `refresh` periodically; log `fallback` once each time the store becomes unavailable."""
+    is_unavailable = False
     while True:
-        await sleep(REFRESH_SECONDS)
+        await sleep(REFRESH_S)
         try:
             await to_thread.run_sync(refresh)
-            is_away = False
+            is_unavailable = False
         except StoreError as error:
-            if not is_away:
-                log.warning("%s: %s", meanwhile, error)
-            is_away = True
+            if not is_unavailable:
+                log.warning("%s: %s", fallback, error)
+            is_unavailable = True
         except Exception:  # one fault must not end all later refreshes
-            log.exception(meanwhile)
+            log.exception(fallback)

@@ -39,7 +39,7 @@ class RefusedError(ServerError):
 
 class Client:
     """Every method raises `RefusedError` for an error of the server, and `ServerError` or
-    `ServerAwayError` where no perceptd server answers.
+    `ServerAwayError` if no perceptd server answers.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:

@@ -23,7 +23,7 @@ from perceptd.training.data.splits import Dataset
 from perceptd.training.errors import DataError, ImportFileError, UnknownRecipeError
 from perceptd.training.evaluation.evaluate import evaluate
 from perceptd.training.options import free_target, parse
-from perceptd.training.progress import reporter, summary, tell_checkpoint
+from perceptd.training.progress import report_checkpoint, reporter, summary
 from perceptd.training.save import save
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers nest weights
@@ -57,7 +57,7 @@ def import_file(
     network = ", ".join(f"{key} {value}" for key, value in settings.model_dump().items())
     text = f"{target}: {name} ({network or 'nothing to set'}) from {file}{summary(metrics)}"
     with reporter(progress) as report:
-        tell_checkpoint(report, target, meta, text, time.monotonic() - began)
+        report_checkpoint(report, target, meta, text, time.monotonic() - began)
 
 
 def import_data(architecture: Architecture, dataset: str | None, data_dir: Path) -> Dataset | None:
@@ -78,8 +78,8 @@ def import_data(architecture: Architecture, dataset: str | None, data_dir: Path)
 def import_module(architecture: Architecture, config: ModelConfig, path: Path) -> nn.Module:
     """The architecture's module on the CPU, in eval mode, with the weights of a file.
 
-    Raises `ImportFileError` where the file cannot be read safely, where keys or shapes differ, or
-    where a weight is not finite.
+    Raises `ImportFileError` if the file cannot be read safely, if keys or shapes differ, or if a
+    weight is not finite.
     """
     state_dict = read_state_dict(path)
     module: nn.Module = architecture.module(config)

@@ -148,9 +148,9 @@ def parse(model: type[Parsed], values: dict[str, Any], option: str) -> Parsed:
 
 
 def free_target(out: Path | None, name: str) -> Path:
-    """The folder to write, the next free one where none is given.
+    """The folder to write, by default the next free one.
 
-    Raises `CheckpointError` where it exists.
+    Raises `CheckpointError` if it exists.
     """
     if out is None:
         return next_free(RUNS / name)

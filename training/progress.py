@@ -116,7 +116,9 @@ def traced(report: "Callable[[Progress], None]") -> "Callable[[Progress], None]"
     return report_and_trace
 
 
-def tell_checkpoint(report: Reporter, target: Path, meta: Meta, text: str, seconds: float) -> None:
+def report_checkpoint(
+    report: Reporter, target: Path, meta: Meta, text: str, seconds: float
+) -> None:
     """Report the last event of a command that wrote a checkpoint."""
     report.event(
         "checkpoint",

@@ -16,7 +16,7 @@ from perceptd.training.data.feedback import with_feedback
 from perceptd.training.data.splits import Dataset
 from perceptd.training.options import SCRATCH, free_target, parse, parse_recipe
 from perceptd.training.plotting.plane import plane_of
-from perceptd.training.progress import Reporter, reporter, summary, tell_checkpoint, traced
+from perceptd.training.progress import Reporter, report_checkpoint, reporter, summary, traced
 from perceptd.training.recipes import Recipe
 from perceptd.training.save import save
 from perceptd.training.state import StateFile
@@ -82,7 +82,7 @@ def train_model(
     )
     state_file.remove()
     text = f"{target}: {name}{summary(trained.metrics)}, {trained.seconds:.1f} s"
-    tell_checkpoint(report, target, meta, text, trained.seconds)
+    report_checkpoint(report, target, meta, text, trained.seconds)
 
 
 def report_start(
@@ -93,9 +93,9 @@ def report_start(
     device: torch.device,
     state_file: StateFile,
 ) -> None:
-    """Report what is trained and, if the training resumes, its earlier epochs once more.
+    """Report what is trained and, if the training resumes, repeat its earlier epochs.
 
-    A listener may have missed the last of them.
+    The interrupted process may not have reported the last of them.
     """
     state = state_file.read()
     report.event(
@@ -124,7 +124,7 @@ def parent_of(architecture: Architecture, folder: Path) -> checkpoint.Meta:
     meta = checkpoint.read(folder)
     if meta.architecture != architecture.name:
         raise checkpoint.CheckpointError(
-            f"{folder} is a {meta.architecture}, and {architecture.name} cannot start from it"
+            f"{architecture.name} cannot start from {folder}, a checkpoint of {meta.architecture}"
         )
     return meta
 

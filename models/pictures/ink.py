@@ -23,7 +23,7 @@ MIN_SIGNAL = 4.5  # ink over noise (standard deviations); pure Gaussian noise st
 INK = 0.35  # share of the ink's full strength from which a pixel counts as ink
 EDGE = 0.2  # the same for pixels at the edge of the digit's box
 FULL = 75.0  # percentile of a digit's pixels that counts as full ink; MNIST's strokes saturate too
-SPECK = 0.06  # a piece with less than this share of the heaviest piece's ink is dirt
+SPECK = 0.06  # a component with less than this share of the largest one's ink is a speck
 
 
 def find_digit(picture: Image.Image) -> Floats:
@@ -61,7 +61,7 @@ def ink_of(picture: Image.Image) -> Floats:
     noise = noise_of(signal)
 
     strong = signal[signal > max(3 * noise, 2.0)].astype(np.float64)
-    # The strength of the ink: a mean weighted by the square, which one speck does not decide.
+    # The strength of the ink. Unlike the maximum, this weighted mean does not depend on one speck.
     level = (strong**3).sum() / (strong**2).sum() if strong.size else 0.0
     if level < MIN_CONTRAST or level < MIN_SIGNAL * noise:
         raise blank(f"a blank one (contrast {level:.0f} of 255, noise {noise:.0f})")
@@ -125,28 +125,28 @@ def noise_of(signal: Floats) -> float:
 
 
 def without_specks(ink: Floats) -> Mask:
-    """The mask of the ink, without small pieces and without a frame around the picture."""
+    """The mask of the ink, without small components and without a frame around the picture."""
     inked = ink > 0
     scattered = inked.any(axis=0).mean() > 0.2  # a tiny digit is a few lone pixels in one spot
     if scattered and np.mean(neighbours(inked)[inked] >= 2) < 0.5:
         raise blank("nothing but grain")
     height, width = ink.shape
-    cell = math.ceil(max(height, width) / 40)  # pixels in touching cells are one piece
+    cell = math.ceil(max(height, width) / 40)  # pixels in touching cells are connected
     inner = ink * ~border_of(height, width, int(FRAME * max(height, width)))
     weight = in_cells(inner, cell).sum(axis=(1, 3))
-    found = pieces(weight > 0)
-    weights = [sum(float(weight[at]) for at in piece) for piece in found]
+    components = connected_components(weight > 0)
+    weights = [sum(float(weight[at]) for at in component) for component in components]
     heavy = np.zeros_like(weight, dtype=np.bool_)
-    for piece, piece_weight in zip(found, weights, strict=True):
-        if piece_weight > SPECK * max(weights):
-            heavy[tuple(np.transpose(piece))] = True
-    if not found or weight[heavy].sum() < 0.5 * weight.sum():
+    for component, its_weight in zip(components, weights, strict=True):
+        if its_weight > SPECK * max(weights):
+            heavy[tuple(np.transpose(component))] = True
+    if not components or weight[heavy].sum() < 0.5 * weight.sum():
         raise blank("nothing but specks")
     return inked & heavy.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
 
 
 def neighbours(inked: Mask) -> NDArray[np.uint8]:
-    """How many of the eight pixels around each are ink: two or more along any line."""
+    """How many of the eight pixels around each are ink; inside a line, at least two."""
     padded = np.pad(inked, 1).astype(np.uint8)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] - inked, dtype=np.uint8)
@@ -159,18 +159,18 @@ def in_cells(ink: Floats, cell: int) -> Floats:
     return padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
 
 
-def pieces(cells: Mask) -> list[list[tuple[int, int]]]:
-    """The connected pieces, diagonals included, each a list of (row, column)."""
+def connected_components(cells: Mask) -> list[list[tuple[int, int]]]:
+    """The 8-connected components, each a list of (row, column)."""
     remaining = set(zip(*(axis.tolist() for axis in np.nonzero(cells)), strict=True))
-    found = []
+    components = []
     while remaining:
-        piece = [remaining.pop()]
-        for row, column in piece:  # the loop appends to the list
+        component = [remaining.pop()]
+        for row, column in component:  # the loop appends to the list
             around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & remaining
             remaining -= around
-            piece.extend(around)
-        found.append(piece)
-    return found
+            component.extend(around)
+        components.append(component)
+    return components
 
 
 def ink_box(ink: Floats) -> Box:

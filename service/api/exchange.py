@@ -71,7 +71,7 @@ class Exchange:
     def answer(self, status: int, route: str | None) -> None:
         """Count the answer; call it before its first byte is sent.
 
-        `route` is the template of the route, None where no route matches.
+        `route` is the template of the route, None if no route matches.
         """
         self.status = status
         seconds = perf_counter() - self.began

@@ -1,4 +1,4 @@
-"""Errors as bodies: `application/problem+json` (RFC 9457), or the Open Inference Protocol's."""
+"""Error responses: problem details (RFC 9457), or those of the Open Inference Protocol."""
 
 import json
 import logging
@@ -24,11 +24,11 @@ from perceptd.service.schemas.responses import ProblemBody
 log = logging.getLogger("perceptd")
 
 MEDIA_TYPE = "application/problem+json"
-PROTOCOL = "/v2"  # errors of paths below it have the shape of the Open Inference Protocol
+OIP_PATH = "/v2"  # prefix of the paths of the Open Inference Protocol
 
 
 def of(error: PerceptdError, path: str) -> Response:
-    """The response to a request of this path that raised the error."""
+    """The response to a request for `path` that raised `error`."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -36,7 +36,7 @@ def of(error: PerceptdError, path: str) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     invalid = error if isinstance(error, InvalidInputError) else None
     detail = str(error)
-    if isinstance(error, StoreError):  # names hosts, users and paths: for the operator alone
+    if isinstance(error, StoreError):  # its text may name hosts, users and paths
         log.error("%s: %s", path, detail)
         detail = "the store is not available; the server's log has the cause"
     return response(
@@ -50,7 +50,7 @@ def of(error: PerceptdError, path: str) -> Response:
 
 
 def fault(path: str, request_id: str | None, error: Exception) -> Response:
-    """The response to a request that raised an exception of no known kind; logs it."""
+    """Log an uncaught exception, and return the 500 response."""
     facts = {"request_id": request_id}
     log.error("%s failed", path, exc_info=error, extra={"facts": facts})
     return response(HTTP_PROBLEMS[500], "internal error; the server's log has the cause", path)
@@ -69,14 +69,15 @@ def response(
     example: object = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A response in the shape that errors of this path have."""
+    """An error response in the format that clients of `path` expect."""
     body: ProblemBody | ErrorBody
-    if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
+    if path == OIP_PATH or path.startswith(f"{OIP_PATH}/"):
         body = ErrorBody(error=detail)
     else:
         body = problem_body(problem, detail, path, errors, example)
     return Response(
-        json.dumps(body.model_dump(exclude_none=True)),  # ASCII: a lone surrogate has no UTF-8
+        # In ASCII, as UTF-8 cannot encode a lone surrogate.
+        json.dumps(body.model_dump(exclude_none=True)),
         status_code=status_of(problem, body),
         headers=headers,
         media_type=media_type_of(body),

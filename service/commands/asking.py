@@ -1,4 +1,4 @@
-"""What commands that ask a running server share."""
+"""Options, client and output of the commands that call a running server."""
 
 import functools
 import json
@@ -36,17 +36,17 @@ FOLLOW = click.option("--follow", is_flag=True, help="Follow the job until it en
 DATASET = click.option("--dataset", help="A data set's name, or a file in datasets/ of the store.")
 
 
-def asks_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def calls_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that name a server, and a client as its first argument.
 
-    A command that `changes` something is refused at once where no admin token is known.
+    A command that `changes` something is refused at once if no admin token is known.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @URL
         @DATA_DIR
         @functools.wraps(command)
-        def asking(url: str, data_dir: Path | None, **values: Any) -> None:
+        def with_client(url: str, data_dir: Path | None, **values: Any) -> None:
             settings = read_settings(data_dir=data_dir)
             with Client(url, token_for(url, settings, changes=changes)) as client:
                 try:
@@ -54,7 +54,7 @@ def asks_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[..
                 except RefusedError as error:
                     raise click.ClickException(f"{error}{hint_for(error, client)}") from error
 
-        return asking
+        return with_client
 
     return decorate
 
@@ -86,7 +86,7 @@ def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
     """The token for a server, from the settings or the store; none is created.
 
     The token of the default store is sent to this machine only, so that no other server learns it
-    by accident. Raises `ClickException` where a command that `changes` something has no token.
+    by accident. Raises `ClickException` if a command that `changes` something has no token.
     """
     token = None if changes else credentials.clear(settings.predict_token)
     is_ours = is_loopback(host_of(url)) or "data_dir" in settings.model_fields_set
@@ -102,7 +102,7 @@ def token_for(url: str, settings: Settings, *, changes: bool) -> str | None:
     return token
 
 
-def tell(answer: BaseModel, text: str, *, as_json: bool) -> None:
+def print_answer(answer: BaseModel, text: str, *, as_json: bool) -> None:
     click.echo(answer.model_dump_json() if as_json else text)
 
 

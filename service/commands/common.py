@@ -75,7 +75,7 @@ def read_settings(**overrides: Any) -> Settings:
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[Repository]:
-    """The store of these settings, created or upgraded where it needs to be.
+    """The store of these settings, created or upgraded if necessary.
 
     Raises `StoreError`.
     """
@@ -94,7 +94,7 @@ def opened_store(settings: Settings) -> Iterator[Repository]:
 def existing_store(settings: Settings) -> Iterator[Engine]:
     """The database of these settings for commands that read: neither created nor upgraded.
 
-    Raises `StoreError` where there is no store, or one of another release.
+    Raises `StoreError` if there is no store, or one of another release.
     """
     name = _setting_of_store(settings)
     place = "this database" if settings.database_url else settings.data_dir

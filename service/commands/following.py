@@ -28,8 +28,8 @@ def follow_job(client: Client, number: int, *, as_json: bool) -> None:
                     printer.print(event)
     except KeyboardInterrupt:
         click.echo(
-            f"no longer followed, job {number} goes on: perceptd jobs follow {number} returns "
-            f"to it, perceptd jobs cancel {number} ends it",
+            f"job {number} continues: perceptd jobs follow {number} follows it again, "
+            f"perceptd jobs cancel {number} cancels it",
             err=True,
         )
         sys.exit(INTERRUPTED)

@@ -13,8 +13,8 @@ from perceptd.service.commands.asking import (
     DATASET,
     FOLLOW,
     GATE,
-    asks_server,
-    tell,
+    calls_server,
+    print_answer,
 )
 from perceptd.service.commands.following import epoch_of, follow_job, verdict
 from perceptd.service.jobs.queue import Status
@@ -56,7 +56,7 @@ def jobs() -> None:
 @click.option("--idempotency-key", help="A repeated key returns the first job, not a new one.")
 @FOLLOW
 @AS_JSON
-@asks_server(changes=True)
+@calls_server(changes=True)
 def submit(
     client: Client,
     *,
@@ -77,7 +77,7 @@ def submit(
 @click.option("--limit", type=int, help="Maximum number of jobs.  [default: 50]")
 @click.option("--after", type=int, metavar="ID", help="Only jobs older than this one.")
 @AS_JSON
-@asks_server(changes=False)
+@calls_server(changes=False)
 def list_jobs(client: Client, *, as_json: bool, **filters: Any) -> None:
     """List jobs, newest first."""
     page = client.jobs(**filters)
@@ -92,56 +92,56 @@ def list_jobs(client: Client, *, as_json: bool, **filters: Any) -> None:
             f"{job.reason or ''}".rstrip()
         )
     if page.after is not None:
-        click.echo(f"older ones: --after {page.after}", err=True)
+        click.echo(f"older jobs: --after {page.after}", err=True)
 
 
 @jobs.command()
 @click.argument("number", metavar="ID", type=int)
 @AS_JSON
-@asks_server(changes=False)
+@calls_server(changes=False)
 def show(client: Client, *, number: int, as_json: bool) -> None:
     """Show one job: its request, its progress and its result."""
     job = client.job(number)
     lines = (f"{name:<13} {text}" for name, text in facts(job))
-    tell(job, "\n".join(lines), as_json=as_json)
+    print_answer(job, "\n".join(lines), as_json=as_json)
 
 
 @jobs.command()
 @click.argument("number", metavar="ID", type=int)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
-@asks_server(changes=False)
+@calls_server(changes=False)
 def follow(client: Client, *, number: int, as_json: bool) -> None:
     """Print the events of a job from the first to the last.
 
     Reconnects after a lost connection. Ctrl-C stops following and leaves the job running. The exit
     status is 0 for a job that succeeded, whether its version was promoted or not.
     """
-    client.job(number)  # fails at once where no server answers
+    client.job(number)  # fails at once if no server answers
     follow_job(client, number, as_json=as_json)
 
 
 @jobs.command()
 @click.argument("number", metavar="ID", type=int)
 @AS_JSON
-@asks_server(changes=True)
+@calls_server(changes=True)
 def cancel(client: Client, *, number: int, as_json: bool) -> None:
     """Cancel a job: a queued one at once, a running one within seconds."""
     job = client.cancel(number)
-    tell(job, summary(job), as_json=as_json)
+    print_answer(job, summary(job), as_json=as_json)
 
 
 @jobs.command()
 @click.argument("number", metavar="ID", type=int)
 @FOLLOW
 @AS_JSON
-@asks_server(changes=True)
+@calls_server(changes=True)
 def reproduce(client: Client, *, number: int, follow: bool, as_json: bool) -> None:
     """Train a job's version again, and report whether the weights are the same."""
     show_queued(client, client.reproduce(number), follow=follow, as_json=as_json)
 
 
 def show_queued(client: Client, job: JobPublic, *, follow: bool, as_json: bool) -> None:
-    tell(job, summary(job), as_json=as_json)
+    print_answer(job, summary(job), as_json=as_json)
     if follow:
         follow_job(client, job.id, as_json=as_json)
 
@@ -158,16 +158,16 @@ def facts(job: JobDetail) -> Iterator[tuple[str, str]]:
         yield "reason", job.reason
     if job.version is not None:
         yield "version", str(job.version)
-    yield "asked for", settings_of(job.request)
+    yield "request", settings_of(job.request)
     yield "plan", settings_of(job.plan)
     yield "created", f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-    yield "worked", f"{job.runtime_s:.1f} s, attempts: {job.attempts}"
+    yield "runtime", f"{job.runtime_s:.1f} s, attempts: {job.attempts}"
     if job.progress:
         yield "progress", epoch_of(job.progress)
     if job.gate:
         yield "gate", verdict(job.gate.model_dump())
     if job.reproduction:
-        same = "the same weights as" if job.reproduction.same else "other weights than"
+        same = "the same weights as" if job.reproduction.same else "different weights from"
         yield "reproduction", f"{same} job {job.reproduction.of}"
     for line in job.log:
         yield "log", line

@@ -13,8 +13,8 @@ from perceptd.service.commands.asking import (
     DATASET,
     FOLLOW,
     GATE,
-    asks_server,
-    tell,
+    calls_server,
+    print_answer,
 )
 from perceptd.service.commands.common import (
     ADDS_MODELS,
@@ -76,23 +76,23 @@ def add(checkpoint: Path, name: str | None, promote: bool, data_dir: Path | None
 @click.argument("model")
 @click.argument("version", type=int)
 @AS_JSON
-@asks_server(changes=True)
+@calls_server(changes=True)
 def promote(client: Client, *, model: str, version: int, as_json: bool) -> None:
     """Make VERSION of MODEL production on a running server; no request fails or waits."""
-    tell_production(client.promote(model, version), as_json=as_json)
+    print_production(client.promote(model, version), as_json=as_json)
 
 
 @models.command()
 @click.argument("model")
 @AS_JSON
-@asks_server(changes=True)
+@calls_server(changes=True)
 def rollback(client: Client, *, model: str, as_json: bool) -> None:
     """Make the previous production version of MODEL production again on a running server."""
     versions = client.versions(model).versions
     previous = next((one.version for one in versions if PREVIOUS in one.aliases), None)
     if previous is None:
         raise click.ClickException(f"{model} has had no other version in production")
-    tell_production(client.promote(model, previous), as_json=as_json)
+    print_production(client.promote(model, previous), as_json=as_json)
 
 
 @models.command("import")
@@ -104,7 +104,7 @@ def rollback(client: Client, *, model: str, as_json: bool) -> None:
 @GATE
 @FOLLOW
 @AS_JSON
-@asks_server(changes=True)
+@calls_server(changes=True)
 def import_weights(
     client: Client,
     *,
@@ -127,5 +127,5 @@ def import_weights(
     show_queued(client, client.upload(model, file, fields), follow=follow, as_json=as_json)
 
 
-def tell_production(version: VersionPublic, *, as_json: bool) -> None:
-    tell(version, f"{version.model} version {version.version}, production", as_json=as_json)
+def print_production(version: VersionPublic, *, as_json: bool) -> None:
+    print_answer(version, f"{version.model} version {version.version}, production", as_json=as_json)

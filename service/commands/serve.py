@@ -84,7 +84,7 @@ def serve(descriptors: tuple[int, ...], **overrides: Any) -> None:
 
 
 def check_protected(settings: Settings) -> None:
-    """Raises `UsageError` where predictions would be open to a network without permission."""
+    """Raises `UsageError` if predictions would be open to a network without permission."""
     if is_loopback(settings.host) or settings.open_predictions or settings.predict_token:
         return
     with issued_tokens(settings) as tokens:

@@ -12,7 +12,7 @@ SHARES = [0.001, *[0.1] * 8, 0.099, 0.099, 0.001]
 
 
 class FeatureDrift(BaseModel):
-    """One feature of the inputs. Bins are between and beyond the edges; each has its lower edge."""
+    """One feature of the inputs. Bins lie between and beyond the edges, lower edge included."""
 
     name: str
     psi: float = Field(description="Population stability index; 0 if all shares are equal.")
@@ -27,7 +27,7 @@ class FeatureDrift(BaseModel):
 
 
 class PredictionDrift(BaseModel):
-    """The predicted classes. They do not affect the verdict, as they depend on who asks."""
+    """The predicted classes. They do not affect the verdict, as they depend on the callers."""
 
     psi: float
     threshold: float

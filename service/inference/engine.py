@@ -103,7 +103,7 @@ class Engine:
     def refresh(self) -> None:
         """Load the versions that became production since the last call, then swap all at once.
 
-        If a version fails to load, the previous one goes on serving. Raises `StoreError`.
+        If a version fails to load, the previous one continues to serve. Raises `StoreError`.
         """
         with self._refreshing:
             self._refresh()

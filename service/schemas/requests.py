@@ -176,7 +176,7 @@ class _Refusal:
         return invalid(loc, expected, got, self.example(name))
 
     def example(self, name: str | None) -> dict[str, Any] | None:
-        """A body for the named model, or for any where none is named."""
+        """A body for the named model, or for any model if none is named."""
         examples = self.schemas.examples(self.base)
         return examples.get(name or next(iter(examples), ""))
 

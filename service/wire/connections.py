@@ -1,4 +1,4 @@
-"""A connection whose head and time are limited, and which may have to make room for another."""
+"""An HTTP connection with a maximum head size and timeouts; it may be closed to make room."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -13,9 +13,9 @@ from perceptd.service.errors import HeadersTooLargeError, PerceptdError, Request
 from perceptd.service.wire.guard import CHECK_S, Guard
 from perceptd.service.wire.upgrades import WithoutUpgrades
 
-MAX_TURNED_AWAY = 64  # connections that are sent a reason; more are closed without one
-MAX_PATH = 200  # characters of a path that its refusal repeats
-LAST_HEAD_S = 1.0  # for the rest of a head when the server ends
+MAX_TURNED_AWAY = 64  # connections that get an error response; more are closed without one
+MAX_PATH = 200  # characters of the path that an error repeats
+LAST_HEAD_S = 1.0  # for the rest of a head once the server shuts down
 
 
 class Connection(WithoutUpgrades):
@@ -23,16 +23,18 @@ class Connection(WithoutUpgrades):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._is_between = True  # requests: the next byte begins a head
+        self._is_between = True  # between two requests: the next byte begins a head
         self._is_in_head = False
         self._is_turned_away = False
-        self._final_refusal: Callable[[], None] | None = None  # to call after earlier answers
-        self._ahead: Any = None  # the cycle that runs while others wait in the pipeline
-        self.since = 0.0  # when its state began: idle, in a head, in a body
+        # Sends the error that ends the connection, once earlier requests are answered.
+        self._final_refusal: Callable[[], None] | None = None
+        self._ahead: Any = None  # the cycle being answered while later ones wait in the pipeline
+        self.since = 0.0  # when the current state began: idle, in a head, in a body
         self.url = b""
         self._head_bytes = 0
-        self._partial_bytes = 0  # of a head, since the piece in which it began
-        self._unsent: tuple[int, float] | None = None  # bytes, and since when none was taken
+        self._partial_bytes = 0  # of an incomplete head, after the chunk in which it began
+        # The bytes not sent yet, and the time since which the client has read none of them.
+        self._unsent: tuple[int, float] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -41,7 +43,7 @@ class Connection(WithoutUpgrades):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.guard.turned_away.discard(self)
-        if self._is_answering:  # uvicorn tells only the last request, which may wait behind it
+        if self._is_answering:  # uvicorn notifies only the last request in the pipeline
             self._disconnect_oldest()
         super().connection_lost(exc)
 
@@ -70,7 +72,7 @@ class Connection(WithoutUpgrades):
         super().on_header(name, value)
 
     def head_arrived(self) -> None:
-        """Start the time of the body."""
+        """Start the timeout of the body."""
         self._is_in_head = False
         self.since = self.loop.time()
 
@@ -106,7 +108,7 @@ class Connection(WithoutUpgrades):
             self._final_refusal()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser refuses: no HTTP, or a head that `_count` found too large."""
+        """Refuse what the parser rejects: invalid HTTP, or a head that `_count` found too large."""
         if self._head_bytes > self.guard.settings.max_header_bytes:
             self._refuse_head()
         elif not self._ignores_input:
@@ -133,8 +135,8 @@ class Connection(WithoutUpgrades):
     @property
     def _is_awaited(self) -> bool:
         """Whether a request that has arrived whole is not answered yet."""
-        arrives = not (self._is_between or self._is_in_head)
-        return self._is_answering and not (arrives and self.oldest is self.cycle)
+        body_arrives = not (self._is_between or self._is_in_head)
+        return self._is_answering and not (body_arrives and self.oldest is self.cycle)
 
     @property
     def _ignores_input(self) -> bool:
@@ -172,10 +174,10 @@ class Connection(WithoutUpgrades):
             self.since = now
         else:
             is_last = self.guard.closing.is_set() and self._is_in_head
-            within = LAST_HEAD_S if is_last else settings.read_timeout_s
-            if now - self.since > within:
+            timeout = LAST_HEAD_S if is_last else settings.read_timeout_s
+            if now - self.since > timeout:
                 what = "head" if self._is_in_head else "body"
-                self.turn_away(RequestTimeoutError(f"the {what} did not arrive in {within:g} s"))
+                self.turn_away(RequestTimeoutError(f"the {what} did not arrive in {timeout:g} s"))
 
     def drop(self, reason: str) -> None:
         """Abort the connection."""
@@ -191,9 +193,7 @@ class Connection(WithoutUpgrades):
         self._end_with(partial(self._send_error, error))
 
     def _end_with(self, refuse: Callable[[], None]) -> None:
-        """Refuse now, or after the answers to earlier requests: a client that waits for one would
-        take the refusal for it.
-        """
+        """Call `refuse` after earlier requests are answered, as responses keep their order."""
         if not self._is_awaited:
             refuse()
             return
@@ -203,10 +203,10 @@ class Connection(WithoutUpgrades):
         self._final_refusal, self._is_between = refuse, False
 
     def _send_error(self, error: PerceptdError) -> None:
-        """Refuse the request that arrives.
+        """Send the error in place of an answer to the incomplete request.
 
-        Its rest is still read until the client has had time to read the error: closing at once
-        would reset the connection, and the client would lose it.
+        The rest of that request is still read until the client has had time to read the error:
+        closing at once would reset the connection, and the error would be lost.
         """
         self._is_turned_away, self._is_between = True, False
         self.since = self.loop.time()
@@ -234,15 +234,17 @@ class Connection(WithoutUpgrades):
             raise HeadersTooLargeError  # the parser stops, and `send_400_response` follows
 
     def _refuse_head(self) -> None:
-        most = self.guard.settings.max_header_bytes
-        self.turn_away(HeadersTooLargeError(f"a head may have up to {most:,} bytes"))
+        limit = self.guard.settings.max_header_bytes
+        self.turn_away(HeadersTooLargeError(f"a head may have up to {limit:,} bytes"))
 
 
-def closing_response(error: PerceptdError, path: str, usual: list[tuple[bytes, bytes]]) -> bytes:
-    """The whole response with which a connection is closed."""
+def closing_response(
+    error: PerceptdError, path: str, default_headers: list[tuple[bytes, bytes]]
+) -> bytes:
+    """The bytes of an error response that closes the connection."""
     problem = problems.of(error, path[:MAX_PATH])
     problem.headers[HEADER] = request_id("")
-    headers = header_lines((*usual, *problem.raw_headers))
+    headers = header_lines((*default_headers, *problem.raw_headers))
     end = b"connection: close\r\n\r\n"
     return STATUS_LINE[problem.status_code] + headers + end + bytes(problem.body)
 

@@ -1,4 +1,4 @@
-"""A job's training process, monitored: recorded, and stopped when it must not go on."""
+"""A job's training process, monitored: recorded, and stopped when it must not continue."""
 
 import os
 import signal

@@ -9,8 +9,8 @@ from tests.fuzz.target import FAULTS
 
 
 @pytest.mark.parametrize("level", ["ERROR", "CRITICAL", "WARNING", "INFO"])
-def test_an_error_is_found_as_the_server_writes_it(level: str) -> None:
-    name = 'GET /"level":"error"'  # a caller's, which is no fault
+def test_only_log_lines_of_errors_are_faults(level: str) -> None:
+    name = 'GET /"level":"error"'  # sent by a client: not a fault
     record = logging.LogRecord("uvicorn.error", getattr(logging, level), "", 0, name, (), None)
     line = JsonFormatter("server").format(record)
     assert bool(FAULTS.search(line)) == (level in ("ERROR", "CRITICAL"))

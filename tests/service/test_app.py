@@ -38,7 +38,7 @@ async def test_the_database_is_disposed_after_its_last_read(
         threading.Event().wait(0.3)
         order.append("read")
 
-    monkeypatch.setattr(application, "REFRESH_SECONDS", 0)
+    monkeypatch.setattr(application, "REFRESH_S", 0)
     monkeypatch.setattr(Database, "dispose", lambda _: order.append("disposed"))
     async with app.router.lifespan_context(app):
         monkeypatch.setattr(services_of(app).engine, "refresh", slow)

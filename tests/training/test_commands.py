@@ -185,7 +185,7 @@ def test_training_from_another_models_checkpoint_is_refused(wide_dnn: Path, tmp_
     outcome = command("train", "xor", "--start-from", wide_dnn, "--out", tmp_path / "out")
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
-    assert outcome.stderr == f"Error: {wide_dnn} is a dnn, and xor cannot start from it\n"
+    assert outcome.stderr == f"Error: xor cannot start from {wide_dnn}, a checkpoint of dnn\n"
     assert list(tmp_path.iterdir()) == []
 
 

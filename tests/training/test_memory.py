@@ -9,9 +9,11 @@ import torch
 
 from perceptd.training.errors import memory_shortage
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what is written")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux applies RLIMIT_DATA to all memory"
+)
 
-# The memory limit is what the process has after its imports, and so many MB more.
+# The limit is the memory in use after the imports, plus the given number of MB.
 PROGRAM = """
 import re, resource, sys
 from pathlib import Path
@@ -47,7 +49,7 @@ def test_shortage_is_one_sentence_and_nothing_is_left(megabytes: int, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (MemoryError(), ""),
         (
@@ -62,8 +64,10 @@ def test_shortage_is_one_sentence_and_nothing_is_left(megabytes: int, tmp_path: 
         (RuntimeError("the weights do not fit"), None),
     ],
 )
-def test_shortage_is_distinguished_from_other_failures(error: Exception, told: str | None) -> None:
-    assert memory_shortage(error) == told
+def test_shortage_is_distinguished_from_other_failures(
+    error: Exception, message: str | None
+) -> None:
+    assert memory_shortage(error) == message
 
 
 def test_shortage_that_was_wrapped_is_found() -> None:

@@ -160,7 +160,7 @@ async def follow_job(
         try:
             now = await to_thread.run_sync(jobs.get, job.id)
             events = await to_thread.run_sync(jobs.events, job.id, last)
-            if now.promotion == "promoted":  # serve it here before the client knows of it
+            if now.promotion == "promoted":  # serve it here before the client reads of it
                 await to_thread.run_sync(engine.refresh)
         except StoreError:
             return  # the client reconnects with the last id

@@ -252,7 +252,7 @@ def test_while_the_database_is_away_the_last_tokens_count(served: Served, asking
     token = Tokens(database).create("kept", "predict")
     eventually(lambda: asking.statuses(None) == {401}, "predictions close")
     with without(database, "tokens"):
-        warned = "still accepting the tokens that were known"
+        warned = "still accepting the known tokens"
         eventually(lambda: served.log.read_text().count(warned) == 2, "both processes warn")
         assert asking.statuses(token) == {200}
         assert asking.statuses(None) == {401}

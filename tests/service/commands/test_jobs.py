@@ -223,7 +223,7 @@ def test_list_shows_what_became_of_jobs_and_how_to_see_older_ones(site: Site) ->
     assert older.endswith(str(VERDICT["reason"]))
     site.perceptd("jobs", "cancel", str(second))
     page = ["jobs", "list", "--limit", "1"]
-    assert site.perceptd(*page).stderr == f"older ones: --after {second}\n"
+    assert site.perceptd(*page).stderr == f"older jobs: --after {second}\n"
     assert site.perceptd(*page, "--after", str(second)).stdout.split()[0] == str(first)
     answer = json.loads(site.perceptd(*page, "--status", "succeeded", "--json").stdout)
     assert [job["id"] for job in answer["jobs"]] == [first]
@@ -236,7 +236,7 @@ def test_show_tells_how_far_a_job_is_and_why_it_failed(site: Site) -> None:
     beat(site.claims, job, epoch(1))
     shown = site.perceptd("jobs", "show", str(number)).stdout.splitlines()
     assert "progress      epoch 1 of 4  loss 0.5000  held-out accuracy 0.9000  3 s left" in shown
-    assert 'asked for     model="dnn" epochs=4' in shown
+    assert 'request       model="dnn" epochs=4' in shown
 
     site.claims.fail(job, "training_failed", "the data are gone", ["reading", "no such file"])
     shown = site.perceptd("jobs", "show", str(number)).stdout.splitlines()
@@ -321,7 +321,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(site: Site) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.startswith(f"no longer followed, job {number} goes on: ")
+    assert said.startswith(f"job {number} continues: ")
     assert len(said.splitlines()) == 1
     assert Jobs(site.database).get(number).status == "running"
     site.claims.abort(job)
