@@ -16,11 +16,6 @@ pytestmark = pytest.mark.database
 
 
 @pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
-
-
-@pytest.fixture
 def lease(job: Job, claims: Claims, stop: threading.Event) -> Lease:
     return Lease(job, claims, stop, time.monotonic())
 

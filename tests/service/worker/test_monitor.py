@@ -32,11 +32,6 @@ Run = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
-
-
-@pytest.fixture
 def run(job: Job, claims: Claims, stop: threading.Event, tmp_path: Path) -> Run:
     """Run a program as the job's training."""
 
