@@ -203,10 +203,11 @@ def test_a_malformed_header_is_refused(server: Guarded) -> None:
         "Bearer",
         f"Token {PREDICT}",
         f"Bearer {PREDICT}, x",
-        "Bearer tökén".encode(),
+        "Bearer tökén",
     ):
         for path in ("/predict", "/v2/models/xor/infer", "/jobs"):
-            response = server.client.post(path, headers={"Authorization": value}, content=b"{}")
+            headers = {b"Authorization": value.encode()}
+            response = server.client.post(path, headers=headers, content=b"{}")
             assert response.status_code == 401, value
 
 
