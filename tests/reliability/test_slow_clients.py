@@ -12,6 +12,7 @@ import pytest
 from tests.raw_http import address_of, connect, more, request, response
 from tests.server import unread
 from tests.service.served import Served
+from tests.service.wire.watching import closed
 
 pytestmark = pytest.mark.reliability
 
@@ -51,13 +52,6 @@ def in_a_hurry(client: httpx.Client, path: str = "/predict") -> None:
         assert time.monotonic() - began < HURRY_S
 
 
-def closed(served: Served) -> dict[str, float]:
-    """How many connections the server has closed, by reason."""
-    text = httpx.get(f"{served.url}/metrics", timeout=HURRY_S).text
-    lines = [line for line in text.splitlines() if line.startswith("perceptd_connections_closed")]
-    return {line.split('"')[1]: float(line.split()[-1]) for line in lines}
-
-
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
 def test_many_incomplete_requests_delay_no_other_client(start: Start, sent: bytes) -> None:
     served = start(PERCEPTD_READ_TIMEOUT_S=LONG_S, PERCEPTD_ACCESS_LOG="0")
@@ -66,7 +60,7 @@ def test_many_incomplete_requests_delay_no_other_client(start: Start, sent: byte
         with crowd(served.url, sent):
             in_a_hurry(client)
             in_a_hurry(client)
-            assert closed(served) == {}
+            assert closed(served.url) == {}
 
 
 @pytest.mark.parametrize("name", [name for name in HALVES if name != "nothing"])
@@ -74,11 +68,11 @@ def test_many_incomplete_requests_time_out(start: Start, name: str) -> None:
     served = start(PERCEPTD_READ_TIMEOUT_S="3", PERCEPTD_ACCESS_LOG="0")
     with httpx.Client(base_url=served.url, timeout=30) as client:
         with crowd(served.url, HALVES[name]) as connections:
-            told = [connection.recv(12) for connection in connections]
+            statuses = [connection.recv(12) for connection in connections]
             in_a_hurry(client)
-        assert told.count(b"HTTP/1.1 408") >= 64
-        assert set(told) <= {b"HTTP/1.1 408", b""}
-        assert closed(served) == {"request_timeout": MANY}
+        assert statuses.count(b"HTTP/1.1 408") >= 64
+        assert set(statuses) <= {b"HTTP/1.1 408", b""}
+        assert closed(served.url) == {"request_timeout": MANY}
 
 
 def test_a_head_that_arrives_byte_by_byte_times_out(start: Start) -> None:
@@ -122,13 +116,13 @@ def test_clients_that_read_nothing_delay_no_other_client(start: Start) -> None:
     with httpx.Client(base_url=served.url, timeout=30) as client, askers(served.url):
         in_a_hurry(client)
         assert unread(served.url)  # requests
-        assert closed(served) == {}
+        assert closed(served.url) == {}
 
 
 def test_clients_that_read_nothing_are_dropped(start: Start) -> None:
     served = start(PERCEPTD_WRITE_TIMEOUT_S="3", PERCEPTD_ACCESS_LOG="0")
     with httpx.Client(base_url=served.url, timeout=30) as client, askers(served.url):
-        served.eventually(lambda: closed(served).get("write_timeout") == 8, "8 are dropped")
+        served.eventually(lambda: closed(served.url).get("write_timeout") == 8, "8 are dropped")
         in_a_hurry(client)
     assert '"level":"error"' not in served.log.read_text()
 
@@ -153,7 +147,7 @@ def test_clients_that_read_nothing_of_a_last_answer_are_dropped(start: Start, en
     served = start(PERCEPTD_MAX_ROWS=str(ROWS), PERCEPTD_WRITE_TIMEOUT_S="2")
     with reads_nothing(served.url, ends), reads_nothing(served.url, ends):
         served.eventually(
-            lambda: closed(served).get("write_timeout") == 2, "both are dropped", seconds=20
+            lambda: closed(served.url).get("write_timeout") == 2, "both are dropped", seconds=20
         )
 
 
@@ -162,14 +156,14 @@ def test_a_client_that_reads_nothing_of_a_last_answer_gives_way(start: Start) ->
 
     def one_gave_way() -> bool:
         with suppress(httpx.TransportError):  # a new client is turned away until one gives way
-            return closed(served).get("gave_way") == 1
+            return closed(served.url).get("gave_way") == 1
         return False
 
     with reads_nothing(served.url, "close"), reads_nothing(served.url, "close"):
         served.eventually(one_gave_way, "one gives way")
 
 
-def test_a_head_over_the_limit_is_refused_in_any_pieces(start: Start) -> None:
+def test_a_head_over_the_limit_is_refused_however_it_is_split(start: Start) -> None:
     served = start(PERCEPTD_MAX_HEADER_BYTES="4096")
     heads = {
         "a long address": request(path="/predict?" + "a" * 5000),

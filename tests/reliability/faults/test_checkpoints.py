@@ -76,7 +76,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-def test_none_is_promoted_or_answers_and_production_stays(site: Site) -> None:
+def test_a_damaged_version_is_neither_promoted_nor_served(site: Site) -> None:
     site.serve()
     with opened_store(site.settings) as repository:
         versions = [repository.register(PRETRAINED / "dnn", "dnn")[1] for _ in DAMAGES]
@@ -96,7 +96,7 @@ def test_none_is_promoted_or_answers_and_production_stays(site: Site) -> None:
     assert ready.json()["models"]["dnn"] == 1
 
 
-def test_one_that_was_made_production_elsewhere_is_named_and_the_one_before_serves(
+def test_a_damaged_production_version_is_named_and_the_previous_one_serves(
     site: Site,
 ) -> None:
     site.serve()
@@ -123,7 +123,7 @@ def test_one_that_was_made_production_elsewhere_is_named_and_the_one_before_serv
 
 
 @pytest.mark.parametrize("damage", [truncate_weights, replace_graph, delete, make_meta_a_pipe])
-def test_at_start_it_is_named_the_rest_serve_and_once_mended_it_serves(
+def test_a_version_damaged_before_the_start_is_named_and_serves_once_repaired(
     site: Site, damage: Callable[[Path], None]
 ) -> None:
     with opened_store(site.settings) as repository:

@@ -46,7 +46,7 @@ def test_a_job_ends_once_and_deadlines_and_streams_are_kept(
     assert streamed[0].count('"succeeded"') == 1
 
 
-def test_a_job_whose_worker_is_lost_is_taken_over_though_the_clock_was_set_back(
+def test_a_lost_job_is_resumed_after_the_clock_is_set_back(
     site: Site, clock: Clock, undisturbed: str
 ) -> None:
     site.serve(0, **clock.variables)

@@ -48,7 +48,7 @@ def fill(disk: SmallDisk) -> None:
     disk.fill()
 
 
-def whatever_writes(site: Site) -> dict[str, httpx.Response]:
+def all_writes(site: Site) -> dict[str, httpx.Response]:
     weights = (PRETRAINED / "dnn" / "model.safetensors").read_bytes()
     upload = {"file": ("weights.safetensors", weights)}
     return {
@@ -64,7 +64,7 @@ def files(disk: SmallDisk) -> set[Path]:
     return {path for path in disk.folder.rglob("*") if path.name != BALLAST}
 
 
-def test_whatever_writes_is_refused_while_there_is_no_space_and_predictions_go_on(
+def test_on_a_full_disk_writes_are_refused_and_predictions_continue(
     site: Site, disk: SmallDisk
 ) -> None:
     site.serve()
@@ -75,12 +75,12 @@ def test_whatever_writes_is_refused_while_there_is_no_space_and_predictions_go_o
 
     with fault(site.url) as load:
         fill(disk)
-        answers = whatever_writes(site)
+        answers = all_writes(site)
         read = site.ask("GET", "/models/dnn/versions")
         ready = site.ask("GET", "/health/ready")
         left = files(disk)
         disk.free()
-        again = whatever_writes(site)
+        again = all_writes(site)
         asked = load.requests
         eventually(lambda: load.requests > asked, "predictions continue", log=site.log)
 
@@ -106,7 +106,7 @@ def test_whatever_writes_is_refused_while_there_is_no_space_and_predictions_go_o
 
 
 @pytest.mark.parametrize("stage", ["mid-epoch", "writing", "registering", "promoting"])
-def test_a_job_that_finds_no_space_ends_well_once_there_is_some(
+def test_a_job_waits_for_free_space_and_succeeds(
     site: Site, disk: SmallDisk, stage: str, undisturbed: str
 ) -> None:
     site.serve()

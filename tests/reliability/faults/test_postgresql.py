@@ -85,7 +85,7 @@ def serves(site: Site, version: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_predictions_go_on_without_it_and_all_else_once_it_is_back(
+def test_predictions_continue_without_the_database_and_writes_after_it_returns(
     site: Site, server: Cluster, how: str
 ) -> None:
     site.serve()
@@ -112,7 +112,7 @@ def test_predictions_go_on_without_it_and_all_else_once_it_is_back(
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_an_event_stream_ends_without_it_and_goes_on_after(
+def test_an_event_stream_ends_without_the_database_and_can_be_resumed(
     site: Site, server: Cluster, how: str
 ) -> None:
     site.serve()
@@ -144,7 +144,7 @@ def test_an_event_stream_ends_without_it_and_goes_on_after(
 
 
 @pytest.mark.parametrize(("lease_s", "attempts"), [(60.0, 1), (LEASE_S, 2)])
-def test_a_job_outlives_it(
+def test_a_job_survives_the_loss_of_the_database(
     site: Site, server: Cluster, lease_s: float, attempts: int, undisturbed: str
 ) -> None:
     """Within its lease the training continues. After its lease it is resumed by another attempt."""

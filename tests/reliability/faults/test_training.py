@@ -45,7 +45,9 @@ def misbehave(site: Site, how: str) -> tuple[Job, int]:
 
 
 @pytest.mark.parametrize("how", FAILS)
-def test_the_job_fails_in_clear_words_and_production_stays(site: Site, how: str) -> None:
+def test_a_misbehaving_training_fails_with_its_reason_and_production_stays(
+    site: Site, how: str
+) -> None:
     site.serve()
     with fault(site.url):
         job, worker = misbehave(site, how)
@@ -77,7 +79,7 @@ def test_garbage_fills_neither_memory_nor_store(site: Site) -> None:
     assert int(peak) / 1024 < WORKER_MB
 
 
-def test_children_neither_outlive_it_nor_hold_its_job_up(site: Site) -> None:
+def test_children_neither_outlive_their_training_nor_delay_its_job(site: Site) -> None:
     site.serve()
     with fault(site.url):
         job, _ = misbehave(site, "leave_children")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize("stage", ["mid-epoch", "gated"])
-def test_the_one_that_was_away_changes_nothing_and_takes_the_next_job(
+def test_a_worker_that_lost_its_job_changes_nothing_and_takes_the_next(
     site: Site, stage: str, undisturbed: str
 ) -> None:
     site.serve()

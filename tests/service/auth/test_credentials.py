@@ -17,16 +17,6 @@ from tests.service.admin import problem
 TOKEN, OTHER = "a-token-of-some-length", "another-of-some-length"
 
 
-@pytest.fixture
-def guarded(serve: Callable[[Settings], httpx.Client], tmp_path: Path) -> httpx.Client:
-    return serve(Settings(data_dir=tmp_path, predict_token=SecretStr(TOKEN)))
-
-
-def test_health_and_documentation_stay_open(guarded: httpx.Client) -> None:
-    for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
-        assert guarded.get(path).status_code == 200
-
-
 @pytest.mark.parametrize(
     ("setting", "accepted", "first"),
     [
@@ -40,7 +30,7 @@ def test_health_and_documentation_stay_open(guarded: httpx.Client) -> None:
         ),
     ],
 )
-def test_a_setting_has_several_tokens_each_in_clear_or_hashed(
+def test_a_setting_accepts_several_tokens_in_clear_or_hashed(
     tmp_path: Path, setting: str, accepted: list[str], first: str | None
 ) -> None:
     settings = Settings(
@@ -62,7 +52,7 @@ def test_a_setting_has_several_tokens_each_in_clear_or_hashed(
         assert credentials.digest_of(one).hex() in repr(values)
 
 
-def test_where_hashes_alone_are_set_there_is_no_token_to_tell(tmp_path: Path) -> None:
+def test_a_setting_of_hashes_has_no_token_in_clear(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, admin_token=SecretStr(credentials.hash_of(TOKEN)))
     with pytest.raises(ConflictError, match="only hashes"):
         credentials.admin_token(settings)
@@ -72,7 +62,7 @@ def token(settings: Settings) -> str:
     return credentials.admin_token(settings).get_secret_value()
 
 
-def test_the_admin_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_admin_token_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "not" / "there")
     made = token(settings)
     path = settings.data_dir / credentials.FILE
@@ -102,7 +92,7 @@ def test_processes_that_start_together_share_one_token(tmp_path: Path) -> None:
     assert made[::2] == [token(store) for store in stores]
 
 
-def test_the_token_that_is_set_wins_and_is_not_written(
+def test_a_configured_token_takes_precedence_and_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = token(Settings(data_dir=tmp_path / "with"))
@@ -115,13 +105,13 @@ def test_the_token_that_is_set_wins_and_is_not_written(
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"no-text-but-long-enough-\xff\n"])
-def test_a_token_file_that_holds_none_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_token_file_without_a_token_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / credentials.FILE).write_bytes(content)
     with pytest.raises(StoreError, match=credentials.FILE):
         token(Settings(data_dir=tmp_path))
 
 
-def test_a_store_that_cannot_keep_the_token_is_told(tmp_path: Path) -> None:
+def test_a_store_that_cannot_hold_the_token_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="data folder cannot be used"):
         token(Settings(data_dir=tmp_path / "file" / "data"))
@@ -130,7 +120,7 @@ def test_a_store_that_cannot_keep_the_token_is_told(tmp_path: Path) -> None:
         token(Settings(data_dir=tmp_path))
 
 
-def test_a_server_takes_the_token_of_its_store(
+def test_a_server_accepts_the_token_of_its_store(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=tmp_path)

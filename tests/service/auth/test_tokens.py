@@ -1,8 +1,8 @@
 """Tokens that are issued: by the command line, in the database, and as running servers see them."""
 
+import io
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,12 +38,8 @@ def tokens(database: Engine) -> Tokens:
     return Tokens(database)
 
 
-def as_known(token: str) -> bytes:
-    return credentials.digest_of(token)
-
-
 @pytest.mark.database
-def test_an_issued_token_is_known_by_its_hash_alone(tokens: Tokens, database: Engine) -> None:
+def test_the_store_keeps_only_the_hash_of_a_token(tokens: Tokens, database: Engine) -> None:
     made = {name: tokens.create(name, "predict") for name in ("ci", "page")}
     made["ops"] = tokens.create("ops", "admin", timedelta(days=90))
     assert len(set(made.values())) == 3
@@ -55,15 +51,17 @@ def test_an_issued_token_is_known_by_its_hash_alone(tokens: Tokens, database: En
     ops = next(one for one in tokens.all() if one.name == "ops")
     assert ops.expires_at == ops.created_at + timedelta(days=90)
     known = {one.digest: one for one in tokens.credentials()}
-    assert known[as_known(made["ops"])].expires_at == ops.expires_at.timestamp()
-    assert known[as_known(made["ci"])] == Credential("predict", as_known(made["ci"]), "ci")
+    assert known[credentials.digest_of(made["ops"])].expires_at == ops.expires_at.timestamp()
+    assert known[credentials.digest_of(made["ci"])] == Credential(
+        "predict", credentials.digest_of(made["ci"]), "ci"
+    )
     with database.connect() as connection:
         rows = repr(connection.execute(text("SELECT * FROM tokens")).all())
     assert not [token for token in made.values() if token in rows]
 
 
 @pytest.mark.database
-def test_a_name_is_one_tokens_until_it_is_revoked(tokens: Tokens) -> None:
+def test_a_name_is_taken_until_its_token_is_revoked(tokens: Tokens) -> None:
     first = tokens.create("ci", "predict")
     with pytest.raises(ConflictError, match="already"):
         tokens.create("ci", "admin")
@@ -75,7 +73,7 @@ def test_a_name_is_one_tokens_until_it_is_revoked(tokens: Tokens) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "CI", "a b", "a\n", "x" * 64, "\x1b[31m"])
-def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
     result = perceptd("token", "create", "--role", "admin", "--", name, data_dir=tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert "no name for a token" in result.stderr
@@ -101,25 +99,25 @@ def test_the_command_line_issues_lists_and_revokes(tmp_path: Path) -> None:
     assert not (tmp_path / credentials.FILE).exists()
 
 
-def test_a_token_whose_time_is_over_is_listed_as_expired(tmp_path: Path) -> None:
+def test_an_expired_token_is_listed_as_expired(tmp_path: Path) -> None:
     with issued_tokens(Settings(data_dir=tmp_path)) as tokens:
         tokens.create("over", "admin", timedelta(seconds=-1))
     assert perceptd("token", "list", data_dir=tmp_path).stdout.endswith(" UTC (expired)\n")
 
 
 @pytest.mark.parametrize("lasts", ["0d", "90", "d", "-1d", "1.5d", "40000d", "9999999s", "1y"])
-def test_a_wrong_end_is_refused(tmp_path: Path, lasts: str) -> None:
+def test_an_invalid_lifetime_is_refused(tmp_path: Path, lasts: str) -> None:
     options = ["--role", "admin", f"--expires={lasts}"]
     result = perceptd("token", "create", "ci", *options, data_dir=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_hash_of_a_token_stands_for_it() -> None:
-    command = [sys.executable, "-P", "-m", "perceptd", "token", "hash"]
-    made = subprocess.run(command, input=f"{ADMIN}\n", capture_output=True, text=True, check=True)
-    assert made.stdout.strip() == credentials.hash_of(ADMIN)
-    refused = subprocess.run(command, input="short\n", capture_output=True, text=True)
+def test_hash_prints_the_hash_of_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{ADMIN}\nshort\n"))
+    printed = perceptd("token", "hash", data_dir=tmp_path)
+    assert (printed.returncode, printed.stdout.strip()) == (0, credentials.hash_of(ADMIN))
+    refused = perceptd("token", "hash", data_dir=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "short" not in refused.stderr
 
@@ -130,7 +128,9 @@ def test_loopback_needs_no_protection(host: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.test"])
-def test_a_public_address_needs_a_token_set_or_issued_or_a_word(host: str, tmp_path: Path) -> None:
+def test_a_public_address_needs_a_predict_token_or_an_explicit_setting(
+    host: str, tmp_path: Path
+) -> None:
     settings = Settings(host=host, data_dir=tmp_path)
     with pytest.raises(click.UsageError, match="PERCEPTD_OPEN_PREDICTIONS=1"):
         check_protected(settings)
@@ -144,7 +144,7 @@ def test_a_public_address_needs_a_token_set_or_issued_or_a_word(host: str, tmp_p
         check_protected(Settings.model_validate({"host": host, "data_dir": tmp_path, **change}))
 
 
-def test_a_server_of_one_process_is_given_hashes_alone(
+def test_a_server_of_one_process_gets_only_hashes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Settings] = []
@@ -209,6 +209,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     started.end()
 
 
+@pytest.fixture(scope="module")
+def store(served: Served) -> Iterator[Engine]:
+    """The database of that server."""
+    assert served.url
+    engine = db.connect(Settings(data_dir=served.data_dir))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def issued(store: Engine) -> Tokens:
+    return Tokens(store)
+
+
 @pytest.fixture
 def asking(served: Served) -> Iterator[Asking]:
     opened = Asking(served.url)
@@ -216,18 +230,16 @@ def asking(served: Served) -> Iterator[Asking]:
     opened.close()
 
 
-def knows(asking: Asking, token: str) -> None:
-    """Wait until every process takes this token, and is not just open."""
+def wait_until_accepted(asking: Asking, token: str) -> None:
+    """Wait until every process needs a token and accepts this one."""
     eventually(lambda: asking.statuses(None) == {401}, "every process is closed")
     eventually(lambda: asking.statuses(token) == {200}, "every process accepts the token")
 
 
-def test_every_process_takes_and_refuses_tokens_without_a_restart(
-    served: Served, asking: Asking
+def test_every_process_follows_issued_and_revoked_tokens(
+    asking: Asking, store: Engine, issued: Tokens
 ) -> None:
     assert asking.statuses(None) == {200}, "open: no token for predictions is set or issued"
-    database = db.connect(Settings(data_dir=served.data_dir))
-    issued = Tokens(database)
     old = issued.create("old", "predict")
     assert eventually(lambda: asking.statuses(None) == {401}, "predictions close") < SOON
     assert asking.statuses(old) == {200}
@@ -236,7 +248,7 @@ def test_every_process_takes_and_refuses_tokens_without_a_restart(
     assert asking.statuses(old) == {200}, "both, so that one can replace the other"
     issued.revoke("old")
     assert eventually(lambda: asking.statuses(old) == {401}, "the token is revoked") < SOON
-    with database.begin() as connection:
+    with store.begin() as connection:
         past = {"expires_at": datetime.now(UTC) - timedelta(seconds=1)}
         connection.execute(update(tables.tokens).values(past))
     assert eventually(lambda: asking.statuses(new) == {401}, "the token expires") < SOON
@@ -247,29 +259,30 @@ def test_every_process_takes_and_refuses_tokens_without_a_restart(
     assert eventually(lambda: asking.statuses(None) == {200}, "predictions open") < SOON
 
 
-def test_while_the_database_is_away_the_last_tokens_count(served: Served, asking: Asking) -> None:
-    database = db.connect(Settings(data_dir=served.data_dir))
-    token = Tokens(database).create("kept", "predict")
+def test_without_the_database_the_last_known_tokens_are_accepted(
+    served: Served, asking: Asking, store: Engine, issued: Tokens
+) -> None:
+    token = issued.create("kept", "predict")
     eventually(lambda: asking.statuses(None) == {401}, "predictions close")
-    with without(database, "tokens"):
+    with without(store, "tokens"):
         warned = "still accepting the known tokens"
         eventually(lambda: served.log.read_text().count(warned) == 2, "both processes warn")
         assert asking.statuses(token) == {200}
         assert asking.statuses(None) == {401}
-    Tokens(database).revoke("kept")
+    issued.revoke("kept")
     assert eventually(lambda: asking.statuses(None) == {200}, "predictions open") < SOON
 
 
-def test_a_request_is_logged_with_the_name_of_its_token(served: Served, asking: Asking) -> None:
-    database = db.connect(Settings(data_dir=served.data_dir))
-    issued = Tokens(database)
+def test_a_request_is_logged_with_the_name_of_its_token(
+    served: Served, asking: Asking, issued: Tokens
+) -> None:
     given = {
         "deploys": issued.create("deploys", "admin"),
         "reads": issued.create("reads", "predict"),
         "PERCEPTD_ADMIN_TOKEN": ADMIN,
         None: "a-token-that-nobody-issued",
     }
-    knows(asking, given["reads"])
+    wait_until_accepted(asking, given["reads"])
     for name, token in given.items():
         headers = {"Authorization": f"Bearer {token}", "X-Request-ID": f"named-{name}"}
         asking.clients[0].put("/models/xor/aliases/production", json={}, headers=headers)
@@ -292,10 +305,10 @@ def logged(served: Served) -> list[tuple[int, str | None]]:
     return [(line["status"], line.get("token")) for line in asked if "status" in line]
 
 
-def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
+def test_no_token_is_logged_answered_or_stored(
+    served: Served, asking: Asking, store: Engine, issued: Tokens
+) -> None:
     """Not in a log line, an answer, the database, or what the processes were started with."""
-    database = db.connect(Settings(data_dir=served.data_dir))
-    issued = Tokens(database)
     secrets = {
         "admin": ADMIN,
         "issued": issued.create("told", "admin"),
@@ -303,7 +316,7 @@ def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
         "unknown": "a-token-that-nobody-issued",
         "odd": "a-token-%0d%0a-and-%s-{request}",
     }
-    knows(asking, secrets["predicts"])
+    wait_until_accepted(asking, secrets["predicts"])
     said = []
     client = asking.clients[0]
     for token in secrets.values():
@@ -322,7 +335,7 @@ def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
         ):
             answer = client.request(method, path, content=content, headers=headers)
             said.append(f"{answer.headers} {answer.text}")
-    with without(database, "versions"):  # such errors are logged with their cause
+    with without(store, "versions"):  # such errors are logged with their cause
         headers = {"Authorization": f"Bearer {ADMIN}"}
         answer = client.get("/models/xor/versions", headers=headers)
         assert answer.status_code == 503
@@ -341,7 +354,7 @@ def test_no_token_is_told_or_kept(served: Served, asking: Asking) -> None:
         assert credentials.hash_of(ADMIN).encode() in started_with
 
 
-def test_what_a_server_writes_is_not_for_everybody(served: Served) -> None:
+def test_the_files_of_a_server_are_unreadable_for_others(served: Served) -> None:
     assert served.data_dir.stat().st_mode & 0o777 == 0o700
     for path in served.data_dir.iterdir():
         assert path.stat().st_mode & 0o007 == 0, path

@@ -1,7 +1,6 @@
 import io
 import json
 import os
-import signal
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -20,9 +19,8 @@ from perceptd.service.commands.common import opened_store
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import PRETRAINED
-from tests.server import serving
 
-NO_CALLER = "http://127.0.0.1:1"
+NO_SERVER = "http://127.0.0.1:1"
 
 
 class Result(NamedTuple):
@@ -71,14 +69,14 @@ def test_predict_prints_the_answer_and_a_bar_per_class(data_dir: Path, seven: Pa
     assert bars[7].count("█") > 20
 
 
-def test_predict_takes_numbers_also_negative_ones(data_dir: Path) -> None:
+def test_predict_accepts_negative_numbers(data_dir: Path) -> None:
     result = perceptd("predict", "xor", "-1,1", "--json", data_dir=data_dir)
     answer = json.loads(result.stdout)
     assert (answer["model"], answer["version"], answer["label"]) == ("xor", 1, "1")
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
 
 
-def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
+def test_predict_accepts_a_picture_as_numbers(data_dir: Path) -> None:
     numbers = ",".join(f"{pixel / 255:.3f}" for row in drawn_seven() for pixel in row)
     result = perceptd("predict", "mnist-cnn", numbers, "--json", data_dir=data_dir)
     assert json.loads(result.stdout)["label"] == "7"
@@ -96,11 +94,11 @@ def test_predict_takes_a_whole_picture_of_numbers(data_dir: Path) -> None:
         (["predict", "dnn", __file__], "takes numbers, not pictures"),
         (["models", "add", "absent"], "meta.json cannot be read"),
         (
-            ["models", "promote", "dnn", "1", "--url", NO_CALLER],
-            f"no server answers at {NO_CALLER}: ",
+            ["models", "promote", "dnn", "1", "--url", NO_SERVER],
+            f"no server answers at {NO_SERVER}: ",
         ),
         (["models", "rollback", "dnn", "--url", "there"], "'there' is not the address of a server"),
-        (["jobs", "follow", "1", "--url", NO_CALLER], f"no server answers at {NO_CALLER}: "),
+        (["jobs", "follow", "1", "--url", NO_SERVER], f"no server answers at {NO_SERVER}: "),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: str) -> None:
@@ -152,7 +150,7 @@ def test_promote_and_rollback_change_what_a_running_server_answers(
     assert models("promote", "dn", "1").stderr.endswith("; did you mean dnn?\n")
 
 
-def test_import_uploads_weights_with_what_was_said_of_them(
+def test_import_uploads_weights_with_the_given_options(
     serve: Callable[[Settings], httpx.Client], tmp_path: Path
 ) -> None:
     server = serve(Settings(data_dir=tmp_path))
@@ -177,16 +175,16 @@ def test_import_uploads_weights_with_what_was_said_of_them(
 def test_a_change_without_a_token_says_where_to_get_one_and_makes_none(
     tmp_path: Path, command: list[str]
 ) -> None:
-    result = perceptd(*command, "--url", NO_CALLER, data_dir=tmp_path)
+    result = perceptd(*command, "--url", NO_SERVER, data_dir=tmp_path)
     assert result.returncode == 1
     assert (
-        f"the admin token of the server at {NO_CALLER}: set PERCEPTD_ADMIN_TOKEN" in result.stderr
+        f"the admin token of the server at {NO_SERVER}: set PERCEPTD_ADMIN_TOKEN" in result.stderr
     )
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_stores_token_stays_on_this_machine(
+def test_the_token_of_the_default_store_is_sent_to_this_machine_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -272,13 +270,3 @@ def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:
         assert result.stderr.startswith("Error: ")
         assert len(result.stderr.splitlines()) == 1
         assert "s3cret" not in result.stderr
-
-
-def test_serve_answers_and_ends_on_sigterm(tmp_path: Path) -> None:
-    with serving(tmp_path) as (process, url):
-        answer = httpx.post(f"{url}/predict", json={"model": "xor", "inputs": [[1, -1]]})
-        assert answer.json()["predictions"] == [{"label": "1", "index": 1}]
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate()
-    assert process.returncode in (0, -signal.SIGTERM)
-    assert "Traceback" not in log

@@ -15,19 +15,15 @@ from perceptd.service.settings import Settings
 from perceptd.service.store import db, tables
 from perceptd.service.store.aliases import PRODUCTION
 from perceptd.service.store.repository import PRETRAINED, Repository
+from tests.service.jobs.playing import LEASE_S, VERDICT, claimed, claims_of, succeed
 
 pytestmark = pytest.mark.database
 
 DNN = PRETRAINED / "dnn"
-GATE = {"passed": True, "metric": "accuracy", "candidate": 0.95}
 
 
-class Boom(Exception):  # noqa: N818 - raised by tests
-    pass
-
-
-def claims_of(database: Engine, worker: str, max_attempts: int = 3) -> Claims:
-    return Claims(database, worker, lease_s=60, max_attempts=max_attempts)
+class DiedError(Exception):
+    """The worker dies within a transaction."""
 
 
 @pytest.fixture
@@ -85,12 +81,6 @@ def submit(jobs: Jobs, model: str = "dnn") -> Job:
     return jobs.submit("train", model, {"model": model}, {"architecture": model})
 
 
-def claimed(claims: Claims) -> Job:
-    job = claims.claim()
-    assert job
-    return job
-
-
 def set_lease(database: Engine, until: timedelta) -> None:
     """Let the leases of all running jobs end at this time from now."""
     with db.updating(database) as connection:
@@ -119,17 +109,8 @@ def fail(claims: Claims, job: Job) -> None:
     claims.fail(job, "training_failed", "the loss is NaN", ["a line"])
 
 
-def abort(claims: Claims, job: Job) -> None:
-    claims.abort(job)
-
-
 def hand_back(claims: Claims, job: Job) -> None:
     claims.hand_back(job, "its worker was stopped", counts=True)
-
-
-def succeed(claims: Claims, job: Job) -> None:
-    with claims.holding(job) as connection:
-        claims.succeed(job, "promoted", "it is better", connection, gate=GATE)
 
 
 def test_nothing_is_claimed_without_a_queued_job(jobs: Jobs, one: Claims) -> None:
@@ -143,7 +124,7 @@ def test_a_claimed_job_names_its_worker_and_the_end_of_its_lease(
 ) -> None:
     assert (job.status, job.worker, job.attempts) == ("running", "one", 1)
     assert job.started_at
-    assert job.lease_until == job.started_at + timedelta(seconds=60)
+    assert job.lease_until == job.started_at + timedelta(seconds=LEASE_S)
     assert statuses(jobs, job) == ["queued", "running"]
     assert two.claim() is None
     assert jobs.get(job.id) == job
@@ -218,10 +199,10 @@ def test_a_stalled_job_is_resumed_by_another_worker(
 
 
 @pytest.mark.parametrize(("hours", "attempts"), [(1.9, 1), (24, 2)])
-def test_a_lease_longer_than_the_maximum_is_over(
+def test_a_lease_beyond_the_maximum_counts_as_expired(
     jobs: Jobs, database: Engine, job: Job, two: Claims, hours: float, attempts: int
 ) -> None:
-    """The clock was set back since the lease began."""
+    """As after the clock was set back."""
     set_lease(database, timedelta(hours=hours))
     two.claim()
     assert jobs.get(job.id).attempts == attempts
@@ -292,7 +273,7 @@ def test_a_heartbeat_renews_the_lease_and_stores_events(
     ]
 
 
-def test_events_of_a_lost_answer_or_an_earlier_attempt_are_stored_once(
+def test_events_that_are_sent_again_are_stored_once(
     jobs: Jobs, job: Job, one: Claims, two: Claims
 ) -> None:
     plane = Event("plane", {"x": [0, 1]})
@@ -395,7 +376,7 @@ def test_a_worker_that_lost_its_job_writes_nothing(
     expire(database)
     lose(jobs, database)
     before, events = jobs.get(job.id), jobs.events(job.id)
-    for write in (heartbeat, fail, abort, hand_back, succeed):
+    for write in (heartbeat, fail, Claims.abort, hand_back, succeed):
         with pytest.raises(LostJobError, match="job 1 is no longer held by one"):
             write(one, job)
     assert (jobs.get(job.id), jobs.events(job.id)) == (before, events)
@@ -414,24 +395,24 @@ def test_success_and_promotion_are_one_transaction(
 ) -> None:
     heartbeat(one, job)
     before, events = jobs.get(job.id), jobs.events(job.id)
-    with suppress(Boom), one.holding(job) as connection:
+    with suppress(DiedError), one.holding(job) as connection:
         repository.point("dnn", PRODUCTION, 2, within=connection)
-        one.succeed(job, "promoted", "it is better", connection, gate=GATE)
-        raise Boom
+        one.succeed(job, "promoted", "it is better", connection, gate=VERDICT)
+        raise DiedError
     assert repository.version("dnn", 1).aliases == (PRODUCTION,)
     assert (jobs.get(job.id), jobs.events(job.id)) == (before, events)
 
     with one.holding(job) as connection:
         repository.point("dnn", PRODUCTION, 2, within=connection)
-        one.succeed(job, "promoted", "it is better", connection, gate=GATE)
+        one.succeed(job, "promoted", "it is better", connection, gate=VERDICT)
     assert repository.production()["dnn"] == 2
     ended = jobs.get(job.id)
     assert (ended.status, ended.promotion) == ("succeeded", "promoted")
-    assert (ended.reason, ended.gate, ended.lease_until) == ("it is better", GATE, None)
+    assert (ended.reason, ended.gate, ended.lease_until) == ("it is better", VERDICT, None)
     assert ended.finished_at
     assert statuses(jobs, job)[-1] == "succeeded"
     *_, gate, last = jobs.events(job.id)
-    assert (gate.kind, gate.data) == ("gate", {"promotion": "promoted", **GATE})
+    assert (gate.kind, gate.data) == ("gate", {"promotion": "promoted", **VERDICT})
     assert last.data == {
         "status": "succeeded",
         "attempts": 1,
@@ -443,10 +424,10 @@ def test_success_and_promotion_are_one_transaction(
 def test_a_version_and_the_job_that_names_it_are_one_transaction(
     jobs: Jobs, job: Job, one: Claims, repository: Repository
 ) -> None:
-    with suppress(Boom), one.holding(job) as connection:
+    with suppress(DiedError), one.holding(job) as connection:
         _, version = repository.register(DNN, "dnn", job=job.id, within=connection)
         one.set_version(job, version, connection)
-        raise Boom
+        raise DiedError
     assert [version.version for version in repository.versions("dnn")] == [2, 1]
     assert jobs.get(job.id).version is None
 
@@ -469,13 +450,13 @@ def test_a_job_that_registers_twice_has_one_version(
     assert len(repository.versions("dnn")) == 3
 
 
-def test_a_job_in_state_cancelling_gets_no_transaction(jobs: Jobs, job: Job, one: Claims) -> None:
+def test_a_job_in_state_cancelling_cannot_be_written(jobs: Jobs, job: Job, one: Claims) -> None:
     jobs.cancel(job.id)
     with pytest.raises(CancelledError), one.holding(job):
         pytest.fail("the transaction began")
 
 
-def test_a_cancellation_during_the_last_transaction_is_too_late(
+def test_a_cancellation_during_the_final_write_is_refused(
     jobs: Jobs, job: Job, one: Claims, store_settings: Settings
 ) -> None:
     elsewhere = db.connect(store_settings)
@@ -504,7 +485,7 @@ def test_a_job_that_is_handed_back_is_queued_again(
     assert statuses(jobs, job) == ["queued", "running", "queued", "running"]
 
 
-@pytest.mark.parametrize("write", [hand_back, fail, abort])
+@pytest.mark.parametrize("write", [hand_back, fail, Claims.abort])
 def test_a_job_in_state_cancelling_ends_as_cancelled(
     jobs: Jobs, job: Job, one: Claims, write: Callable[[Claims, Job], None]
 ) -> None:

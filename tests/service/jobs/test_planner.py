@@ -12,7 +12,6 @@ from sqlalchemy import Engine
 from perceptd.models import registry, trainable
 from perceptd.models.trainable import Trainable
 from perceptd.service.errors import ConflictError, InvalidInputError, ModelNotFoundError
-from perceptd.service.jobs.claims import Claims
 from perceptd.service.jobs.gate import Gate
 from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.plans import DATASETS, ImportPlan, TrainPlan, plan_of
@@ -24,6 +23,7 @@ from perceptd.service.store import db
 from perceptd.service.store.aliases import PRODUCTION
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import PRETRAINED, Repository
+from tests.service.jobs.playing import claimed, claims_of
 
 DNN = PRETRAINED / "dnn"
 SHIPPED = {one.architecture: one for one in trainable.shipped()}
@@ -142,7 +142,7 @@ def test_initial_weights_need_their_own_config(planner: Planner) -> None:
     assert refused(planner, start_from="production", config={"activation": "relu"}) == ["config"]
 
 
-def test_feedback_is_used_up_to_the_newest_row_of_the_moment(planner: Planner) -> None:
+def test_feedback_is_used_up_to_its_newest_row(planner: Planner) -> None:
     assert plan(planner, include_feedback=True).feedback_until is None
     rows = np.zeros((2, 2), np.float32)
     planner.feedback.add("dnn", rows, ["0", "1"])
@@ -197,7 +197,7 @@ def test_a_data_set_is_a_named_one_or_a_file_of_the_store(
         ({"start_from": 9}, ["start_from"]),
     ],
 )
-def test_a_mistake_is_refused_with_its_place(
+def test_an_invalid_request_names_the_field(
     planner: Planner, request_: dict[str, Any], loc: list[str | int]
 ) -> None:
     assert refused(planner, **request_) == loc
@@ -208,7 +208,7 @@ def test_an_unknown_model_is_not_found(planner: Planner) -> None:
         plan(planner, "nope")
 
 
-def test_the_direction_of_the_gate_is_that_of_its_metric(planner: Planner) -> None:
+def test_the_metric_decides_whether_greater_is_better(planner: Planner) -> None:
     for choice in ("always", "never"):
         assert plan(planner, gate=choice).gate == choice
     for gate, greater in (
@@ -222,7 +222,7 @@ def test_the_direction_of_the_gate_is_that_of_its_metric(planner: Planner) -> No
         assert (made.gate, made.greater_is_better) == (gate, greater)
 
 
-def test_the_newest_description_by_a_worker_counts(planner: Planner) -> None:
+def test_the_newest_description_of_an_architecture_is_used(planner: Planner) -> None:
     slow = {**SHIPPED["dnn"].recipes["fast"], "epochs": 77}
     with_plug_in = described(
         metrics={"accuracy": True, "cost": False},
@@ -243,7 +243,7 @@ def test_the_newest_description_by_a_worker_counts(planner: Planner) -> None:
     assert refused(planner, gate=Gate(metric="cost")) == ["gate", "metric"]
 
 
-def test_mistakes_within_the_settings_of_a_plug_in_are_named(planner: Planner) -> None:
+def test_an_invalid_setting_of_a_plug_in_is_named(planner: Planner) -> None:
     known = SHIPPED["dnn"].config["properties"]
     rate = {"type": "number", "minimum": 0, "maximum": 1}
     properties = {**known, "rate": rate, "head": schema(width={"type": "integer"})}
@@ -276,7 +276,7 @@ def test_an_architecture_that_no_worker_knows_cannot_be_trained(
     assert plan(planner, "spiral").architecture == "spiral"
 
 
-def test_an_import_names_its_file_and_its_gate(planner: Planner) -> None:
+def test_an_import_is_planned_with_its_file_type_and_gate(planner: Planner) -> None:
     request = ImportCreate(config={"hidden": 6}, gate=Gate(metric="loss"))
     assert planner.plan_import("dnn", request, ".pth") == ImportPlan(
         architecture="dnn",
@@ -301,7 +301,7 @@ def test_an_import_names_its_file_and_its_gate(planner: Planner) -> None:
         ("rings", {"architecture": "nope"}, ["architecture"]),
     ],
 )
-def test_a_mistake_of_an_import_is_refused_with_its_place(
+def test_an_invalid_import_names_the_field(
     planner: Planner, model: str, request_: dict[str, Any], loc: list[str | int]
 ) -> None:
     with pytest.raises(InvalidInputError) as caught:
@@ -329,14 +329,13 @@ def test_a_plan_survives_the_database(planner: Planner, database: Engine) -> Non
 def test_a_reproduction_has_the_plan_of_its_job_and_promotes_nothing(
     planner: Planner, database: Engine
 ) -> None:
-    jobs, claims = Jobs(database), Claims(database, "worker", 60, 3)
+    jobs, claims = Jobs(database), claims_of(database)
     made = plan(planner, seed=3, gate="always")
     number = jobs.submit("train", "dnn", {}, made.model_dump(mode="json")).id
     with pytest.raises(ConflictError, match="it is queued, without a version"):
         planner.plan_reproduction(jobs.get(number))
 
-    job = claims.claim()
-    assert job
+    job = claimed(claims)
     with claims.holding(job) as connection:
         claims.set_version(job, 2, connection)
         claims.succeed(job, "promoted", "asked for", connection)

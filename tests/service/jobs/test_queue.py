@@ -1,4 +1,3 @@
-import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +8,10 @@ from sqlalchemy import Engine
 from perceptd.service.errors import ConflictError, JobNotFoundError
 from perceptd.service.jobs.claims import Claims
 from perceptd.service.jobs.events import Event
-from perceptd.service.jobs.queue import Job, Jobs, Promotion
+from perceptd.service.jobs.queue import Job, Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
+from tests.service.jobs.playing import claimed, claims_of, succeed
 
 pytestmark = pytest.mark.database
 
@@ -21,23 +21,10 @@ PLAN = {"architecture": "dnn", "epochs": 3, "batch_size": None}
 
 @pytest.fixture
 def claims(database: Engine) -> Claims:
-    return Claims(database, "worker", lease_s=60, max_attempts=3)
+    return claims_of(database, "worker")
 
 
-def claimed(claims: Claims) -> Job:
-    job = claims.claim()
-    assert job
-    return job
-
-
-def succeed(claims: Claims, promotion: Promotion = "skipped") -> Job:
-    job = claimed(claims)
-    with claims.holding(job) as connection:
-        claims.succeed(job, promotion, "it was asked for", connection)
-    return job
-
-
-def test_a_submitted_job_is_queued_as_it_was_asked_for(jobs: Jobs) -> None:
+def test_a_submitted_job_is_queued_with_its_request_and_plan(jobs: Jobs) -> None:
     request = {**REQUEST, "config": {"note": "é, 数, \0 and \ud800", "rate": 0.1 + 0.2}}
     job = jobs.submit("train", "dnn", request, PLAN)
     assert job == jobs.get(job.id)
@@ -50,7 +37,7 @@ def test_a_submitted_job_is_queued_as_it_was_asked_for(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, 2, 2**31 - 1, 2**31, 2**63, 10**30])
-def test_a_job_that_is_not_there_is_told(jobs: Jobs, number: int) -> None:
+def test_an_unknown_job_is_not_found(jobs: Jobs, number: int) -> None:
     jobs.submit("train", "dnn", REQUEST, PLAN)
     for ask in (jobs.get, jobs.cancel):
         with pytest.raises(JobNotFoundError, match=f"no job {number}$"):
@@ -76,10 +63,10 @@ def test_pages_are_newest_first_and_filtered(jobs: Jobs, claims: Claims) -> None
     assert numbers(jobs.page(model="dnn", status="queued", after=3)) == []
 
 
-def test_pages_leave_nothing_out_and_repeat_nothing_while_jobs_are_added(jobs: Jobs) -> None:
+def test_pages_have_no_gap_and_no_repeat_while_jobs_are_added(jobs: Jobs) -> None:
     for _ in range(7):
         jobs.submit("train", "dnn", REQUEST, PLAN)
-    there = [job.id for job in jobs.page()]
+    expected = [job.id for job in jobs.page()]
 
     seen: list[int] = []
     after = None
@@ -88,13 +75,13 @@ def test_pages_leave_nothing_out_and_repeat_nothing_while_jobs_are_added(jobs: J
         after = seen[-1]
         jobs.submit("train", "dnn", REQUEST, PLAN)
 
-    assert seen == there
+    assert seen == expected
 
 
 def test_unfinished_jobs_are_those_that_have_not_ended(jobs: Jobs, claims: Claims) -> None:
     for model in ("dnn", "dnn", "xor", "dnn"):
         jobs.submit("train", model, REQUEST, PLAN)
-    succeed(claims)
+    succeed(claims, claimed(claims))
     running = claimed(claims)
     jobs.cancel(running.id)
     jobs.cancel(4)
@@ -116,11 +103,14 @@ def test_a_running_job_is_cancelling_until_its_worker_has_stopped_it(
 ) -> None:
     jobs.submit("train", "dnn", REQUEST, PLAN)
     running = claimed(claims)
-    for _ in range(2):  # asked again, it stays so and nothing is told twice
+    for _ in range(2):  # the second request changes nothing
         job = jobs.cancel(running.id)
         assert (job.status, job.finished_at, job.worker) == ("cancelling", None, "worker")
-    told = [event.data["status"] for event in jobs.events(job.id)]
-    assert told == ["queued", "running", "cancelling"]
+    assert [event.data["status"] for event in jobs.events(job.id)] == [
+        "queued",
+        "running",
+        "cancelling",
+    ]
 
 
 def cancel(jobs: Jobs, claims: Claims) -> None:
@@ -131,11 +121,11 @@ def fail(jobs: Jobs, claims: Claims) -> None:
     claims.fail(claimed(claims), "training_failed", "it gave up")
 
 
-def end_well(jobs: Jobs, claims: Claims) -> None:
-    succeed(claims)
+def succeed_next(jobs: Jobs, claims: Claims) -> None:
+    succeed(claims, claimed(claims))
 
 
-@pytest.mark.parametrize("end", [cancel, fail, end_well])
+@pytest.mark.parametrize("end", [cancel, fail, succeed_next])
 def test_a_job_that_has_ended_cannot_be_cancelled(
     jobs: Jobs, claims: Claims, end: Callable[[Jobs, Claims], None]
 ) -> None:
@@ -147,7 +137,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(
     assert (jobs.get(1), jobs.events(1)) == (before, events)
 
 
-def test_events_go_on_after_a_number_and_are_those_of_one_job(jobs: Jobs, claims: Claims) -> None:
+def test_events_are_those_of_one_job_after_a_number(jobs: Jobs, claims: Claims) -> None:
     jobs.submit("train", "dnn", REQUEST, PLAN)
     jobs.submit("train", "xor", REQUEST, PLAN)
     job = claimed(claims)
@@ -165,10 +155,10 @@ def test_events_go_on_after_a_number_and_are_those_of_one_job(jobs: Jobs, claims
     assert len(jobs.events(2)) == 1
 
 
-def test_the_same_key_and_request_are_the_same_job(jobs: Jobs, claims: Claims) -> None:
+def test_the_same_key_and_request_return_the_same_job(jobs: Jobs, claims: Claims) -> None:
     first = jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="f")
     assert jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="f") == first
-    succeed(claims)
+    succeed(claims, claimed(claims))
     assert jobs.submit("train", "dnn", REQUEST, PLAN, key="k", fingerprint="f").id == first.id
     assert jobs.find_by_key("k", "f") == jobs.get(first.id)
     assert len(jobs.page()) == 1
@@ -184,15 +174,15 @@ def test_the_same_key_with_another_request_is_refused(jobs: Jobs) -> None:
     assert len(jobs.events(1)) == 1
 
 
-def test_jobs_without_a_key_are_as_many_as_were_asked_for(jobs: Jobs) -> None:
-    made = {jobs.submit("train", "dnn", REQUEST, PLAN).id for _ in range(3)}
-    made.add(jobs.submit("train", "dnn", REQUEST, PLAN, key="k").id)
-    assert len(made) == 4
+def test_each_request_without_a_key_is_a_job_of_its_own(jobs: Jobs) -> None:
+    submitted = {jobs.submit("train", "dnn", REQUEST, PLAN).id for _ in range(3)}
+    submitted.add(jobs.submit("train", "dnn", REQUEST, PLAN, key="k").id)
+    assert len(submitted) == 4
     assert jobs.find_by_key(None, "") is None
     assert jobs.find_by_key("another", "") is None
 
 
-def test_threads_that_submit_one_key_at_once_get_one_job(
+def test_connections_that_submit_one_key_at_once_get_one_job(
     jobs: Jobs, store_settings: Settings
 ) -> None:
     threads, rounds = 6, 5
@@ -215,27 +205,3 @@ def test_threads_that_submit_one_key_at_once_get_one_job(
     assert found == [found[0]] * threads
     assert len(set(found[0])) == len(jobs.page()) == rounds
     assert all(len(jobs.events(job.id)) == 1 for job in jobs.page())
-
-
-def submit_some(settings: Settings, keys: int) -> None:
-    database = db.connect(settings)
-    for key in range(keys):
-        Jobs(database).submit("train", "dnn", REQUEST, PLAN, key=f"k{key}", fingerprint="f")
-        Jobs(database).submit("train", "dnn", REQUEST, PLAN)
-
-
-def test_processes_that_submit_together_get_one_job_per_key(
-    jobs: Jobs, store_settings: Settings
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=submit_some, args=(store_settings, 5)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-
-    made = jobs.page()
-    assert len(made) == 5 + 3 * 5
-    keys = [job.idempotency_key for job in made if job.idempotency_key]
-    assert sorted(keys) == [f"k{key}" for key in range(5)]

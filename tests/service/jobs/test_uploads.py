@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,26 +9,18 @@ import pytest
 from sqlalchemy import Engine
 
 from perceptd.service.errors import DiskError
-from perceptd.service.jobs.claims import Claims
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.jobs.uploads import JOBS, ORPHAN_S, Uploads
-from perceptd.service.settings import Settings
-from perceptd.service.store import db
+from tests.service.jobs.playing import claimed, claims_of
+
+pytestmark = pytest.mark.database
 
 WEIGHTS = b"weights"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Engine]:
-    engine = db.connect(Settings(data_dir=tmp_path))
-    db.migrate(engine, tmp_path)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def uploads(database: Engine, tmp_path: Path) -> Uploads:
-    return Uploads(tmp_path / JOBS, Jobs(database))
+def uploads(jobs: Jobs, tmp_path: Path) -> Uploads:
+    return Uploads(tmp_path / JOBS, jobs)
 
 
 def age(folder: Path) -> None:
@@ -40,9 +31,8 @@ def age(folder: Path) -> None:
 
 
 def test_only_old_files_without_a_waiting_job_are_removed(
-    uploads: Uploads, database: Engine, tmp_path: Path
+    uploads: Uploads, jobs: Jobs, database: Engine, tmp_path: Path
 ) -> None:
-    jobs, claims = Jobs(database), Claims(database, "worker", 60, 3)
     uploads.tidy()  # the folder does not exist yet
 
     def job_for(model: str) -> str:
@@ -53,7 +43,7 @@ def test_only_old_files_without_a_waiting_job_are_removed(
     ended = job_for("dnn")
     jobs.cancel(1)
     running = job_for("dnn")
-    assert claims.claim()
+    claimed(claims_of(database))
     waiting, orphan = job_for("dnn"), uploads.save(WEIGHTS)
     jobs.submit("train", "dnn", {}, {})
     (tmp_path / JOBS / "2").mkdir()

@@ -13,11 +13,11 @@ from alembic.config import Config
 from sqlalchemy import Engine, MetaData, insert, select
 
 from perceptd.models.checkpoint import META
-from perceptd.service.jobs.claims import Claims
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import PRETRAINED, Repository, shipped
+from tests.service.jobs.playing import claimed, claims_of
 from tests.service.store.test_db import differences
 
 pytestmark = pytest.mark.database
@@ -121,8 +121,8 @@ def test_an_upgraded_store_serves_what_it_had_and_takes_jobs(
         repository.verified_folder(model, number)
 
     job = jobs.submit("train", "dnn", {"model": "dnn"}, {})
-    claims = Claims(old, "worker", lease_s=60, max_attempts=3)
-    assert claims.claim() == jobs.get(job.id)
+    claims = claims_of(old)
+    assert claimed(claims) == jobs.get(job.id)
     with claims.holding(jobs.get(job.id)) as connection:
         made = repository.register(PRETRAINED / "dnn", job=job.id, within=connection)
     assert made == ("dnn", 3)

@@ -87,7 +87,7 @@ def test_a_first_version_under_a_new_name_serves_at_once(repository: Repository)
 
 
 @pytest.mark.parametrize("name", ["Rings", "../rings", "a/b", "a" * 64, ".hidden"])
-def test_a_name_that_is_no_name_is_refused(repository: Repository, name: str) -> None:
+def test_an_invalid_name_is_refused(repository: Repository, name: str) -> None:
     with pytest.raises(ConflictError, match="no name for a model"):
         repository.register(DNN, name)
 
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_not_registered(repository: Repository, tmp_path
     assert len(repository.versions("dnn")) == 1
 
 
-def test_a_killed_registration_leaves_nothing_in_the_way(repository: Repository) -> None:
+def test_a_registration_replaces_the_files_of_a_killed_one(repository: Repository) -> None:
     half = repository.folder("dnn", 2)
     half.mkdir()
     (half / "model.onnx").write_bytes(b"half a graph")
@@ -131,7 +131,7 @@ def test_the_parent_is_the_version_whose_weights_the_training_began_with(
     assert [version.parent for version in repository.versions("dnn")] == [1, None]
 
 
-def test_a_start_that_was_interrupted_is_made_good_by_the_next(store_settings: Settings) -> None:
+def test_an_interrupted_start_is_completed_by_the_next(store_settings: Settings) -> None:
     database = db.connect(store_settings)
     repository = Repository(database, store_settings.data_dir)
     db.migrate(database, store_settings.data_dir)
@@ -202,7 +202,7 @@ def test_a_folder_swapped_for_another_is_refused(repository: Repository) -> None
         repository.verified_folder("other", 1)
 
 
-def test_what_is_not_there_is_told(repository: Repository) -> None:
+def test_an_unknown_model_or_version_is_not_found(repository: Repository) -> None:
     for name in ("nope", "no\0pe", "../nope", "Nope", ""):
         with pytest.raises(ModelNotFoundError):
             repository.versions(name)
@@ -212,7 +212,7 @@ def test_what_is_not_there_is_told(repository: Repository) -> None:
         repository.point("dnn", PRODUCTION, 7)
 
 
-def test_an_absent_database_is_told_without_the_password(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_an_error_without_the_password(tmp_path: Path) -> None:
     url = "postgresql+psycopg://perceptd:s3cret@127.0.0.1:1/perceptd"
     database = db.connect(Settings(data_dir=tmp_path, database_url=url))
     with pytest.raises(StoreError, match="database cannot be used") as raised:

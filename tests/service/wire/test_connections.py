@@ -12,7 +12,7 @@ import pytest
 
 from perceptd.service.settings import Settings
 from tests.raw_http import Connection, request
-from tests.server import unread
+from tests.service.wire.watching import closed, wait_until_read
 from tests.waiting import eventually
 
 Serve = Callable[[Settings], httpx.Client]
@@ -23,24 +23,13 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"  # is in no batch
 SLOW = request(lines=["X-Request-Timeout-Ms: 60000"])  # is for the router
 
 
-def closed(client: httpx.Client) -> dict[str, float]:
-    """How many connections the server has closed, by reason."""
-    lines = client.get("/metrics").text.splitlines()
-    found = [line for line in lines if line.startswith("perceptd_connections_closed")]
-    return {line.split('"')[1]: float(line.split()[-1]) for line in found}
-
-
 def settings(folder: Path, **others: Any) -> Settings:
     return Settings(
         data_dir=folder, **{"max_header_bytes": 4096, "max_batch_time_ms": 300, **others}
     )
 
 
-def wait_until_read(client: httpx.Client) -> None:
-    eventually(lambda: unread(str(client.base_url)) == 0, "the server reads what it was sent")
-
-
-def test_a_head_is_refused_once(
+def test_a_head_over_the_limit_is_refused_once(
     serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = serve(settings(tmp_path))
@@ -49,7 +38,7 @@ def test_a_head_is_refused_once(
         connection.send(b"\r\nX-Other: " + b"a" * 5000 + b"\r\n\r\n")
         assert connection.answer().status == 431
         assert connection.rest() == b""
-    assert closed(client) == {"headers_too_large": 1}
+    assert closed(client.base_url) == {"headers_too_large": 1}
     assert not caplog.records
 
 
@@ -80,11 +69,13 @@ def test_a_refusal_follows_the_answers_to_earlier_requests(
         rest = connection.rest()
     assert rest.startswith(f"HTTP/1.1 {status}".encode())
     assert rest.count(b"HTTP/1.1") == 1
-    assert closed(client) == {reason: 1}
+    assert closed(client.base_url) == {reason: 1}
     assert not caplog.records
 
 
-def test_a_large_body_that_stops_is_refused_with_its_own_path(serve: Serve, tmp_path: Path) -> None:
+def test_a_large_body_that_times_out_is_refused_with_its_own_path(
+    serve: Serve, tmp_path: Path
+) -> None:
     client = serve(settings(tmp_path, read_timeout_s=1))
     body = json.dumps({"model": "xor", "inputs": [[1.00000001, -1.00000001]] * 800}).encode()
     with Connection(client.base_url) as connection:

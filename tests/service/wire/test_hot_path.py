@@ -20,7 +20,8 @@ from perceptd.service.wire.hot_path import MAX_HEAD_BYTES, MAX_HEADS, HotPath
 from perceptd.service.wire.hot_routes import Head
 from tests import raw_http
 from tests.raw_http import Connection
-from tests.server import listening, running, unread
+from tests.server import listening, running
+from tests.service.wire.watching import wait_until_read
 from tests.waiting import eventually
 
 Serve = Callable[[Settings], httpx.Client]
@@ -65,12 +66,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def wait_until_read(client: httpx.Client) -> None:
-    eventually(lambda: unread(str(client.base_url)) == 0, "the server reads what it was sent")
-
-
 @pytest.mark.parametrize("path", ["/predict", "/predict_proba"])
-def test_its_answers_equal_the_routers(
+def test_its_answers_equal_those_of_the_router(
     client: httpx.Client, answered: list[str], path: str
 ) -> None:
     for model in client.get("/models").json()["models"]:
@@ -84,7 +81,7 @@ def test_its_answers_equal_the_routers(
 
 
 @pytest.mark.parametrize("query", ["", "?model=mnist-cnn", "?model=mnist-mlp"])
-def test_its_answers_to_raw_pixels_equal_the_routers(
+def test_its_answers_to_raw_pixels_equal_those_of_the_router(
     client: httpx.Client, answered: list[str], query: str
 ) -> None:
     fast = client.post(f"/predict/image{query}", content=PIXELS, headers=RAW)
@@ -164,7 +161,7 @@ def test_wrong_bodies_go_to_the_router_even_with_a_known_head(
     assert connection.send(request()).answer().status == 200
 
 
-def test_a_page_of_another_origin_goes_to_the_router(
+def test_a_request_with_an_origin_goes_to_the_router(
     serve: Serve, tmp_path: Path, answered: list[str]
 ) -> None:
     settings = Settings.model_validate({"data_dir": tmp_path, "cors_origins": PAGE})
@@ -206,7 +203,7 @@ def test_pipelined_requests_are_answered_in_their_order(connection: Connection) 
     assert connection.send(request()).answer().status == 200
 
 
-def test_each_body_behind_a_known_head_is_read(connection: Connection, answered: list[str]) -> None:
+def test_each_body_after_a_known_head_is_read(connection: Connection, answered: list[str]) -> None:
     first, second, third, again = (
         connection.send(request(body_of((number, 0)))).answer().json() for number in (1, 2, 3, 1)
     )
@@ -229,9 +226,7 @@ def test_a_limited_number_of_short_heads_is_remembered(tmp_path: Path) -> None:
         assert len(heads) == 1
 
 
-def test_half_a_head_is_not_remembered_as_a_whole_one(
-    client: httpx.Client, connection: Connection
-) -> None:
+def test_an_incomplete_head_is_not_remembered(client: httpx.Client, connection: Connection) -> None:
     for whole, model in ((request(), "dnn"), (request(body_of((1, 1), model="xor")), "xor")):
         connection.send(whole[:3])
         wait_until_read(client)
@@ -243,7 +238,7 @@ def guarded(serve: Serve, tmp_path: Path) -> httpx.Client:
     return serve(Settings.model_validate({"data_dir": tmp_path, "predict_token": TOKEN}))
 
 
-def test_empty_lines_before_a_request_do_not_stand_for_its_head(guarded: httpx.Client) -> None:
+def test_empty_lines_before_a_request_are_not_remembered_as_its_head(guarded: httpx.Client) -> None:
     """Otherwise a body alone would be answered, with the token of an earlier request."""
     with_token = request(lines=[f"Authorization: Bearer {TOKEN}"])
     for _ in range(2):
@@ -317,7 +312,7 @@ def test_a_harmless_request_id_comes_back(client: httpx.Client, answered: list[s
     assert len(answered) == 2
 
 
-def test_an_overflow_is_told_as_by_the_router(client: httpx.Client, answered: list[str]) -> None:
+def test_an_overflow_is_refused_as_by_the_router(client: httpx.Client, answered: list[str]) -> None:
     """The numbers fit into float32, their sums do not."""
     body = {"model": "perceptron", "inputs": [[3e38, 3e38], [0.1, 0.1]]}
     fast, slow = (client.post("/predict", json=body, headers=more) for more in ({}, SLOW))
@@ -394,7 +389,7 @@ def test_concurrent_callers_get_each_their_own_answer(client: httpx.Client) -> N
     assert wrong == []
 
 
-def test_its_line_in_the_access_log_equals_the_routers(
+def test_its_line_in_the_access_log_equals_that_of_the_router(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

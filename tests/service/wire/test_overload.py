@@ -74,7 +74,7 @@ async def test_a_body_that_would_not_fit_is_refused_by_its_length(engine: Engine
     assert refusal(overload, engine, body()), "and eight still have none"
 
 
-async def test_a_version_that_was_replaced_says_nothing_of_the_next(engine: Engine) -> None:
+async def test_the_queue_of_a_replaced_version_refuses_nothing(engine: Engine) -> None:
     version = engine.production["xor"]
     overload = Overload()
     enqueue(version, 2 * ROWS)

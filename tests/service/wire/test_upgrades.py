@@ -58,7 +58,7 @@ def test_a_body_after_an_offer_is_read_and_the_connection_stays_open(
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_a_body_after_an_offer_is_never_taken_for_a_request(
+def test_a_body_after_an_offer_is_never_read_as_a_request(
     address: tuple[str, int], offer: str
 ) -> None:
     smuggled = b"GET /models HTTP/1.1\r\nHost: here\r\nX-Request-ID: smuggled\r\n\r\n"

@@ -117,19 +117,6 @@ def test_a_training_that_is_killed_each_time_fails_with_its_reason(site: Site) -
         assert [version.version for version in repository.versions("dnn")] == [1]
 
 
-def test_a_worker_that_is_lost_each_time_fails_the_job(site: Site) -> None:
-    site.serve()
-    worker = site.start(*SELF, "worker", stage="mid-epoch")
-    number = site.post()
-    site.reached()
-    kill(worker.pid)
-    worker.wait()
-
-    site.start(*SELF, "worker", PERCEPTD_MAX_ATTEMPTS="1")
-    job = site.ended(number)
-    assert (job.status, job.code) == ("failed", "worker_lost")
-
-
 def test_a_worker_that_is_stopped_hands_its_job_back(site: Site, undisturbed: str) -> None:
     site.serve()
     worker = site.start(*SELF, "worker", stage="mid-epoch")

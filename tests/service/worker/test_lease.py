@@ -16,11 +16,6 @@ pytestmark = pytest.mark.database
 
 
 @pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
-
-
-@pytest.fixture
 def lease(job: Job, claims: Claims, stop: threading.Event) -> Lease:
     return Lease(job, claims, stop, time.monotonic())
 
@@ -50,7 +45,7 @@ def test_a_heartbeat_reports_a_cancellation(lease: Lease, job: Job, jobs: Jobs) 
         lease.try_renew(None, [])
 
 
-def test_a_failed_heartbeat_is_tolerated_until_the_lease_is_about_to_end(
+def test_failed_heartbeats_are_tolerated_until_the_lease_is_about_to_end(
     lease: Lease, job: Job, claims: Claims, stop: threading.Event, database: Engine
 ) -> None:
     make_unreachable(database)
@@ -61,7 +56,7 @@ def test_a_failed_heartbeat_is_tolerated_until_the_lease_is_about_to_end(
         about_to_end.try_renew(None, events)
 
 
-def test_writes_are_retried_ever_less_often_and_logged_once(
+def test_writes_are_retried_with_growing_pauses_and_logged_once(
     lease: Lease, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(leases, "RETRY_S", 0.02)
@@ -81,7 +76,7 @@ def test_writes_are_retried_ever_less_often_and_logged_once(
     assert caplog.messages == ["job 1 waits for the database: away"]
 
 
-def test_a_worker_that_is_stopped_gives_up_its_write(lease: Lease, stop: threading.Event) -> None:
+def test_a_stopped_worker_gives_up_its_write(lease: Lease, stop: threading.Event) -> None:
     def write() -> None:
         raise StoreError("away")
 

@@ -32,11 +32,6 @@ Run = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
-
-
-@pytest.fixture
 def run(job: Job, claims: Claims, stop: threading.Event, tmp_path: Path) -> Run:
     """Run a program as the job's training."""
 
@@ -68,7 +63,7 @@ def test_metrics_are_returned_and_public_events_are_stored(run: Run, job: Job, j
         (f"print('full'); raise SystemExit({os.EX_IOERR})", DiskError, "could not .*: full"),
     ],
 )
-def test_the_exit_of_a_training_is_told_apart(
+def test_each_exit_of_a_training_has_its_error(
     run: Run, program: str, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):

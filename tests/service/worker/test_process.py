@@ -1,4 +1,4 @@
-"""Processes under control: what they say, what they may take, and how they end."""
+"""Training processes: their output, their limits, and how they end."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Start = Callable[[str], TrainingProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a program of one's own where a training would run."""
+    """Start a program in place of a training."""
     with ExitStack() as stack:
 
         def run(program: str) -> TrainingProcess:
@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def ended(process: TrainingProcess) -> tuple[int, list[dict[str, object]]]:
-    """How it ended, and all it said."""
+    """The exit code and all events."""
     said = []
     deadline = time.monotonic() + 60
     while (exit_code := process.poll()) is None:
@@ -63,7 +63,7 @@ def test_events_and_lines_are_told_apart_and_none_is_lost(start: Start) -> None:
     assert list(process.log) == ['{"event": 5}', "{broken", "plain", "�"]
 
 
-def test_the_last_words_of_a_killed_process_are_heard(
+def test_the_last_output_of_a_killed_process_is_read(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
@@ -72,7 +72,7 @@ def test_the_last_words_of_a_killed_process_are_heard(
     assert list(process.log) == ["almost done"]
 
 
-def test_a_flood_of_garbage_is_taken_in_parts_and_only_its_end_is_kept(start: Start) -> None:
+def test_a_flood_of_output_is_read_in_parts_and_only_its_end_is_kept(start: Start) -> None:
     process = start(
         "import sys\nfor i in range(50_000): sys.stdout.write(f'{i} ' + 'x' * 1000 + '\\n')"
     )
@@ -93,7 +93,7 @@ def test_a_line_that_never_ends_is_cut(start: Start) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound another's memory")
-def test_memory_over_the_budget_is_refused_to_it(start: Start) -> None:
+def test_a_process_over_its_memory_budget_fails(start: Start) -> None:
     exit_code, _ = ended(start("bytearray(500 * 2**20)"))
     assert exit_code == 0
     process = start("bytearray(2000 * 2**20)")
@@ -102,7 +102,7 @@ def test_memory_over_the_budget_is_refused_to_it(start: Start) -> None:
     assert process.log[-1] == "MemoryError"
 
 
-def test_it_is_nice_and_knows_its_threads_but_none_of_the_secrets(
+def test_a_process_is_nice_and_has_its_threads_but_no_secrets(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PERCEPTD_ADMIN_TOKEN", "PGPASSWORD", "PGPASSFILE"):
@@ -116,7 +116,7 @@ def test_it_is_nice_and_knows_its_threads_but_none_of_the_secrets(
     assert said[0]["line"] == f"{max(BUDGET.nice, os.nice(0))} 1 []"
 
 
-def test_whatever_it_started_ends_with_it_even_against_its_will(start: Start) -> None:
+def test_a_stopped_process_ends_with_its_children_even_if_it_ignores_sigterm(start: Start) -> None:
     process = start(
         "import os, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -133,7 +133,7 @@ def test_whatever_it_started_ends_with_it_even_against_its_will(start: Start) ->
     assert eventually(lambda: is_gone(child), "the child ends") < 5
 
 
-def test_a_child_that_outlives_it_does_not_keep_it_waiting(start: Start) -> None:
+def test_a_child_that_outlives_the_process_does_not_delay_its_end(start: Start) -> None:
     process = start(
         "import subprocess, sys\n"
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
@@ -141,7 +141,7 @@ def test_a_child_that_outlives_it_does_not_keep_it_waiting(start: Start) -> None
     assert ended(process)[0] == 0
 
 
-def test_a_process_out_of_reach_that_holds_its_output_does_not_hold_up_the_end(
+def test_a_child_in_another_session_that_holds_the_output_does_not_delay_close(
     start: Start,
 ) -> None:
     process = start(
