@@ -3,19 +3,19 @@
 import asyncio
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from perceptd.service.commands.common import opened_store
 from perceptd.service.errors import QueueFullError
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.inference.pending import NO_CALLER
 from perceptd.service.settings import Settings
-from perceptd.service.store import db
-from perceptd.service.store.repository import Repository
 from perceptd.service.wire.overload import OVERLOAD_S, Overload, has_left
 
 ROWS = 8
@@ -39,14 +39,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
+def engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine whose queue has room for twice `ROWS`, and whose batches wait for more rows."""
     settings = Settings(data_dir=tmp_path, max_queue_size=2 * ROWS, max_batch_time_ms=1000)
-    repository = Repository(db.connect(settings), tmp_path)
-    repository.prepare()
-    engine = Engine(repository, settings)
-    engine.refresh()
-    return engine
+    with opened_store(settings) as repository:
+        engine = Engine(repository, settings)
+        engine.refresh()
+        yield engine
 
 
 def enqueue(version: LoadedVersion, count: int) -> None:
