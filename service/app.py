@@ -17,18 +17,7 @@ from perceptd.models.checkpoint import Meta
 from perceptd.service.api import handlers, openapi, page
 from perceptd.service.api.compression import Decompression
 from perceptd.service.api.middleware import RequestMiddleware
-from perceptd.service.api.oip import infer, metadata
-from perceptd.service.api.oip import repository as repository_v2
-from perceptd.service.api.routes import (
-    drift,
-    feedback,
-    health,
-    imports,
-    jobs,
-    metrics,
-    models,
-    predict,
-)
+from perceptd.service.api.routers import ROUTERS
 from perceptd.service.api.services import Services
 from perceptd.service.auth import credentials
 from perceptd.service.auth.access import Access
@@ -68,44 +57,44 @@ def create_app(settings: Settings) -> FastAPI:
     settings = credentials.hashed(settings)  # the process keeps no token in plain text
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
-    figures = Metrics()
-    watched = Drift(settings)
+    metrics = Metrics()
+    drift = Drift(settings)
 
     def observers(model: str, version: int, meta: Meta, runtime: Runtime) -> list[Observer]:
-        made = [figures.observer(model, version), *watched.observers(model, version, meta)]
+        made = [metrics.observer(model, version), *drift.observers(model, version, meta)]
         if traced := spans.of_process():
             made.append(traced.observer(model, version, runtime.name, runtime.device))
         return made
 
-    engine = Engine(repository, settings, observers, figures.swap)
+    engine = Engine(repository, settings, observers, metrics.swap)
     issued = Tokens(database)
 
-    queue, corrections = Jobs(database), Feedback(database)
-    planner = Planner(repository, corrections, Trainables(database), settings)
-    uploads = Uploads(settings.data_dir.resolve() / JOBS, queue)
+    jobs, feedback = Jobs(database), Feedback(database)
+    planner = Planner(repository, feedback, Trainables(database), settings)
+    uploads = Uploads(settings.data_dir.resolve() / JOBS, jobs)
     services = Services(
         settings=settings,
         access=Access((), may_be_open=False),  # closed until lifespan reads the tokens
         repository=repository,
         engine=engine,
-        metrics=figures,
+        metrics=metrics,
         spans=spans.of_process(),
-        drift=watched,
-        jobs=queue,
+        drift=drift,
+        jobs=jobs,
         planner=planner,
-        intake=Intake(queue, planner, uploads),
-        feedback=corrections,
+        intake=Intake(jobs, planner, uploads),
+        feedback=feedback,
         draining=threading.Event(),
         closing=threading.Event(),
     )
-    sampler = ProcessSampler(figures.store, engine, services.draining)
+    sampler = ProcessSampler(metrics.store, engine, services.draining)
     for collector in (
         Build(engine),
-        Processes(figures.store),
+        Processes(metrics.store),
         JobMetrics(database),
-        DriftMetrics(watched),
+        DriftMetrics(drift),
     ):
-        figures.register(collector)
+        metrics.register(collector)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -151,9 +140,8 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_parameters={"validatorUrl": None},  # it would call another server
     )
     app.state.services = services
-    native = (predict, models, drift, imports, jobs, feedback, health, metrics)
-    for routes in (*native, infer, metadata, repository_v2):
-        app.include_router(routes.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.router.routes.extend(page.routes())
     handlers.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
