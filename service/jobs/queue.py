@@ -23,7 +23,6 @@ ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 HELD: tuple[Status, ...] = ("running", "cancelling")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STATUS_FIELDS = ("attempts", "version", "promotion", "code", "reason")  # of a `status` event
-MAX_ID = 2**31 - 1  # an INTEGER of PostgreSQL
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Jobs:
         """Jobs older than the job `after`, newest first."""
         query = select(tables.jobs).order_by(tables.jobs.c.id.desc()).limit(limit)
         if after is not None:
-            query = query.where(tables.jobs.c.id < min(after, MAX_ID))
+            query = query.where(tables.jobs.c.id < min(after, tables.MAX_INTEGER))
         if status is not None:
             query = query.where(tables.jobs.c.status == status)
         if model is not None:
@@ -147,7 +146,8 @@ class Jobs:
         query = (
             select(tables.job_events)
             .where(
-                tables.job_events.c.job == number, tables.job_events.c.number > min(after, MAX_ID)
+                tables.job_events.c.job == number,
+                tables.job_events.c.number > min(after, tables.MAX_INTEGER),
             )
             .order_by(tables.job_events.c.number)
         )
@@ -184,7 +184,7 @@ def get_job(connection: Connection, number: int, *, lock: bool = False) -> Job:
     query = select(tables.jobs).where(tables.jobs.c.id == number)
     if lock:
         query = query.with_for_update()
-    row = connection.execute(query).one_or_none() if 0 < number <= MAX_ID else None
+    row = connection.execute(query).one_or_none() if 0 < number <= tables.MAX_INTEGER else None
     if row is None:
         raise JobNotFoundError(f"there is no job {number}")
     return job_of(row)

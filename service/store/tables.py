@@ -23,6 +23,8 @@ from sqlalchemy import (
     text,
 )
 
+MAX_INTEGER = 2**31 - 1  # of an INTEGER in PostgreSQL
+
 metadata = MetaData()
 
 

@@ -13,7 +13,6 @@ from perceptd.service.store import tables
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 63"
-MAX_NUMBER = 2**31 - 1  # an INTEGER of PostgreSQL
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def get_all(connection: Connection, model: str) -> list[Version]:
 
 def find(connection: Connection, model: str, number: int | None = None) -> list[Version]:
     """The versions of a model, newest first, or the one with a number; empty without any."""
-    if not NAME.fullmatch(model) or (number or 0) > MAX_NUMBER:
+    if not NAME.fullmatch(model) or (number or 0) > tables.MAX_INTEGER:
         return []  # PostgreSQL rejects some of these values
     named = (
         select(tables.aliases)
