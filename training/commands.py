@@ -169,6 +169,15 @@ COMMANDS: dict[str, click.Command] = {
 }
 
 
+def _stop_behind(error: BaseException | None) -> KeyboardInterrupt | SystemExit | None:
+    """What a signal raised, also where clean-up replaced it, as that of `torch.save` does."""
+    while error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return error
+        error = error.__context__
+    return None
+
+
 @contextmanager
 def running() -> Iterator[None]:
     """Run a command: trace it, let SIGTERM clean up, end expected errors in one sentence."""
@@ -182,10 +191,13 @@ def running() -> Iterator[None]:
         yield
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise  # click knows how to end with these
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped.", err=True)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        stop = _stop_behind(error)
+        if isinstance(stop, SystemExit):
+            sys.exit(stop.code)
+        if stop or isinstance(error, click.Abort):
+            click.echo("Stopped.", err=True)
+            sys.exit(INTERRUPTED)
         if words := disk_failure(error):
             click.echo(f"Error: {words}", err=True)
             sys.exit(DISK_FAILED)

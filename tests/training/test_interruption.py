@@ -1,5 +1,6 @@
 """A training in a process of its own that is killed, interrupted, terminated or left alone."""
 
+import io
 import json
 import signal
 import subprocess
@@ -8,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
+import torch
 
 from perceptd.models import checkpoint
+from perceptd.training import train
 from tests.training.conftest import command
 
 # The state is saved after each epoch, however short.
@@ -24,16 +28,19 @@ main()
 PATIENCE = 120  # seconds until a process that hangs is killed
 
 DNN = ["train", "dnn", "--batch-size", "50", "--progress", "json"]
+ENDLESS = [*DNN, "--batch-size", "1", "--epochs", "399"]
 
 
 @contextmanager
-def training(*arguments: str | Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
+def training(
+    *arguments: str | Path, program: str = PROGRAM, stdin: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
     """`perceptd` in a process of its own, which ends with the block."""
     # A process inherits what its parent ignores, and a shell's background job ignores Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -88,14 +95,11 @@ def test_killed_training_resumes_and_ends_in_the_same_weights(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "straight"]
 
 
-def test_stopped_training_leaves_no_checkpoint_and_exits_as_the_signal_says(
-    tmp_path: Path,
-) -> None:
-    arguments = [*DNN, "--batch-size", "1", "--epochs", "399"]
-
+def test_training_ends_with_a_signal_not_with_its_standard_input(tmp_path: Path) -> None:
+    ended = subprocess.DEVNULL  # unlike a pipe
     with (
-        training(*arguments, "--out", tmp_path / "interrupted") as interrupted,
-        training(*arguments, "--out", tmp_path / "terminated") as terminated,
+        training(*ENDLESS, "--out", tmp_path / "interrupted", stdin=ended) as interrupted,
+        training(*ENDLESS, "--out", tmp_path / "terminated", stdin=ended) as terminated,
     ):
         wait_for_epoch(interrupted, 2)  # so the first is saved
         wait_for_epoch(terminated, 2)
@@ -110,7 +114,27 @@ def test_stopped_training_leaves_no_checkpoint_and_exits_as_the_signal_says(
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-ENDLESS = [*DNN, "--batch-size", "1", "--epochs", "399"]
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_state_is_saved_exits_as_the_signal_says(
+    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Interrupted(io.BytesIO):
+        """A file whose writer gets the signal once something is written."""
+
+        def write(self, content: Any) -> int:
+            if self.tell():
+                signal.raise_signal(number)
+            return super().write(content)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, file: save(state, Interrupted()))
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+
+    outcome = command(*DNN, "--epochs", "5", "--out", tmp_path / "out")
+
+    assert outcome.exit_code == status
+    assert outcome.stderr == ("Stopped.\n" if number == signal.SIGINT else "")
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_training_ends_with_its_standard_input_and_cleans_up(tmp_path: Path) -> None:
@@ -126,14 +150,6 @@ def test_training_ends_with_its_standard_input_and_cleans_up(tmp_path: Path) -> 
     assert process.returncode == 143
     assert not (tmp_path / "out").exists()
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
-
-
-def test_training_outlives_its_standard_input_without_the_option(tmp_path: Path) -> None:
-    with training(*DNN, "--epochs", "3", "--out", tmp_path / "out") as process:
-        process.communicate()  # which closes it at once
-
-    assert process.returncode == 0
-    checkpoint.read(tmp_path / "out")
 
 
 # Starts a training as a worker does.
