@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import signal
 import sys
@@ -34,6 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker(marker) and os.environ.get(variable, "0") in ("", "0"):
                 reason = f"{does} for minutes: set {variable}=1 to run it"
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what is imported by now: it lives as long as the process."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -15,6 +15,8 @@ from perceptd.service.settings import Settings
 from tests.documents import file_of
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.documents
+
 PAGE = "docs/own-model.md"
 
 

@@ -80,6 +80,7 @@ def predicted(client: httpx.Client) -> int:
     return version
 
 
+@pytest.mark.reliability
 def test_the_kernel_spreads_the_connections_to_one_port(together: Served) -> None:
     with clients(together.url, 64) as asking:
         before = [sockets(together.server(number)) for number in (1, 2)]
@@ -134,6 +135,7 @@ def test_a_port_in_use_is_an_error_of_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.faults
 def test_a_killed_process_is_replaced_while_the_other_answers(served: Served) -> None:
     with clients(served.url) as asking:
         before = [sockets(served.server(number)) for number in (1, 2)]
@@ -159,6 +161,7 @@ def test_a_killed_process_is_replaced_while_the_other_answers(served: Served) ->
     assert "a server process ended (-9)" in served.log.read_text()
 
 
+@pytest.mark.reliability
 def test_at_the_end_accepted_requests_are_answered_and_streams_end(served: Served) -> None:
     job = {"model": "xor"}
     httpx.post(f"{served.url}/jobs", json=job, headers=AS_ADMIN).raise_for_status()
@@ -194,6 +197,7 @@ def test_at_the_end_accepted_requests_are_answered_and_streams_end(served: Serve
     assert "Traceback" not in served.log.read_text()
 
 
+@pytest.mark.faults
 def test_an_interrupt_during_the_start_ends_all_processes(served: Served) -> None:
     assert served.server(1)
     served.process.send_signal(signal.SIGINT)
@@ -202,12 +206,14 @@ def test_an_interrupt_during_the_start_ends_all_processes(served: Served) -> Non
     assert "Traceback" not in served.log.read_text()
 
 
+@pytest.mark.faults
 def test_a_killed_server_leaves_no_process_behind(served: Served) -> None:
     assert served.url
     served.process.kill()
     assert served.eventually(served.all_gone, "all processes end") < 15
 
 
+@pytest.mark.reliability
 def test_a_server_that_cannot_start_ends_with_a_sentence_and_its_status(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "admin-token").write_text("none")

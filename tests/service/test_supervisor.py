@@ -106,6 +106,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served.end()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_ends_with_its_worker(served: Served, number: signal.Signals) -> None:
     worker = served.worker(1)
@@ -115,12 +116,14 @@ def test_a_server_ends_with_its_worker(served: Served, number: signal.Signals) -
     assert "Traceback" not in served.log.read_text()
 
 
+@pytest.mark.faults
 def test_a_killed_server_leaves_no_worker_behind(served: Served) -> None:
     worker = served.worker(1)
     served.process.kill()
     assert served.eventually(lambda: is_gone(worker), "the worker ends") < 15
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_is_replaced(served: Served, number: signal.Signals) -> None:
     first = served.worker(1)

@@ -67,6 +67,7 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
     pytest.fail(f"the training ended before epoch {epoch}: {process.stderr.read()}")
 
 
+@pytest.mark.faults
 def test_killed_training_resumes_and_ends_in_the_same_weights(tmp_path: Path) -> None:
     arguments = [*DNN, "--epochs", "50"]
     target = tmp_path / "killed"
@@ -137,6 +138,7 @@ def test_a_signal_while_the_state_is_saved_exits_as_the_signal_says(
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.faults
 def test_training_ends_with_its_standard_input_and_cleans_up(tmp_path: Path) -> None:
     with training("--stop-on-eof", *ENDLESS, "--out", tmp_path / "out") as process:
         wait_for_epoch(process, 1)
@@ -160,6 +162,7 @@ child.wait()
 """
 
 
+@pytest.mark.faults
 def test_training_ends_with_the_process_that_started_it_even_if_that_was_killed(
     tmp_path: Path,
 ) -> None:

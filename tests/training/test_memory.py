@@ -38,6 +38,7 @@ def limited(megabytes: int, *arguments: str | Path) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("megabytes", [2, 30, 300])
 def test_shortage_is_one_sentence_and_nothing_is_left(megabytes: int, tmp_path: Path) -> None:
     outcome = limited(megabytes, *WIDE, "--out", tmp_path / "out")

@@ -1,3 +1,5 @@
+"""`perceptd jobs`: submit, follow, list and show, also over restarts of the server."""
+
 import json
 import os
 import re
@@ -310,6 +312,7 @@ def test_ctrl_c_ends_follow_but_not_the_job(site: Site) -> None:
     site.claims.abort(job)
 
 
+@pytest.mark.faults
 def test_following_continues_after_restarts_without_gap_or_repeat(tmp_path: Path) -> None:
     with ExitStack() as stack:
         server, url = stack.enter_context(serving(tmp_path))

@@ -104,6 +104,7 @@ async def swap(served: Served) -> Record:
     return record
 
 
+@pytest.mark.reliability
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_hundred_swaps_under_load_fail_no_request_and_leak_no_memory(served: Served) -> None:
     record = asyncio.run(swap(served))

@@ -294,6 +294,7 @@ def test_a_process_that_shuts_down_is_not_ready(tmp_path: Path) -> None:
         served.end()
 
 
+@pytest.mark.faults
 def test_the_counters_of_several_processes_are_summed_and_survive_a_kill(served: Served) -> None:
     url = served.url
     expected = Counter[tuple[str, ...]]()
