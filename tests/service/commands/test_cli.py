@@ -206,7 +206,7 @@ def test_the_token_of_the_default_store_is_sent_to_this_machine_only(
     ],
 )
 def test_a_bad_setting_ends_in_a_sentence(data_dir: Path, env: dict[str, str], told: str) -> None:
-    result = perceptd("serve", data_dir=data_dir, **env)
+    result = perceptd("serve", data_dir=data_dir, **{"PERCEPTD_PORT": "0", **env})
     assert result.returncode == 2
     assert told in result.stderr
     assert "Traceback" not in result.stderr
