@@ -41,8 +41,9 @@ def test_graph_and_module_give_the_same_answers(
     spec = registry.load(name).spec
     random = np.random.default_rng(batch_size)
     rows = random.uniform(0, 1, (batch_size, *spec.input.shape)).astype(np.float32)
+    classifier = Probabilities(build(name), spec.head)
     with torch.inference_mode():
-        expected = Probabilities(build(name), spec.head)(torch.from_numpy(rows)).numpy()
+        expected = classifier(torch.from_numpy(rows)).numpy()
 
     actual = answer(checkpoint_of(name), rows)
 
