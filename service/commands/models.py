@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from perceptd.models.checkpoint import read
 from perceptd.models.terminal import SET
 from perceptd.service.client import Client
 from perceptd.service.commands.asking import (
@@ -65,6 +66,7 @@ def add(checkpoint: Path, name: str | None, promote: bool, data_dir: Path | None
     Running servers of the store serve it within a second once it is production.
     """
     settings = read_settings(data_dir=data_dir)
+    read(checkpoint)  # first: a wrong path must not create a store
     with opened_store(settings) as repository:
         model, version = repository.register(checkpoint, name, promote=promote)
         aliases = repository.version(model, version).aliases

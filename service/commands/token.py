@@ -43,9 +43,11 @@ def token(context: click.Context, /, **overrides: Any) -> None:
     if context.invoked_subcommand:
         return
     settings = read_settings(**overrides)
-    if not (settings.admin_token or (settings.data_dir / credentials.FILE).exists()):
-        click.echo(f"Created a new admin token in {settings.data_dir}.", err=True)
-    click.echo(credentials.admin_token(settings).get_secret_value())
+    is_new = not (settings.admin_token or (settings.data_dir / credentials.FILE).exists())
+    admin_token = credentials.admin_token(settings)
+    if is_new:
+        click.echo(f"Created a new admin token in {settings.data_dir.resolve()}.", err=True)
+    click.echo(admin_token.get_secret_value())
 
 
 @token.command()
@@ -62,7 +64,10 @@ def create(
     Running servers accept it within a second. After the first predict token, predictions need one.
     """
     with issued_tokens(read_settings(data_dir=data_dir or above)) as tokens:
+        is_first = all(one.role != "predict" for one in tokens.all())
         click.echo(tokens.create(name, role, lasts))
+    if role == "predict" and is_first:
+        click.echo("From now on predictions and reads need a token.", err=True)
 
 
 @token.command("list")

@@ -1,5 +1,6 @@
 """The database, SQLite or PostgreSQL: connection, transactions, migration."""
 
+import errno
 import fcntl
 import sqlite3
 import time
@@ -42,6 +43,8 @@ def connect(settings: Settings) -> Engine:
 
 def make_folder(data_dir: Path) -> None:
     """Create the folder of the store, accessible to its owner only, unless it exists."""
+    if data_dir.exists() and not data_dir.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a folder")
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     data_dir.mkdir(mode=0o700, exist_ok=True)
 

@@ -83,7 +83,8 @@ def test_an_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
 def test_the_command_line_issues_lists_and_revokes(tmp_path: Path) -> None:
     options = ["--role", "predict", "--expires", "90d"]
     made = perceptd("token", "create", "ci", *options, data_dir=tmp_path)
-    assert (made.returncode, made.stderr) == (0, "")
+    said = "From now on predictions and reads need a token.\n"
+    assert (made.returncode, made.stderr) == (0, said)
     token = made.stdout.strip()
     assert len(token) >= 40
     listed = perceptd("token", "list", data_dir=tmp_path)

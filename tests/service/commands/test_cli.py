@@ -248,6 +248,24 @@ def test_a_file_that_is_no_database_is_named_with_its_setting(
     )
 
 
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["token"], ["models", "list"]])
+def test_a_file_is_not_taken_for_the_folder_of_a_store(command: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+
+    result = perceptd(*command, data_dir=file)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "it is not a folder" in result.stderr
+
+
+def test_a_wrong_checkpoint_creates_no_store(tmp_path: Path) -> None:
+    result = perceptd("models", "add", tmp_path / "absent", data_dir=tmp_path / "data")
+
+    assert result.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_store_without_models_says_how_to_add_some(tmp_path: Path) -> None:
     perceptd("token", "create", "reader", "--role", "predict", data_dir=tmp_path)
 
