@@ -98,8 +98,14 @@ $(UV): requirements.lock
 	@touch $@
 
 $(READY): $(UV) pyproject.toml
-	@echo 'Installing what serving and training need into $(VENV), 1.4 GB with the CPU build of torch, 6 GB with CUDA ...' >&2
-	@$(INSTALL) --compile-bytecode $(addprefix --torch-backend=,$(TORCH_BACKEND)) --editable '.[train]'
+	@backend='$(TORCH_BACKEND)'; \
+	case "$$backend" in \
+		cpu) torch='with the CPU build of torch: about 1.4 GB' ;; \
+		'') torch='with the build of torch of the default index: on Linux the one for CUDA, 6 GB' ;; \
+		*) torch="with the build of torch for $$backend" ;; \
+	esac; \
+	echo "Installing what serving and training need into $(VENV), $$torch. This takes minutes ..." >&2; \
+	$(INSTALL) --compile-bytecode $${backend:+--torch-backend=$$backend} --editable '.[train]'
 	@touch $@
 
 $(DEV_READY): $(READY)
