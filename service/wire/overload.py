@@ -58,7 +58,7 @@ class Overload:
 
         `first` and `last` are bytes at the ends of the body, `length` is its whole length.
         """
-        name = production_model(first, last[-END_BYTES:])
+        name = production_model(first[:END_BYTES], last[-END_BYTES:])
         full = self._full.get(name) if name else None
         if name is None or full is None:
             return None
