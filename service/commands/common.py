@@ -100,8 +100,8 @@ def existing_store(settings: Settings) -> Iterator[Engine]:
     place = "this database" if settings.database_url else settings.data_dir
     no_store = StoreError(f"{name}: there is no store at {place}: `perceptd serve` creates one")
     if settings.database_url is None and not (settings.data_dir / db.FILE).exists():
-        if settings.data_dir.is_file():
-            raise StoreError(f"{name}: it is not a folder: {place}")
+        with _named_errors(settings):
+            db.check_folder(settings.data_dir)
         raise no_store
     database = db.connect(settings)
     try:

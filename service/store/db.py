@@ -41,10 +41,15 @@ def connect(settings: Settings) -> Engine:
     return postgresql.connect(settings.database_url)
 
 
-def make_folder(data_dir: Path) -> None:
-    """Create the folder of the store, accessible to its owner only, unless it exists."""
+def check_folder(data_dir: Path) -> None:
+    """Raises `NotADirectoryError` if something else has the place of the store's folder."""
     if data_dir.exists() and not data_dir.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it is not a folder")
+
+
+def make_folder(data_dir: Path) -> None:
+    """Create the folder of the store, accessible to its owner only, unless it exists."""
+    check_folder(data_dir)
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     data_dir.mkdir(mode=0o700, exist_ok=True)
 
