@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from perceptd.service.jobs.claims import Claims
 from perceptd.service.jobs.queue import Job, Promotion
+from perceptd.service.jobs.schemas import JOB_EXAMPLE
 
 EPOCH: dict[str, Any] = {
     "epoch": 1,
@@ -16,16 +17,7 @@ EPOCH: dict[str, Any] = {
     "seconds": 0.1,
     "seconds_left": 0.2,
 }
-VERDICT: dict[str, Any] = {
-    "passed": True,
-    "reason": "accuracy 0.9540 is at least as good as production's 0.9530",
-    "metric": "accuracy",
-    "candidate": 0.954,
-    "production": 0.953,
-    "production_version": 1,
-    "dataset": "circles",
-    "rows": 1000,
-}
+VERDICT: dict[str, Any] = JOB_EXAMPLE["gate"]
 LEASE_S = 600
 
 
