@@ -145,7 +145,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes.extend(page.routes())
     handlers.install(app)
     described = functools.lru_cache(maxsize=1)(functools.partial(openapi.document, app))
-    app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign]
+    app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign] # as FastAPI documents
     # Only a wrapper of the whole middleware stack sees every response.
     decompressed = Decompression(app.build_middleware_stack(), settings.max_body_bytes)
     app.middleware_stack = RequestMiddleware(

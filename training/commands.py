@@ -169,8 +169,8 @@ COMMANDS: dict[str, click.Command] = {
 }
 
 
-def _stop_behind(error: BaseException | None) -> KeyboardInterrupt | SystemExit | None:
-    """What a signal raised, also where clean-up replaced it, as that of `torch.save` does."""
+def _signal_behind(error: BaseException | None) -> KeyboardInterrupt | SystemExit | None:
+    """What a signal raised, even if the clean-up of `torch.save` raised something else."""
     while error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             return error
@@ -192,7 +192,7 @@ def running() -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise  # click knows how to end with these
     except (KeyboardInterrupt, Exception) as error:
-        stop = _stop_behind(error)
+        stop = _signal_behind(error)
         if isinstance(stop, SystemExit):
             sys.exit(stop.code)
         if stop or isinstance(error, click.Abort):

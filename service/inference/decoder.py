@@ -19,7 +19,7 @@ from perceptd.service.schemas.rows import dtypes_of, number_bounds
 try:
     import simdjson
 except ImportError:  # no build for this Python or machine: pydantic reads everything
-    simdjson = None  # type: ignore[assignment]
+    simdjson = None  # type: ignore[assignment] # in place of a module
 
 MAX_BYTES = 2**20  # the parser's memory stays at ten times the largest body
 REFUSALS = (LookupError, TypeError, ValueError, RuntimeError)  # of simdjson, or of a dict here

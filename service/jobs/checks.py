@@ -62,7 +62,7 @@ def _is_number(checker: TypeChecker, value: object) -> bool:
     return finite and known.is_type(value, "number")
 
 
-_Validator = extend(  # type: ignore[no-untyped-call]
+_Validator = extend(  # type: ignore[no-untyped-call] # jsonschema leaves it untyped
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_number),
 )

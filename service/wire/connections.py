@@ -36,7 +36,7 @@ class Connection(WithoutUpgrades):
         # The bytes not sent yet, and the time since which the client has read none of them.
         self._unsent: tuple[int, float] | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
         self.since = self.loop.time()
         self.guard.admit(self)

@@ -2,6 +2,7 @@
 
 import fcntl
 import multiprocessing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_many_rows_added_at_once_are_one_part(store: WindowStore) -> None:
 
 def test_a_verdict_is_dated_when_it_changes(store: WindowStore) -> None:
     for verdict, now in ((0, 150.0), (2, 160.0), (2, 170.0)):
-        assert store.update(lambda window, v=verdict, n=now: window.decide(v, n))  # type: ignore[misc]
+        assert store.update(partial(Window.decide, verdict=verdict, now=now))
     window = store.read()
     assert (window.verdict, window.since.timestamp()) == (2, 160)
 
