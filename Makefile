@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.dev-ready
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
+# Also a certificate authority that only this machine trusts.
+export UV_SYSTEM_CERTS ?= 1
+
 # TORCH_BACKEND=cpu, cu130, ... chooses the build of torch, see `uv pip install --help`; empty takes the
 # default index's. Without it, Linux without a GPU takes the CPU build if its index answers in 3 seconds.
 ifeq ($(origin TORCH_BACKEND),undefined)
