@@ -184,7 +184,7 @@ def tensor_offsets(weights_file: Path) -> dict[str, tuple[int, int]]:
 def _check_tensors(folder: Path, meta: Meta) -> None:
     try:
         with safe_open(folder / WEIGHTS, framework="np") as file:
-            found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+            found = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not iterable itself
     except SafetensorError as error:
         raise CheckpointError(f"{folder}: {WEIGHTS} is not a safetensors file: {error}") from error
     if difference := describe_difference(meta.tensors, found):

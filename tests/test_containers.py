@@ -22,8 +22,8 @@ pytestmark = pytest.mark.containers
 
 ROOT = Path(__file__).parent.parent
 COMPOSE_FILE = ROOT / "docker-compose.yml"
-BUILD_SECONDS = 3600
-COMMAND_SECONDS = 180
+BUILD_S = 3600
+COMMAND_S = 180
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Stack:
     prometheus_port: int
 
     def compose(
-        self, *arguments: str, timeout: float = COMMAND_SECONDS
+        self, *arguments: str, timeout: float = COMMAND_S
     ) -> subprocess.CompletedProcess[str]:
         return run(
             *self.command,
@@ -85,7 +85,7 @@ def stack() -> Iterator[Stack]:
         pytest.skip("no Docker engine answers, or docker-compose is absent")
     stack = Stack(command, f"perceptd-test-{uuid4().hex[:8]}", free_port(), free_port())
     try:
-        succeeded(stack.compose("build", timeout=BUILD_SECONDS))
+        succeeded(stack.compose("build", timeout=BUILD_S))
         stack.up()
         yield stack
     finally:
@@ -246,7 +246,7 @@ def test_new_containers_keep_the_data(stack: Stack) -> None:
 
 
 def run(
-    *command: str, timeout: float = COMMAND_SECONDS, **environment: str
+    *command: str, timeout: float = COMMAND_S, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,

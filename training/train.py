@@ -26,8 +26,8 @@ CURVE_POINTS = 200  # longer trainings are evaluated in about this many epochs
 MAX_BOUNDARIES = 40  # evaluated epochs in which a 2-D model reports its decision boundary
 MIN_PARALLEL = 100_000  # numbers in the training set; below, a second thread only costs time
 THREADS = torch.get_num_threads()
-STEP_SECONDS = 10.0  # an epoch longer than this reports its steps
-SAVE_SECONDS = 1.0  # minimum time between two saves of the state
+STEP_S = 10.0  # an epoch longer than this reports its steps
+SAVE_S = 1.0  # minimum time between two saves of the state
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def train(
             if scheduler:
                 scheduler.step()
             total += loss.detach()
-            if time.monotonic() - last_report >= STEP_SECONDS:
+            if time.monotonic() - last_report >= STEP_S:
                 report_step(epoch + 1, step + 1, steps)
                 last_report = time.monotonic()
 
@@ -151,7 +151,7 @@ def train(
                 boundaries[point.epoch] = boundary
             report(Progress(point, recipe.epochs, seconds, left, boundaries.get(point.epoch)))
         is_last = epoch + 1 == recipe.epochs
-        if state_file and not is_last and time.monotonic() - last_save >= SAVE_SECONDS:
+        if state_file and not is_last and time.monotonic() - last_save >= SAVE_S:
             state_file.write(
                 {
                     "module": module.state_dict(),

@@ -1,7 +1,6 @@
 """Every router of the service, in the order of the OpenAPI document."""
 
-from perceptd.service.api.oip import infer, metadata
-from perceptd.service.api.oip import repository as repository_v2
+from perceptd.service.api.oip import infer, metadata, repository
 from perceptd.service.api.routes import (
     drift,
     feedback,
@@ -26,6 +25,6 @@ ROUTERS = tuple(
         metrics,
         infer,
         metadata,
-        repository_v2,
+        repository,
     )
 )

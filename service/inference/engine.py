@@ -34,7 +34,7 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import Serving
 from perceptd.service.store.repository import Repository
 
-RETRY_SECONDS = 10.0  # until a version that failed to load is tried again
+RETRY_S = 10.0  # until a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
 Result = TypeVar("Result")
@@ -110,7 +110,7 @@ class Engine:
 
     def _refresh(self) -> None:
         wanted, before, now = self._repository.serving(), self.snapshot, time.monotonic()
-        is_retry = before.failures and now - before.tried_at > RETRY_SECONDS
+        is_retry = before.failures and now - before.tried_at > RETRY_S
         if wanted == before.wanted and not is_retry:
             return
         production, failures, swapped = {}, {}, []

@@ -81,7 +81,7 @@ def training() -> None:
     from perceptd.models import export
 
     loop: Any = perceptd.training.train
-    loop.SAVE_SECONDS = 0.0
+    loop.SAVE_S = 0.0
     loop.loss_of = pausing("first epoch", loop.loss_of)
     loop.loss_of = pausing("mid-epoch", loop.loss_of, after=35)  # of ten steps an epoch
     export.export = pausing("writing", export.export)

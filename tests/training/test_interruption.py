@@ -21,7 +21,7 @@ from tests.training.conftest import command
 # The state is saved after each epoch, however short.
 PROGRAM = """
 from perceptd.training import train
-train.SAVE_SECONDS = 0.0
+train.SAVE_S = 0.0
 from perceptd.__main__ import main
 main()
 """
@@ -129,7 +129,7 @@ def test_a_signal_while_the_state_is_saved_exits_as_the_signal_says(
 
     save = torch.save
     monkeypatch.setattr(torch, "save", lambda state, file: save(state, Interrupted()))
-    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(train, "SAVE_S", 0.0)
 
     outcome = command(*DNN, "--epochs", "5", "--out", tmp_path / "out")
 

@@ -70,7 +70,7 @@ def test_interrupted_training_ends_in_the_weights_of_an_uninterrupted_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(perceptd.training.train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(perceptd.training.train, "SAVE_S", 0.0)
     state_file = StateFile.beside(tmp_path / "out", "this training")
     epochs: list[int] = []
 
@@ -163,7 +163,7 @@ def test_long_epoch_reports_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
     run("xor", {}, XOR, report_step=report_step)
     assert reports == []
-    monkeypatch.setattr(perceptd.training.train, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(perceptd.training.train, "STEP_S", 0.0)
     run("xor", {}, XOR.model_copy(update={"epochs": 2, "batch_size": 10}), report_step=report_step)
     assert reports == [(epoch, step, 8) for epoch in (1, 2) for step in range(1, 9)]
 

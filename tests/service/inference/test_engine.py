@@ -96,7 +96,7 @@ def test_the_path_of_a_checkpoint_that_cannot_be_loaded_is_only_in_the_log(
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     repository.register(DNN, promote=True)
-    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "RETRY_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", broken)
         engine.refresh()
@@ -146,7 +146,7 @@ def test_a_version_that_failed_to_load_is_tried_again_later(
     graph.with_suffix(".away").rename(graph)
     engine.refresh()
     assert engine.production["dnn"].version == 1
-    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "RETRY_S", 0.0)
     engine.refresh()
     assert engine.production["dnn"].version == 2
     assert engine.failures == {}
@@ -167,7 +167,7 @@ def test_a_store_that_fails_does_not_shorten_the_pause_between_tries(
 
     monkeypatch.setattr(runtimes, "load", failing)
     engine.refresh()
-    long_ago = engine.snapshot.tried_at - engine_module.RETRY_SECONDS - 1
+    long_ago = engine.snapshot.tried_at - engine_module.RETRY_S - 1
     engine.snapshot = replace(engine.snapshot, tried_at=long_ago)
     with pytest.raises(StoreError):
         engine.refresh()
@@ -255,7 +255,7 @@ def test_a_device_that_the_machine_does_not_have_is_refused(
     hardware = {"cuda": lambda: False, "mps": lambda: False}
     monkeypatch.setattr(runtimes, "HAS_HARDWARE", hardware)
     with pytest.raises(DeviceError, match=f"PERCEPTD_DEVICE={wrong['device']}"):
-        runtimes.pick(Settings(**wrong))  # type: ignore[arg-type]
+        runtimes.pick(Settings.model_validate(wrong))
 
 
 def test_torch_runs_on_the_cpu_if_the_settings_say_so(
