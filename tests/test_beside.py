@@ -15,7 +15,7 @@ import pytest
 from perceptd.service.commands.common import existing_store
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.settings import Settings
-from tests.documents import file_of
+from tests.documents.pages import file_of
 from tests.waiting import eventually
 
 SPIRAL = file_of("docs/own-model.md", "spiral/spiral.py")

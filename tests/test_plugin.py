@@ -12,7 +12,7 @@ import pytest
 from perceptd.service.commands.common import existing_store, opened_store
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.settings import Settings
-from tests.documents import file_of
+from tests.documents.pages import file_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.documents

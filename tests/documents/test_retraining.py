@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import RETRAINING, read
+from tests.documents.reader import RETRAINING, read
 
 
 @pytest.mark.documents

@@ -16,19 +16,10 @@ from sqlalchemy import text
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from tests.conftest import POSTGRES
-from tests.documents import (
-    NEEDS,
-    PAGES,
-    RETRAINING,
-    ROOT,
-    Reader,
-    Shell,
-    blocks_of,
-    fences,
-    line_alike,
-    needing,
-    read,
-)
+from tests.documents.answers import line_alike
+from tests.documents.pages import NEEDS, PAGES, ROOT, blocks_of, fences, needing
+from tests.documents.reader import RETRAINING, Reader, read
+from tests.documents.terminal import Shell
 from tests.server import free_port
 from tests.test_containers import compose_command
 
