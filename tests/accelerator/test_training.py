@@ -10,8 +10,8 @@ from perceptd.models import checkpoint
 from perceptd.service.inference.runtimes import OnnxRuntime
 from perceptd.training.data import datasets
 from tests.accelerator.conftest import no_free_memory
+from tests.command_line import perceptd
 from tests.service.served import Served
-from tests.training.conftest import command
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.cuda
@@ -21,7 +21,7 @@ ADMIN_TOKEN = "an-admin-token-of-a-test"
 
 
 def test_a_model_trained_on_cuda_predicts_on_the_cpu(tmp_path: Path) -> None:
-    outcome = command(
+    outcome = perceptd(
         *("train", "mnist-cnn", "--dataset", "digits", "--recipe", "fast", "--epochs", "8"),
         *("--device", "cuda", "--out", tmp_path / "cnn"),
     )
@@ -38,7 +38,7 @@ def test_a_model_trained_on_cuda_predicts_on_the_cpu(tmp_path: Path) -> None:
 
 def test_a_training_without_device_memory_fails_with_one_sentence(tmp_path: Path) -> None:
     with no_free_memory():
-        outcome = command(
+        outcome = perceptd(
             *("train", "mnist-cnn", "--dataset", "digits", "--recipe", "fast", "--epochs", "1"),
             *("--device", "cuda", "--out", tmp_path / "cnn"),
         )

@@ -69,7 +69,7 @@ def test_a_problem_becomes_a_sentence_with_every_field() -> None:
     )
 
 
-def test_what_the_server_refuses_is_told_in_its_words(client: Client) -> None:
+def test_a_refusal_has_the_words_of_the_server(client: Client) -> None:
     for ask, told in (
         (lambda: client.job(77), "there is no job 77"),
         (lambda: client.promote("a b?", 1), "no model is called 'a b\\?'"),
@@ -113,7 +113,7 @@ def test_events_are_those_of_the_job_to_its_end(client: Client, claims: Claims) 
     }
 
 
-def test_a_server_that_is_not_there_is_told_how_to_start() -> None:
+def test_without_a_server_the_error_says_how_to_start_one() -> None:
     with Client("http://127.0.0.1:1") as client:
         expected = (
             "^no server answers at http://127.0.0.1:1: "

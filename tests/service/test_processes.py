@@ -18,8 +18,8 @@ import pytest
 from perceptd.models.networks.mnist import drawn_seven
 from perceptd.service.inference.runtimes import Device
 from perceptd.service.store.repository import PRETRAINED
+from tests.command_line import perceptd
 from tests.service.admin import ADMIN, AS_ADMIN
-from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
 from tests.service.site import is_gone
 
@@ -106,7 +106,7 @@ def test_no_token_is_on_a_command_line(together: Served) -> None:
 
 def test_a_promotion_is_served_by_every_process_within_a_second(together: Served) -> None:
     added = perceptd("models", "add", PRETRAINED / "xor", data_dir=together.data_dir)
-    assert added.returncode == 0, added.stderr
+    assert added.exit_code == 0, added.stderr
     alias = {
         "url": f"{together.url}/models/xor/aliases/production",
         "headers": AS_ADMIN,
@@ -128,7 +128,7 @@ def test_a_port_in_use_is_an_error_of_one_sentence(
 ) -> None:
     port = str(urlsplit(together.url).port)
     refused = perceptd("serve", "--port", port, "--processes", processes, data_dir=tmp_path)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     said = f"Error: cannot listen on 127.0.0.1:{port}: Address already in use ("
     assert refused.stderr.startswith(said)
     assert refused.stderr.endswith("(--host, --port; PERCEPTD_HOST, PERCEPTD_PORT)\n")
@@ -241,5 +241,5 @@ def test_there_is_a_process_per_core_up_to_four_and_one_on_an_accelerator(
 def test_a_missing_device_is_an_error_of_one_sentence(tmp_path: Path) -> None:
     started_at = time.monotonic()
     refused = perceptd("serve", "--device", "mps", "--processes", "2", data_dir=tmp_path)
-    assert (refused.returncode, time.monotonic() - started_at < 60) == (1, True)
+    assert (refused.exit_code, time.monotonic() - started_at < 60) == (1, True)
     assert refused.stderr.startswith("Error: PERCEPTD_DEVICE=mps: no such device")

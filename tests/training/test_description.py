@@ -9,7 +9,8 @@ from perceptd.models import registry, trainable
 from perceptd.models.trainable import Trainable
 from perceptd.training.description import describe_all
 from perceptd.training.recipes import RECIPES
-from tests.training.conftest import SPIRAL, Package, command
+from tests.command_line import perceptd
+from tests.training.conftest import SPIRAL, Package
 
 METRIC = """
 from perceptd.training.evaluation.metrics import Metric
@@ -20,7 +21,7 @@ CONFIDENCE = Metric(lambda targets, probabilities, spec: probabilities.max(axis=
 
 def described() -> tuple[dict[str, Trainable], str]:
     """What `describe` prints, by architecture, and what it says besides."""
-    outcome = command("describe")
+    outcome = perceptd("describe")
     assert outcome.exit_code == 0
     return {one.architecture: one for one in trainable.parse(outcome.stdout)}, outcome.stderr
 
@@ -108,7 +109,7 @@ def test_plug_ins_are_described_like_built_ins(package: Package) -> None:
         ),
     ],
 )
-def test_plug_in_of_no_use_is_left_out_and_told(
+def test_invalid_plug_in_is_left_out_and_named(
     code: str, groups: dict[str, dict[str, str]], said: str, package: Package
 ) -> None:
     package("broken", code, **groups)

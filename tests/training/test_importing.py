@@ -273,7 +273,7 @@ def test_damaged_file_is_read_or_refused_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", ["absent.pt", "absent.safetensors"])
-def test_absent_file_is_told(name: str, tmp_path: Path) -> None:
+def test_absent_file_is_named(name: str, tmp_path: Path) -> None:
     assert refusal("xor", tmp_path / name) == " does not exist"
 
 

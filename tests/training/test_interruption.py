@@ -16,7 +16,7 @@ import torch
 
 from perceptd.models import checkpoint
 from perceptd.training import train
-from tests.training.conftest import command
+from tests.command_line import perceptd
 
 # The state is saved after each epoch, however short.
 PROGRAM = """
@@ -77,8 +77,8 @@ def test_killed_training_resumes_and_ends_in_the_same_weights(tmp_path: Path) ->
         process.kill()
         assert process.wait() == -signal.SIGKILL
     assert not target.exists()
-    resumed = command(*arguments, "--out", target)
-    straight = command(*arguments, "--out", tmp_path / "straight")
+    resumed = perceptd(*arguments, "--out", target)
+    straight = perceptd(*arguments, "--out", tmp_path / "straight")
 
     assert (resumed.exit_code, straight.exit_code) == (0, 0)
     started, plane, *told, _ = resumed.events
@@ -131,7 +131,7 @@ def test_a_signal_while_the_state_is_saved_exits_as_the_signal_says(
     monkeypatch.setattr(torch, "save", lambda state, file: save(state, Interrupted()))
     monkeypatch.setattr(train, "SAVE_S", 0.0)
 
-    outcome = command(*DNN, "--epochs", "5", "--out", tmp_path / "out")
+    outcome = perceptd(*DNN, "--epochs", "5", "--out", tmp_path / "out")
 
     assert outcome.exit_code == status
     assert outcome.stderr == ("Stopped.\n" if number == signal.SIGINT else "")

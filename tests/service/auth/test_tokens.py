@@ -23,8 +23,8 @@ from perceptd.service.commands.serve import ENDING, check_protected
 from perceptd.service.errors import ConflictError
 from perceptd.service.settings import Settings
 from perceptd.service.store import db, tables
+from tests.command_line import perceptd
 from tests.service.admin import ADMIN, PREDICT
-from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
 from tests.waiting import eventually
 
@@ -75,7 +75,7 @@ def test_a_name_is_taken_until_its_token_is_revoked(tokens: Tokens) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "CI", "a b", "a\n", "x" * 64, "\x1b[31m"])
 def test_an_invalid_name_is_refused(tmp_path: Path, name: str) -> None:
     result = perceptd("token", "create", "--role", "admin", "--", name, data_dir=tmp_path)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "no name for a token" in result.stderr
     assert "\x1b" not in result.stderr
 
@@ -84,19 +84,19 @@ def test_the_command_line_issues_lists_and_revokes(tmp_path: Path) -> None:
     options = ["--role", "predict", "--expires", "90d"]
     made = perceptd("token", "create", "ci", *options, data_dir=tmp_path)
     said = "From now on predictions and reads need a token.\n"
-    assert (made.returncode, made.stderr) == (0, said)
+    assert (made.exit_code, made.stderr) == (0, said)
     token = made.stdout.strip()
     assert len(token) >= 40
     listed = perceptd("token", "list", data_dir=tmp_path)
     assert listed.stdout.split()[:2] == ["ci", "predict"]
     assert listed.stdout.count("UTC") == 2
-    assert perceptd("token", "create", "ci", *options, data_dir=tmp_path).returncode == 1
+    assert perceptd("token", "create", "ci", *options, data_dir=tmp_path).exit_code == 1
     assert token not in listed.stdout
     assert token.encode() not in b"".join(one.read_bytes() for one in tmp_path.iterdir())
-    assert perceptd("token", "revoke", "ci", data_dir=tmp_path).returncode == 0
+    assert perceptd("token", "revoke", "ci", data_dir=tmp_path).exit_code == 0
     assert perceptd("token", "list", data_dir=tmp_path).stdout == ""
     again = perceptd("token", "revoke", "ci", data_dir=tmp_path)
-    assert (again.returncode, again.stderr) == (1, "Error: there is no token 'ci'\n")
+    assert (again.exit_code, again.stderr) == (1, "Error: there is no token 'ci'\n")
     assert not (tmp_path / credentials.FILE).exists()
 
 
@@ -110,16 +110,16 @@ def test_an_expired_token_is_listed_as_expired(tmp_path: Path) -> None:
 def test_an_invalid_lifetime_is_refused(tmp_path: Path, lasts: str) -> None:
     options = ["--role", "admin", f"--expires={lasts}"]
     result = perceptd("token", "create", "ci", *options, data_dir=tmp_path)
-    assert (result.returncode, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert not list(tmp_path.iterdir())
 
 
 def test_hash_prints_the_hash_of_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{ADMIN}\nshort\n"))
     printed = perceptd("token", "hash", data_dir=tmp_path)
-    assert (printed.returncode, printed.stdout.strip()) == (0, credentials.hash_of(ADMIN))
+    assert (printed.exit_code, printed.stdout.strip()) == (0, credentials.hash_of(ADMIN))
     refused = perceptd("token", "hash", data_dir=tmp_path)
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert "short" not in refused.stderr
 
 

@@ -1,17 +1,11 @@
-import io
 import json
-import os
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import httpx
 import pytest
 from PIL import Image, ImageDraw
 
-from perceptd.__main__ import main
 from perceptd.models.networks.mnist import drawn_seven
 from perceptd.service.auth import credentials
 from perceptd.service.commands.asking import token_for
@@ -19,28 +13,9 @@ from perceptd.service.commands.common import opened_store
 from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.repository import PRETRAINED
+from tests.command_line import Outcome, perceptd
 
 NO_SERVER = "http://127.0.0.1:1"
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def perceptd(*args: str | Path, data_dir: Path, **env: str) -> Result:
-    """The command as the shell runs it, but in this process: starting costs seconds."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ, {"PERCEPTD_DATA_DIR": str(data_dir), **env}),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main([*map(str, args)], prog_name="perceptd")
-    code = ended.value.code
-    return Result(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +38,7 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_predict_prints_the_answer_and_a_bar_per_class(data_dir: Path, seven: Path) -> None:
     result = perceptd("predict", "mnist-cnn", seven, data_dir=data_dir)
     first, *bars = result.stdout.splitlines()
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert first == "7  (mnist-cnn version 1)"
     assert [line.split()[0] for line in bars] == list("0123456789")
     assert bars[7].count("█") > 20
@@ -103,7 +78,7 @@ def test_predict_accepts_a_picture_as_numbers(data_dir: Path) -> None:
 )
 def test_a_mistake_ends_in_one_sentence(data_dir: Path, args: list[str], told: str) -> None:
     result = perceptd(*args, data_dir=data_dir, PERCEPTD_ADMIN_TOKEN="of-another-server")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
@@ -126,7 +101,7 @@ def test_promote_and_rollback_change_what_a_running_server_answers(
     server = serve(Settings(data_dir=tmp_path))
     url = str(server.base_url)
 
-    def models(*args: str) -> Result:
+    def models(*args: str) -> Outcome:
         return perceptd("models", *args, "--url", url, data_dir=tmp_path)
 
     def production() -> int:
@@ -134,7 +109,7 @@ def test_promote_and_rollback_change_what_a_running_server_answers(
         return version
 
     none = models("rollback", "dnn")
-    assert (none.returncode, none.stderr) == (
+    assert (none.exit_code, none.stderr) == (
         1,
         "Error: dnn has had no other version in production\n",
     )
@@ -164,7 +139,7 @@ def test_import_uploads_weights_with_the_given_options(
     assert job["request"]["gate"]["metric"] == "accuracy"
 
     refused = perceptd(*imported, "--architecture", "rnn", data_dir=tmp_path)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "architecture: expected " in refused.stderr
     assert 'got "rnn"' in refused.stderr
     assert f"this works: perceptd models import dnn {weights}" in refused.stderr
@@ -176,7 +151,7 @@ def test_a_change_without_a_token_says_where_to_get_one_and_makes_none(
     tmp_path: Path, command: list[str]
 ) -> None:
     result = perceptd(*command, "--url", NO_SERVER, data_dir=tmp_path)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert (
         f"the admin token of the server at {NO_SERVER}: set PERCEPTD_ADMIN_TOKEN" in result.stderr
     )
@@ -207,7 +182,7 @@ def test_the_token_of_the_default_store_is_sent_to_this_machine_only(
 )
 def test_a_bad_setting_ends_in_a_sentence(data_dir: Path, env: dict[str, str], told: str) -> None:
     result = perceptd("serve", data_dir=data_dir, **{"PERCEPTD_PORT": "0", **env})
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert told in result.stderr
     assert "Traceback" not in result.stderr
     assert "s3cret" not in result.stderr
@@ -225,7 +200,7 @@ def test_a_command_that_reads_creates_no_store(
     if exists:
         folder.mkdir()
     result = perceptd(*command, data_dir=folder)
-    assert (result.returncode, result.stderr) == (
+    assert (result.exit_code, result.stderr) == (
         1,
         f"Error: --data-dir (PERCEPTD_DATA_DIR): there is no store at {folder}: "
         "`perceptd serve` creates one\n",
@@ -241,7 +216,7 @@ def test_a_file_that_is_no_database_is_named_with_its_setting(
 
     result = perceptd(*command, data_dir=tmp_path)
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "Error: --data-dir (PERCEPTD_DATA_DIR): the database cannot be used: "
         f"file is not a database ({tmp_path})\n"
@@ -255,14 +230,14 @@ def test_a_file_is_not_taken_for_the_folder_of_a_store(command: list[str], tmp_p
 
     result = perceptd(*command, data_dir=file)
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "it is not a folder" in result.stderr
 
 
 def test_a_wrong_checkpoint_creates_no_store(tmp_path: Path) -> None:
     result = perceptd("models", "add", tmp_path / "absent", data_dir=tmp_path / "data")
 
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,7 +247,7 @@ def test_a_store_without_models_says_how_to_add_some(tmp_path: Path) -> None:
     listed = perceptd("models", "list", data_dir=tmp_path)
     asked = perceptd("predict", "dnn", "0,0", data_dir=tmp_path)
 
-    assert (listed.returncode, asked.returncode) == (0, 1)
+    assert (listed.exit_code, asked.exit_code) == (0, 1)
     for result in (listed, asked):
         assert "`perceptd serve` adds the shipped ones" in result.stderr
 
@@ -284,7 +259,7 @@ def test_a_store_that_cannot_be_used_ends_in_a_sentence(tmp_path: Path) -> None:
         perceptd("serve", data_dir=tmp_path / "file" / "data"),
         perceptd("serve", data_dir=tmp_path, PERCEPTD_DATABASE_URL=url),
     ):
-        assert result.returncode == 1
+        assert result.exit_code == 1
         assert result.stderr.startswith("Error: ")
         assert len(result.stderr.splitlines()) == 1
         assert "s3cret" not in result.stderr

@@ -26,8 +26,8 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.repository import PRETRAINED
 from perceptd.service.telemetry import families
 from perceptd.service.telemetry.metrics import Metrics
+from tests.command_line import perceptd
 from tests.service.admin import TOKENS, as_admin
-from tests.service.commands.test_cli import perceptd
 from tests.service.served import Served
 from tests.waiting import eventually
 

@@ -11,7 +11,7 @@ from perceptd.models import checkpoint, registry
 from perceptd.training.data import datasets
 from perceptd.training.data.feedback import repeats, with_feedback
 from perceptd.training.errors import DataError
-from tests.training.conftest import command
+from tests.command_line import perceptd
 
 PLANE = registry.load("dnn").spec
 CIRCLES = datasets.load("circles", PLANE, Path("unused"))
@@ -89,7 +89,7 @@ def test_fewer_than_five_corrections_all_train(tmp_path: Path) -> None:
 
 
 def test_checkpoint_has_metrics_of_held_out_corrections(corrections: Path, tmp_path: Path) -> None:
-    outcome = command(
+    outcome = perceptd(
         *("train", "dnn", "--epochs", "3", "--feedback", corrections),
         *("--out", tmp_path / "out", "--progress", "json"),
     )
@@ -116,7 +116,7 @@ def test_damaged_corrections_are_refused_in_one_line_and_leave_no_trace(
 ) -> None:
     path = write(tmp_path / "feedback.npz", 12, **arrays)
 
-    outcome = command("train", "dnn", "--feedback", path, "--out", tmp_path / "out")
+    outcome = perceptd("train", "dnn", "--feedback", path, "--out", tmp_path / "out")
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith(f"Error: {path}")

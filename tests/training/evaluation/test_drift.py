@@ -7,7 +7,8 @@ import pytest
 
 from perceptd.models import checkpoint
 from perceptd.models.checkpoint import META, WEIGHTS
-from tests.training.conftest import SPIRAL, Package, command
+from tests.command_line import perceptd
+from tests.training.conftest import SPIRAL, Package
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_imported_checkpoint_has_a_reference_if_data_are_present(
     wide_dnn: Path, tmp_path: Path
 ) -> None:
     settings = ["--set", "hidden=8", "--set", "activation=tanh"]
-    outcome = command("import", "dnn", wide_dnn / WEIGHTS, *settings, "--out", tmp_path / "dnn")
+    outcome = perceptd("import", "dnn", wide_dnn / WEIGHTS, *settings, "--out", tmp_path / "dnn")
     assert outcome.exit_code == 0, outcome.stderr
     assert checkpoint.read(tmp_path / "dnn").drift == checkpoint.read(wide_dnn).drift
 
@@ -45,7 +46,7 @@ def test_checkpoint_of_a_plug_in_has_a_reference(package: Package, tmp_path: Pat
         "recipes": {"spiral": "spirals:RECIPES"},
     }
     package("spirals", SPIRAL, **groups)
-    outcome = command("train", "spiral", "--epochs", "2", "--out", tmp_path / "spiral")
+    outcome = perceptd("train", "spiral", "--epochs", "2", "--out", tmp_path / "spiral")
     assert outcome.exit_code == 0, outcome.stderr
     meta = checkpoint.read(tmp_path / "spiral")
     assert meta.drift
@@ -58,7 +59,7 @@ def test_older_checkpoint_is_copied_with_a_reference(
     earlier: Path, wide_dnn: Path, tmp_path: Path
 ) -> None:
     before = checkpoint.read(earlier)
-    outcome = command("drift-reference", earlier, "--out", tmp_path / "new")
+    outcome = perceptd("drift-reference", earlier, "--out", tmp_path / "new")
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.stdout == (
         f"{tmp_path / 'new'}: {earlier} with the drift reference of 500 rows of circles\n"
@@ -70,7 +71,7 @@ def test_older_checkpoint_is_copied_with_a_reference(
 
 
 def test_other_data_are_refused(earlier: Path, tmp_path: Path) -> None:
-    outcome = command("drift-reference", earlier, "--dataset", "blobs", "--out", tmp_path / "new")
+    outcome = perceptd("drift-reference", earlier, "--dataset", "blobs", "--out", tmp_path / "new")
     assert outcome.exit_code == 1
     assert outcome.stderr.startswith(f"Error: {earlier} was made with circles of SHA-256 ")
     assert not (tmp_path / "new").exists()

@@ -8,14 +8,14 @@ import pytest
 from perceptd.models import checkpoint
 from perceptd.models.checkpoint import WEIGHTS
 from perceptd.training import description
-from tests.training.conftest import command
+from tests.command_line import perceptd
 
 PRETRAINED = Path(checkpoint.__file__).parent / "pretrained"
 DNN = PRETRAINED / "dnn"
 
 
 def test_checkpoints_are_measured_in_their_order_on_the_same_rows(wide_dnn: Path) -> None:
-    outcome = command("evaluate", wide_dnn, DNN, "--progress", "json")
+    outcome = perceptd("evaluate", wide_dnn, DNN, "--progress", "json")
 
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     wide, shipped = outcome.events
@@ -38,7 +38,7 @@ def test_named_data_set_replaces_the_recipes(tmp_path: Path) -> None:
         "x,y,label,split\n0,0,1,train\n0,0,1,test\n0.1,0,1,test\n2,2,1,test\n0,2,1,test\n"
     )
 
-    (event,) = command("evaluate", DNN, "--dataset", path, "--progress", "json").events
+    (event,) = perceptd("evaluate", DNN, "--dataset", path, "--progress", "json").events
 
     assert event["dataset"]["name"] == "mine.csv"
     assert event["dataset"]["rows"] == {"train": 1, "test": 4}
@@ -51,7 +51,7 @@ def test_corrections_count_among_the_held_out_rows(tmp_path: Path) -> None:
     np.savez(path, inputs=np.zeros((10, 2), dtype=np.float32), labels=np.array(["0"] * 10))
 
     plain, corrected = (
-        command("evaluate", DNN, *options, "--progress", "json").events[0]
+        perceptd("evaluate", DNN, *options, "--progress", "json").events[0]
         for options in ((), ("--feedback", path))
     )
 
@@ -63,7 +63,7 @@ def test_corrections_count_among_the_held_out_rows(tmp_path: Path) -> None:
 
 
 def test_bar_prints_a_line_per_checkpoint(wide_dnn: Path) -> None:
-    outcome = command("evaluate", DNN, wide_dnn)
+    outcome = perceptd("evaluate", DNN, wide_dnn)
 
     first, second = outcome.stdout.splitlines()
     assert first == (
@@ -76,7 +76,7 @@ def test_bar_prints_a_line_per_checkpoint(wide_dnn: Path) -> None:
 @pytest.mark.mnist
 @pytest.mark.parametrize("name", ["mnist-mlp", "mnist-cnn"])
 def test_graph_reads_mnist_as_the_module_did(name: str, mnist_dir: Path) -> None:
-    outcome = command("evaluate", PRETRAINED / name, "--data-dir", mnist_dir, "--progress", "json")
+    outcome = perceptd("evaluate", PRETRAINED / name, "--data-dir", mnist_dir, "--progress", "json")
 
     (event,) = outcome.events
 
@@ -112,7 +112,7 @@ def test_checkpoints_of_another_architecture_input_or_labels_are_not_compared(
     assert old in text
     (other / checkpoint.META).write_text(text.replace(old, new) if old else text)
 
-    outcome = command("evaluate", DNN, other)
+    outcome = perceptd("evaluate", DNN, other)
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr == f"Error: {other} {reason.format(DNN)}\n"
@@ -123,7 +123,7 @@ def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) ->
     checkpoint.copy(DNN, altered)
     (altered / WEIGHTS).write_bytes(b"altered")
 
-    outcome = command("evaluate", DNN, altered)
+    outcome = perceptd("evaluate", DNN, altered)
 
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith(f"Error: {altered}: {WEIGHTS} was altered")
@@ -142,7 +142,7 @@ def test_altered_checkpoint_is_refused_before_any_is_measured(tmp_path: Path) ->
 def test_wrong_arguments_are_refused(
     arguments: list[str | Path], exit_code: int, said: str
 ) -> None:
-    outcome = command("evaluate", *arguments)
+    outcome = perceptd("evaluate", *arguments)
 
     assert (outcome.exit_code, outcome.stdout) == (exit_code, "")
     assert said in outcome.stderr

@@ -10,7 +10,8 @@ import torch
 from perceptd.models import checkpoint, registry
 from perceptd.models.checkpoint import META, WEIGHTS
 from perceptd.training.plotting import plots
-from tests.training.conftest import SPIRAL, Outcome, Package, command
+from tests.command_line import Outcome, perceptd
+from tests.training.conftest import SPIRAL, Package
 
 PLANE = ["boundary.json", "boundary.png", "boundary.svg", "loss.png", "loss.svg"]
 CURVE = ["loss.png", "loss.svg"]
@@ -28,7 +29,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{x:.4f},{y:.4f},{int(x > y)}" for x, y in random]
     (folder / "mine.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
     with chdir(folder):
-        outcome = command("train", "dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
+        outcome = perceptd("train", "dnn", "--dataset", "mine.csv", "--epochs", "3", "--out", "dnn")
     assert outcome.exit_code == 0, outcome.stderr
     return folder / "dnn"
 
@@ -38,7 +39,7 @@ def imported(wide_dnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint without a curve: the weights of another, imported."""
     target = tmp_path_factory.mktemp("imported") / "dnn"
     settings = ["--set", "hidden=8", "--set", "activation=tanh"]
-    outcome = command("import", "dnn", wide_dnn / WEIGHTS, *settings, "--out", target)
+    outcome = perceptd("import", "dnn", wide_dnn / WEIGHTS, *settings, "--out", target)
     assert outcome.exit_code == 0, outcome.stderr
     return target
 
@@ -51,14 +52,14 @@ def assert_same_plots(folder: Path, drawn: Path, names: list[str]) -> None:
 
 
 def plot(*arguments: str | Path) -> Outcome:
-    outcome = command("plot", *arguments)
+    outcome = perceptd("plot", *arguments)
     assert outcome.exit_code == 0, outcome.stderr
     return outcome
 
 
 def refused(*arguments: str | Path) -> str:
     """The line that says why nothing is drawn."""
-    outcome = command("plot", *arguments)
+    outcome = perceptd("plot", *arguments)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith("Error: ")
     assert outcome.stderr.count("\n") == 1
@@ -68,7 +69,7 @@ def refused(*arguments: str | Path) -> str:
 @pytest.mark.parametrize("name", ["perceptron", "dnn", "xor"])
 def test_plots_equal_those_of_the_training_byte_for_byte(name: str, tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
-    assert command("train", name, "--recipe", "fast", "--out", made).exit_code == 0
+    assert perceptd("train", name, "--recipe", "fast", "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", drawn)
 
@@ -89,7 +90,7 @@ def test_plots_go_to_the_next_free_folder(wide_dnn: Path, tmp_path: Path) -> Non
 def test_grid_of_predictions_is_drawn_again(tmp_path: Path) -> None:
     made, drawn = tmp_path / "made", tmp_path / "drawn"
     options = ["--dataset", "digits", "--epochs", "1", "--set", "hidden=4"]
-    assert command("train", "mnist-mlp", *options, "--out", made).exit_code == 0
+    assert perceptd("train", "mnist-mlp", *options, "--out", made).exit_code == 0
 
     plot(made, "--out", drawn)
 
@@ -120,7 +121,7 @@ def test_plots_of_a_plug_in_are_drawn_again(
     module = f"{name}_plug_in"
     groups = {"models": {name: f"{module}:ARCHITECTURE"}, "recipes": {name: f"{module}:RECIPES"}}
     package(module, code, **groups)
-    assert command("train", name, "--epochs", "3", "--out", tmp_path / "made").exit_code == 0
+    assert perceptd("train", name, "--epochs", "3", "--out", tmp_path / "made").exit_code == 0
 
     assert plot(tmp_path / "made", "--out", tmp_path / "drawn").stderr == ""
 
@@ -144,7 +145,7 @@ def test_file_of_a_job_is_found_in_the_store(mine: Path, tmp_path: Path) -> None
     (store / "datasets" / "mine.csv").write_bytes((mine.parent / "mine.csv").read_bytes())
     with chdir(store):
         options = ["--dataset", "datasets/mine.csv", "--epochs", "3"]
-        made = command("train", "dnn", *options, "--out", "checkpoints/dnn/3")
+        made = perceptd("train", "dnn", *options, "--out", "checkpoints/dnn/3")
     assert made.exit_code == 0, made.stderr
     version = store / "checkpoints" / "dnn" / "3"
     moved = tmp_path / "moved"
@@ -172,7 +173,7 @@ def test_corrections_leave_the_curve_and_are_reported(tmp_path: Path) -> None:
     np.savez(tmp_path / "feedback.npz", inputs=np.zeros((9, 2)), labels=np.array(["0"] * 9))
     made = tmp_path / "made"
     options: list[str | Path] = ["--feedback", tmp_path / "feedback.npz", "--epochs", "2"]
-    assert command("train", "dnn", *options, "--out", made).exit_code == 0
+    assert perceptd("train", "dnn", *options, "--out", made).exit_code == 0
 
     outcome = plot(made, "--out", tmp_path / "drawn")
 
@@ -313,7 +314,7 @@ def test_import_without_data_has_nothing_to_draw_until_data_are_named(tmp_path: 
         "--out",
         made,
     ]
-    assert command("import", "mnist-mlp", tmp_path / "theirs.pt", *options).exit_code == 0
+    assert perceptd("import", "mnist-mlp", tmp_path / "theirs.pt", *options).exit_code == 0
 
     assert refused(made, "--out", tmp_path / "drawn") == (
         f"{made} has nothing to draw: no loss curve and no predictions "

@@ -150,7 +150,7 @@ BAD_BODIES: dict[str, tuple[Any, list[str | int], str]] = {
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_proba"])
 @pytest.mark.parametrize("name", BAD_BODIES)
-def test_a_wrong_body_is_told_place_expectation_and_example(
+def test_an_invalid_body_is_answered_with_place_expectation_and_example(
     client: httpx.Client, path: str, name: str
 ) -> None:
     body, loc, expected = BAD_BODIES[name]
