@@ -10,7 +10,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.service.api.routes.jobs.test_jobs import WRONG, Change, Place
+from tests.service.api.routes.jobs.test_submission import WRONG, Change, Place
 from tests.service.api.routes.test_predict import BAD_BODIES
 
 INFER, INFER_VERSION = "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"

@@ -55,3 +55,7 @@ def submit(admin: httpx.Client, **asked: Any) -> int:
     assert response.status_code == 202, response.text
     number: int = response.json()["id"]
     return number
+
+
+def newest(jobs: Jobs) -> int:
+    return next((job.id for job in jobs.page(limit=1)), 0)
