@@ -62,14 +62,17 @@ def calls_server(*, changes: bool) -> Callable[[Callable[..., None]], Callable[.
 def hint_for(error: RefusedError, client: Client) -> str:
     """What to do next: the nearest known name, and a command that works; empty if unknown."""
     context, example = click.get_current_context(), error.problem.example
-    hint = "".join(map(nearest_name, error.problem.errors or []))
+    errors = error.problem.errors or []
+    wrong = {field for one in errors for field in one.loc}
+    hint = "".join(map(nearest_name, errors))
     if error.problem.code == "model_not_found":
         with suppress(ServerError):  # the first error is the one to show
             hint = did_you_mean(str(context.params.get("model", "")), client.models())
     if isinstance(example, dict):
         hint += f"; this works: {command_of(context, example)}"
-    elif example is not None:  # a curl command that uploads a file for this model
-        hint += f"; this works: {command_of(context, {'model': 'dnn'})}"
+    elif example is not None and "file" not in wrong:  # it is a curl command that uploads one
+        valid = {"architecture": "dnn"} if "architecture" in wrong else {}
+        hint += f"; this works: {command_of(context, valid)}"
     return hint
 
 

@@ -142,8 +142,16 @@ def test_import_uploads_weights_with_the_given_options(
     assert refused.exit_code == 1
     assert "architecture: expected " in refused.stderr
     assert 'got "rnn"' in refused.stderr
-    assert f"this works: perceptd models import dnn {weights}" in refused.stderr
+    assert (
+        f"this works: perceptd models import rings {weights} --architecture dnn" in refused.stderr
+    )
     assert "curl" not in refused.stderr
+
+    (tmp_path / "weights.txt").touch()
+    imported[3] = tmp_path / "weights.txt"
+    refused = perceptd(*imported, "--architecture", "dnn", data_dir=tmp_path)
+    assert "file: expected a file that ends in .pt or .pth or .safetensors" in refused.stderr
+    assert "this works" not in refused.stderr  # no command works with this file
 
 
 @pytest.mark.parametrize("command", [["jobs", "cancel", "1"], ["models", "promote", "dnn", "1"]])
