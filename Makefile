@@ -22,7 +22,7 @@ TRY_CPU_BUILD = UV_HTTP_CONNECT_TIMEOUT=3 UV_HTTP_TIMEOUT=3 UV_HTTP_RETRIES=0 \
 endif
 
 # Other model servers that `python -m benchmarks.serving` measures beside perceptd.
-PEERS := litserve bentoml mlserver ray torchserve
+PEERS := litserve bentoml mlserver mosec ray
 
 .PHONY: run test lint format docs lock checkpoints wheel torch-backend bench bench-peers clean
 
@@ -55,40 +55,30 @@ checkpoints: $(READY)
 	$(BIN)/perceptd train all --out models/pretrained
 	$(BIN)/perceptd describe > models/pretrained/trainable.json
 
-# MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data.
+# MNIST is read from PERCEPTD_MNIST_DIR or downloaded to data. Nothing else may run meanwhile.
 bench: $(DEV_READY) bench-peers
 	$(BIN)/python -m benchmarks.footprint
-	$(BIN)/python -m benchmarks.first_view --browser "$$(command -v chromium)"
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.retraining
-	$(BIN)/python -m benchmarks.corrections
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m benchmarks.overload
-	$(BIN)/python -m benchmarks.reliability
+	$(BIN)/python -m tests.reliability.scorecard
 	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.serving --servers floor,perceptd --seconds 8 --name serving-long
+	$(BIN)/python -m benchmarks.serving --servers floor,perceptd --seconds 10 --name serving-long
 	$(BIN)/python -m benchmarks.profile
-	$(BIN)/python -m benchmarks.drift
-	$(BIN)/python -m benchmarks.endurance
 
-# Each has an environment of its own in .peers, torch among it. One at a time: make .peers/ray/.ready
-bench-peers: $(PEERS:%=.peers/%/.ready) .peers/torchserve/classifier.mar
-	@command -v java > /dev/null || echo 'TorchServe needs java: apt-get install openjdk-17-jre-headless'
+# Each has an environment of its own in .peers. One at a time: make .peers/ray/.ready
+bench-peers: $(PEERS:%=.peers/%/.ready)
 
 .peers/%/.ready: benchmarks/peers/%/requirements.txt | $(READY)
 	$(UV) venv --quiet --clear --python $(BIN)/python .peers/$*
 	$(UV) pip install --quiet --compile-bytecode --python .peers/$*/bin/python --requirements $<
 	touch $@
 
-.peers/torchserve/classifier.mar: benchmarks/peers/torchserve/handler.py .peers/torchserve/.ready
-	.peers/torchserve/bin/torch-model-archiver --force --model-name classifier --version 1.0 --handler $< --export-path $(@D)
-
 wheel: $(READY)
 	$(UV) build --wheel --out-dir dist
 
 lock: $(READY)
 	$(UV) pip compile pyproject.toml --all-extras --universal --no-emit-index-url --quiet --output-file requirements.lock
-	for peer in $(PEERS); do (cd benchmarks/peers/$$peer && $(abspath $(UV)) pip compile requirements.in --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.txt) || exit 1; done
 
 # Print the build of torch that is installed here.
 torch-backend: $(UV)

@@ -61,4 +61,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
     port: int = parser.parse_args().port
-    uvicorn.run(app, port=port, loop="uvloop", http="httptools", log_level="error")
+    uvicorn.run(
+        app, port=port, loop="uvloop", http="httptools", log_level="error", access_log=False
+    )

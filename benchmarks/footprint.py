@@ -8,28 +8,34 @@ store, in which "first start" comes first.
 """
 
 import argparse
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.machine import describe
-from benchmarks.servers import SERVE, resident_mb, running, until
+from benchmarks.report import machine, publish, spread, table
+from benchmarks.servers import PORT, SERVE, alone, resident_mb, running, until
 from perceptd.models.networks.mnist import drawn_seven
 
-RESULTS = Path(__file__).parent / "results" / "footprint.md"
 PATH = "/predict_proba"
 BODY: dict[str, Any] = {
     "model": "mnist-cnn",
     "dtype": "uint8",
     "inputs": [[pixel for row in drawn_seven() for pixel in row]],
+}
+FLOOR = "floor: FastAPI, no model"
+VARIANTS: dict[str, dict[str, str]] = {
+    "perceptd, first start": {},
+    "perceptd": {},
+    "perceptd, 2 processes": {"PERCEPTD_PROCESSES": "2"},
+    "perceptd, torch forced": {"PERCEPTD_RUNTIME": "torch"},
 }
 
 
@@ -42,14 +48,12 @@ class Run:
     loaded_mb: float
 
 
-def measured(command: list[str], environment: dict[str, str]) -> Run:
+def measured(command: Sequence[str], environment: dict[str, str]) -> Run:
     """Start a server, wait for its first answer, load it, end it."""
-    port = free_port()
-    full = [part.replace("PORT", str(port)) for part in command]
     began = time.monotonic()
     with (
-        running(full, environment, errors=subprocess.DEVNULL) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        running(command, environment, errors=subprocess.DEVNULL) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=30) as client,
     ):
         until(process, lambda: answers(client))
         seconds = time.monotonic() - began
@@ -67,63 +71,38 @@ def answers(client: httpx.Client) -> bool:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def measure(runs: int) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {}
-    floor = [sys.executable, "-m", "benchmarks.floor", "--port", "PORT"]
-    perceptd = [*SERVE, "--port", "PORT"]
+    found: dict[str, list[Run]] = {name: [] for name in (FLOOR, *VARIANTS)}
+    floor = [sys.executable, "-m", "benchmarks.floor", "--port", str(PORT)]
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as store:
-            onnx = {
-                "PERCEPTD_DATA_DIR": store,
-                "PERCEPTD_DEVICE": "cpu",
-                "PERCEPTD_WORKERS": "0",
-                "PERCEPTD_PROCESSES": "1",
-            }
-            variants = {
-                "floor: FastAPI, no model": (floor, {}),
-                "perceptd, first start": (perceptd, onnx),
-                "perceptd": (perceptd, onnx),
-                "perceptd, 2 processes": (perceptd, {**onnx, "PERCEPTD_PROCESSES": "2"}),
-                "perceptd, torch forced": (perceptd, {**onnx, "PERCEPTD_RUNTIME": "torch"}),
-            }
-            for name, (command, environment) in variants.items():
-                found.setdefault(name, []).append(measured(command, environment))
+            found[FLOOR].append(measured(floor, {}))
+            for name, variables in VARIANTS.items():
+                found[name].append(measured(SERVE, {**alone(Path(store)), **variables}))
     return found
 
 
-def table(found: dict[str, list[Run]]) -> str:
-    floor = statistics.median(run.seconds for run in found["floor: FastAPI, no model"])
-    lines = [
-        "| server | s to first answer, median (min to max) | ratio to floor "
-        "| MB at first answer | MB after 20,000 CNN rows |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+def rows(found: dict[str, list[Run]]) -> list[list[str]]:
+    floor = statistics.median(run.seconds for run in found[FLOOR])
+    cells = []
     for name, runs in found.items():
         seconds = [run.seconds for run in runs]
-        middle = statistics.median(seconds)
-        lines.append(
-            f"| {name} | {middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) "
-            f"| {middle / floor:.1f} | {statistics.median(run.first_mb for run in runs):.0f} "
-            f"| {statistics.median(run.loaded_mb for run in runs):.0f} |"
-        )
-    return "\n".join(lines)
+        ratio = statistics.median(seconds) / floor
+        first = statistics.median(run.first_mb for run in runs)
+        loaded = statistics.median(run.loaded_mb for run in runs)
+        figures = [spread(seconds, ".2f"), f"{ratio:.1f}", f"{first:.0f}", f"{loaded:.0f}"]
+        cells.append([name, *figures])
+    return cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     runs: int = parser.parse_args().runs
-    text = f"{describe()}; {runs} runs of each, in turn.\n\n{table(measure(runs))}\n"
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(text)
-    print(text)
+    head = "server|s to first answer, median (min to max)|ratio to floor|MB at first answer"
+    columns = [*head.split("|"), "MB after 20,000 CNN rows"]
+    facts = f"{machine()}; {runs} runs of each, in turn."
+    publish("footprint", facts, table(columns, rows(measure(runs))))
 
 
 if __name__ == "__main__":

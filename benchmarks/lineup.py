@@ -1,14 +1,14 @@
 """The servers of the serving benchmark: how to start each, send it requests and read its answers.
 
 perceptd serves all its models. A peer serves the one model of a work, as its own documentation
-shows; the peers' files are in `benchmarks/peers/`, their environments in `.peers/`.
+shows; the peers' files are in `benchmarks/peers/`, their environments in `.peers/`. All run the
+checkpoint in ONNX Runtime, as perceptd does, but FastAPI as in tutorials.
 """
 
 import json
-import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -33,22 +33,32 @@ def predictions(answer: Any) -> list[Answer]:
 
 @dataclass(frozen=True)
 class Server:
-    """A server. Works with the same `environment` share one process.
+    """A server.
 
     `title` has placeholders for versions of packages. `answers` reads a response; None means that
     the server returns a constant. `peer` is its folder in `benchmarks/peers/` and the name of its
-    virtual environment in `.peers/`.
+    virtual environment in `.peers/`; a peer serves one model, and perhaps by one route alone.
     """
 
     name: str
     title: str
     command: tuple[str, ...]
-    environment: Callable[[Work], dict[str, str]]
     call: Callable[[Work], Call]
     answers: Callable[[Any], list[Answer]] | None = predictions
+    variables: Mapping[str, str] = field(default_factory=dict)
     peer: str | None = None
-    needs: str | None = None
+    has_one_model: bool = True
+    has_one_route: bool = False
     port: int = PORT
+
+    def environment(self, work: Work) -> dict[str, str]:
+        """The variables it starts with. Works with the same ones share one process."""
+        found = dict(self.variables)
+        if self.has_one_model:
+            found |= {"CHECKPOINT": str(PRETRAINED / work.model), "PORT": str(self.port)}
+        if self.has_one_route:
+            found["INPUT"] = "raw" if work.raw else "json"
+        return found
 
     @property
     def url(self) -> str:
@@ -57,8 +67,6 @@ class Server:
     @property
     def missing(self) -> str | None:
         """What must be installed before it can start; None if nothing is missing."""
-        if self.needs and not shutil.which(self.needs):
-            return f"{self.needs} is not installed"
         if self.peer and not (environment_of(self.peer) / ".ready").exists():
             return f"{environment_of(self.peer)} is missing: run make bench-peers"
         return None
@@ -83,7 +91,9 @@ def posted(json_path: str, raw_path: str) -> Callable[[Work], Call]:
     """The same JSON body that perceptd takes, or raw bytes."""
 
     def call(work: Work) -> Call:
-        return Call(raw_path, work.raw, RAW) if work.raw else Call(json_path, work.json)
+        if work.raw:
+            return Call(raw_path, work.raw, RAW)
+        return Call(json_path, work.json, close=work.close)
 
     return call
 
@@ -95,7 +105,8 @@ def as_v2(work: Work) -> Call:
     shape = [len(work.rows), len(work.rows[0])]
     data = [number for row in work.rows for number in row]
     tensor = {"name": "x", "shape": shape, "datatype": "FP32", "data": data}
-    return Call("/v2/models/classifier/infer", json.dumps({"inputs": [tensor]}).encode())
+    body = json.dumps({"inputs": [tensor]}).encode()
+    return Call("/v2/models/classifier/infer", body, close=work.close)
 
 
 def v2_outputs(answer: Any) -> list[Answer]:
@@ -108,29 +119,6 @@ def v2_outputs(answer: Any) -> list[Answer]:
     return [Answer(label, row) for label, row in zip(outputs["label"]["data"], rows, strict=True)]
 
 
-def of_perceptd(_: Work) -> dict[str, str]:
-    return alone(Path("store"), PORT)
-
-
-def of_peer(runtime: str = "torch", **more: str) -> Callable[[Work], dict[str, str]]:
-    """The environment of a peer that serves the work's model, with its own variables `more`."""
-
-    def environment(work: Work) -> dict[str, str]:
-        folder = str(PRETRAINED / work.model)
-        return {"CHECKPOINT": folder, "PORT": str(PORT), "RUNTIME": runtime, **more}
-
-    return environment
-
-
-def of_litserve(runtime: str = "torch", **more: str) -> Callable[[Work], dict[str, str]]:
-    """One process per route: LitServe starts a copy of the model for each."""
-
-    def environment(work: Work) -> dict[str, str]:
-        return {**of_peer(runtime, **more)(work), "INPUT": "raw" if work.raw else "json"}
-
-    return environment
-
-
 AS_PERCEPTD = posted("/predict_proba", "/predict/image?model=mnist-cnn")
 AS_PLAIN = posted("/predict", "/image")
 
@@ -138,7 +126,7 @@ FLOOR = Server(
     name="floor",
     title="floor: FastAPI {fastapi}, no model",
     command=(sys.executable, "-m", "benchmarks.floor", "--port", str(FLOOR_PORT)),
-    environment=lambda _: {},
+    has_one_model=False,
     call=AS_PERCEPTD,
     answers=None,
     port=FLOOR_PORT,
@@ -147,76 +135,71 @@ PERCEPTD = Server(
     name="perceptd",
     title="**perceptd {perceptd}**",
     command=tuple(SERVE),
-    environment=of_perceptd,
+    variables=alone(Path("store"), PORT),
+    has_one_model=False,
     call=AS_PERCEPTD,
 )
 FASTAPI = Server(
     name="fastapi",
     title="FastAPI {fastapi} as in tutorials, torch",
     command=(sys.executable, str(SOURCES / "fastapi" / "server.py")),
-    environment=of_peer(),
     call=AS_PLAIN,
 )
 LITSERVE = Server(
     name="litserve",
-    title="LitServe {litserve}, torch",
+    title="LitServe {litserve}",
     peer="litserve",
     command=(in_environment("litserve"), str(SOURCES / "litserve" / "server.py")),
-    environment=of_litserve(),
+    has_one_route=True,
     call=posted("/predict", "/predict"),
 )
-BENTOML_SETTINGS = {"BENTOML_DO_NOT_TRACK": "true"}
 BENTOML = Server(
     name="bentoml",
-    title="BentoML {bentoml}, torch",
+    title="BentoML {bentoml}",
     peer="bentoml",
     command=(
         *(in_environment("bentoml", "bentoml"), "serve", "server:Classifier"),
         *("--working-dir", str(SOURCES / "bentoml")),
         *("--host", "127.0.0.1", "--port", str(PORT)),
     ),
-    environment=of_peer(**BENTOML_SETTINGS),
+    variables={"BENTOML_DO_NOT_TRACK": "true"},
     call=AS_PLAIN,
 )
-MLSERVER_SETTINGS = {
-    "MLSERVER_HOST": "127.0.0.1",
-    "MLSERVER_HTTP_PORT": str(PORT),
-    "MLSERVER_GRPC_PORT": str(PORT + 1),
-    "MLSERVER_METRICS_PORT": str(PORT + 2),
-    "MLSERVER_PARALLEL_WORKERS": "0",
-    "MLSERVER_DEBUG": "false",
-}
 MLSERVER = Server(
     name="mlserver",
-    title="MLServer {mlserver}, torch",
+    title="MLServer {mlserver}",
     peer="mlserver",
     command=(in_environment("mlserver", "mlserver"), "start", str(SOURCES / "mlserver")),
-    environment=of_peer(**MLSERVER_SETTINGS),
+    variables={
+        "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_HTTP_PORT": str(PORT),
+        "MLSERVER_GRPC_PORT": str(PORT + 1),
+        "MLSERVER_METRICS_PORT": str(PORT + 2),
+        "MLSERVER_PARALLEL_WORKERS": "0",
+        "MLSERVER_DEBUG": "false",
+    },
     call=as_v2,
     answers=v2_outputs,
 )
+MOSEC = Server(
+    name="mosec",
+    title="mosec {mosec}, waits 10 ms for a batch",
+    peer="mosec",
+    command=(
+        *(in_environment("mosec"), str(SOURCES / "mosec" / "server.py")),
+        *("--address", "127.0.0.1", "--port", str(PORT), "--log-level", "error"),
+    ),
+    has_one_route=True,
+    call=posted("/inference", "/inference"),
+)
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 RAY = Server(
     name="ray",
-    title="Ray Serve {ray}, torch",
+    title="Ray Serve {ray}",
     peer="ray",
     command=(in_environment("ray"), str(SOURCES / "ray" / "server.py")),
-    environment=of_peer(RAY_USAGE_STATS_ENABLED="0", RAY_SERVE_THROUGHPUT_OPTIMIZED="1"),
+    variables=RAY_SETTINGS,
     call=AS_PLAIN,
-)
-TORCHSERVE = Server(
-    name="torchserve",
-    title="TorchServe {torchserve}, torch",
-    peer="torchserve",
-    needs="java",
-    command=(
-        *(in_environment("torchserve", "torchserve"), "--start", "--foreground"),
-        *("--disable-token-auth", "--no-config-snapshots"),
-        *("--model-store", str(ENVIRONMENTS / "torchserve"), "--models", "classifier.mar"),
-        *("--ts-config", str(SOURCES / "torchserve" / "config.properties")),
-        *("--log-config", str(SOURCES / "torchserve" / "log4j2.xml")),
-    ),
-    environment=of_peer(),
-    call=posted("/predictions/classifier", "/predictions/classifier"),
 )
 SERVERS = (
     PERCEPTD,
@@ -225,29 +208,23 @@ SERVERS = (
     replace(
         LITSERVE,
         name="litserve-batching",
-        title="LitServe {litserve}, torch, batching",
-        environment=of_litserve(BATCHING="1"),
-    ),
-    replace(
-        LITSERVE,
-        name="litserve-onnx",
-        title="LitServe {litserve}, ONNX Runtime {onnxruntime}",
-        environment=of_litserve("onnx"),
+        title="LitServe {litserve}, batching",
+        variables={"BATCHING": "1"},
     ),
     BENTOML,
-    replace(
-        BENTOML,
-        name="bentoml-onnx",
-        title="BentoML {bentoml}, ONNX Runtime {onnxruntime}",
-        environment=of_peer("onnx", **BENTOML_SETTINGS),
-    ),
     MLSERVER,
+    MOSEC,
     replace(
-        MLSERVER,
-        name="mlserver-onnx",
-        title="MLServer {mlserver}, ONNX Runtime {onnxruntime}",
-        environment=of_peer("onnx", **MLSERVER_SETTINGS),
+        MOSEC,
+        name="mosec-no-wait",
+        title="mosec {mosec}, does not wait",
+        command=(*MOSEC.command, "--wait", "0"),
     ),
     RAY,
-    TORCHSERVE,
+    replace(
+        RAY,
+        name="ray-haproxy",
+        title="Ray Serve {ray} behind HAProxy",
+        variables={**RAY_SETTINGS, "RAY_SERVE_ENABLE_HA_PROXY": "1"},
+    ),
 )

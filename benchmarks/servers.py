@@ -123,14 +123,16 @@ def alone(store: Path, port: int = PORT) -> dict[str, str]:
 
 @contextmanager
 def perceptd(
-    store: Path, command: Sequence[str] = SERVE
-) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A ready server of one process with a worker: its address, and the process for its output."""
-    url = f"http://127.0.0.1:{PORT}"
-    environment = {**alone(store), "PERCEPTD_WORKERS": "1"}
-    with running(command, environment, output=subprocess.PIPE) as process:
+    environment: Mapping[str, str],
+    command: Sequence[str] = SERVE,
+    *,
+    core: int | None = None,
+) -> Iterator["subprocess.Popen[str]"]:
+    """A server that is ready, with an environment of `alone` or more."""
+    url = f"http://127.0.0.1:{environment['PERCEPTD_PORT']}"
+    with running(command, environment, core=core) as process:
         until(process, lambda: is_ready(url))
-        yield url, process
+        yield process
 
 
 def is_ready(url: str) -> bool:
@@ -143,37 +145,15 @@ def is_ready(url: str) -> bool:
 def resident_mb(pid: int) -> float:
     """Resident memory of a process tree, in MB.
 
-    For one process it is the system's resident set size. Memory shared within the tree counts
-    once: the mapped pages of a file once for all processes, memory inherited by a fork by its
-    proportional share. Memory shared with other programs counts in full, so that a server does not
-    look smaller because another one runs beside it.
+    All of the largest process, and of the others what they share with none: memory that the
+    processes of a server share counts once.
     """
-    own = 0
-    files: dict[tuple[str, ...], int] = {}
+    resident, private = {}, {}
     for member in tree(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
-            for place, sizes in mappings(Path(f"/proc/{member}/smaps").read_text()):
-                if place[-1] == "0":  # inode 0: not a file
-                    own += sizes["Pss"]
-                    continue
-                private = sizes["Private_Clean"] + sizes["Private_Dirty"]
-                own += private
-                files[place] = max(files.get(place, 0), sizes["Rss"] - private)
-    return (own + sum(files.values())) / 1000
-
-
-def mappings(smaps: str) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
-    """Each mapping in `/proc/PID/smaps`: (offset, device, inode), and its sizes in kB."""
-    place: tuple[str, ...] = ()
-    sizes: dict[str, int] = {}
-    for line in smaps.splitlines():
-        first, *rest = line.split()
-        if not first.endswith(":"):  # the head of the next one
-            if place:
-                yield place, sizes
-            _permissions, offset, device, inode = rest[:4]
-            place, sizes = (offset, device, inode), {}
-        elif rest[-1] == "kB":
-            sizes[first[:-1]] = int(rest[0])
-    if place:
-        yield place, sizes
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()[1:]
+            sizes = {name: int(size) for name, size, *_ in map(str.split, lines)}
+            resident[member] = sizes["Rss:"]
+            private[member] = sizes["Private_Clean:"] + sizes["Private_Dirty:"]
+    largest = max(resident, key=resident.__getitem__)
+    return (resident[largest] + sum(private.values()) - private[largest]) / 1000

@@ -1,15 +1,14 @@
 """Throughput and latency of perceptd, of a floor without a model, and of other model servers.
 
-    python -m benchmarks.serving [--servers floor,perceptd] [--works W1,W2]
-                                 [--connections 1,16,64] [--rounds 3] [--seconds 3]
-                                 [--name serving]    # of the files in benchmarks/results
-    python -m benchmarks.serving --table-only        # write the tables from the saved figures
+    python -m benchmarks.serving [--servers floor,perceptd] [--loads W2@1,W2@64] [--seconds 2,10]
+                                 [--rounds 5] [--name serving]   # of the files of results
 
 A server with all its processes has one core, the load generator has another. Each load on a server
 comes right after the same load on the floor, so both figures of a ratio are measured under the same
-conditions. Before and after each load, the server's answer is compared with that of the shipped
-checkpoint; a server that gives a wrong answer or dies gets no figures. The servers take turns in
-each round. `make bench-peers` installs the other servers.
+conditions. wrk gives the rates, `benchmarks.closed_loop` the latencies, one after the other, each
+for the given seconds. Before and after each load, the server's answer is compared with that of the
+shipped checkpoint; a server that gives a wrong answer or dies gets no figures. The servers take
+turns in each round, which ends with writing the tables. `make bench-peers` installs the others.
 """
 
 import argparse
@@ -21,86 +20,81 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from subprocess import STDOUT, CalledProcessError
 
 import httpx
 
-from benchmarks import serving_tables
-from benchmarks.figures import Figures, Pair, Start
+from benchmarks import closed_loop, wrk
+from benchmarks.figures import EXPLAINED, Cell, Figures, Pair, Start
 from benchmarks.lineup import FLOOR, ROOT, SERVERS, Server
-from benchmarks.load import Load, load, require_wrk
-from benchmarks.machine import describe
+from benchmarks.load import Load
+from benchmarks.report import machine, publish
 from benchmarks.servers import ServerError, frozen, resident_mb, running, until
 from benchmarks.works import Work, all_works, difference
 
-RESULTS = Path(__file__).parent / "results"
+HAPROXY_FILES = {  # of Ray Serve, which would leave them in /tmp
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+}
+LOADS = "W1@64,W2@1,W2@64,W3@1,W4@64,W5@64"
 WARM_UP_S = 1
-MEASURED_START = "W2"  # the work whose first answer ends a start
 FAILURES = (ServerError, httpx.HTTPError, CalledProcessError)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+WORKS = {work.name: work for work in all_works()}
+STARTED = WORKS["W2"]  # its first right answer ends a start
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The loads on each server in a round."""
-
-    works: Sequence[Work]
-    connections: Sequence[int]
-    seconds: int
-    core: int
-
-
-def one_round(servers: Sequence[Server], plan: Plan, figures: Figures) -> None:
-    with started(FLOOR, first_asked(plan.works), plan.core) as (floor, seconds):
+def one_round(servers: Sequence[Server], figures: Figures, core: int) -> None:
+    with started(FLOOR, STARTED, core) as (floor, seconds):
         for server in servers:
             if server.name in figures.failures:
                 continue
             try:
-                turn(server, plan, figures)
+                turn(server, figures, core)
             except FAILURES as error:
                 figures.failures[server.name] = str(error)
                 print(f"{server.name} FAILED: {error}", file=sys.stderr, flush=True)
         figures.starts.append(Start(FLOOR.name, seconds, resident_mb(floor)))
 
 
-def turn(server: Server, plan: Plan, figures: Figures) -> None:
+def turn(server: Server, figures: Figures, core: int) -> None:
     """A server's loads, each right after the floor's. Raises `FAILURES`."""
-    for _, group in groupby(plan.works, server.environment):
-        works = list(group)
-        first = first_asked(works)
-        with started(server, first, plan.core) as (pid, seconds):
-            for work in works:
-                loaded(server, work, plan.connections[0], WARM_UP_S)
-                for connections in plan.connections:
-                    with frozen(pid):  # some servers use the processor while idle
-                        floor = loaded(FLOOR, work, connections, plan.seconds)
-                    found = loaded(server, work, connections, plan.seconds)
-                    print(f"  {server.name} {work.name} {connections}: {found}", flush=True)
-                    if found.per_second and floor.per_second:  # else the load was too short
-                        pair = Pair(server.name, work.name, connections, found, floor)
-                        figures.pairs.append(pair)
-            if first.name == MEASURED_START:
+    for _, group in groupby(figures.cells, lambda cell: server.environment(WORKS[cell.work])):
+        cells = list(group)
+        works = [WORKS[cell.work] for cell in cells]
+        first = STARTED if STARTED in works else works[0]
+        with started(server, first, core) as (pid, seconds):
+            for work, cell in zip(works, cells, strict=True):
+                check(server, work)
+                wrk.rate(server.url, server.call(work), cell.connections, WARM_UP_S)
+                with frozen(pid):  # some servers use the processor while idle
+                    floor = loaded(FLOOR, work, cell)
+                found = loaded(server, work, cell)
+                print(f"  {server.name} {cell}, {cell.seconds} s: {found}", flush=True)
+                if found.per_second and floor.per_second:  # else the load was too short
+                    figures.pairs.append(Pair(server.name, cell, found, floor))
+            if first is STARTED:
                 figures.starts.append(Start(server.name, seconds, resident_mb(pid)))
 
 
-def first_asked(works: Sequence[Work]) -> Work:
-    """The work that measures a server's start."""
-    return next((work for work in works if work.name == MEASURED_START), works[0])
-
-
-def loaded(server: Server, work: Work, connections: int, seconds: int) -> Load:
-    """Load a server. Raises `ServerError` if its answer before or after the load is wrong.
+def loaded(server: Server, work: Work, cell: Cell) -> Load:
+    """Load a server. Raises `ServerError` if its answer before or after a load is wrong.
 
     The answer after the load comes once the server has finished the requests that wrk abandoned,
     so one load does not disturb the next.
     """
+    call = server.call(work)
     check(server, work)
-    found = load(server.url, server.call(work), connections, seconds)
+    rate, errors = wrk.rate(server.url, call, cell.connections, cell.seconds)
     check(server, work)
-    return found
+    seen = closed_loop.run(server.port, call, cell.connections, cell.seconds).load
+    check(server, work)
+    return Load(rate, seen.p50_ms, seen.p99_ms, errors + seen.errors)
 
 
 @contextmanager
@@ -118,6 +112,7 @@ def started(server: Server, work: Work, core: int) -> Iterator[tuple[int, float]
             "HOME": folder,
             "TMPDIR": folder,
             "RAY_TMPDIR": folder,
+            **{name: str(Path(folder, file)) for name, file in HAPROXY_FILES.items()},
             "PYTHONPATH": str(ROOT),
             **server.environment(work),
         }
@@ -171,11 +166,13 @@ def asked(server: Server, work: Work) -> httpx.Response:
     )
 
 
-def write(figures: Figures, name: str) -> None:
-    short = f"{figures.facts}\n\n{serving_tables.short(figures)}\n"
-    (RESULTS / f"{name}.md").write_text(short)
-    (RESULTS / f"{name}-details.md").write_text(serving_tables.detailed(figures))
-    print(short)
+def write(figures: Figures, name: str, facts: str) -> None:
+    parts = [f"# Serving, in detail\n\n{facts}", EXPLAINED]
+    for cell in figures.cells:
+        title = f"{cell}, {cell.seconds} s: {WORKS[cell.work].title}"
+        parts.append(f"## {title}\n\n{figures.detailed(cell)}")
+    publish(f"{name}-details", *parts)
+    publish(name, facts, figures.short())
 
 
 def chosen(names: str, known: Sequence[str]) -> list[str]:
@@ -188,63 +185,53 @@ def chosen(names: str, known: Sequence[str]) -> list[str]:
 
 def installed(names: Sequence[str]) -> list[Server]:
     """The servers of these names that can start here. Prints which cannot."""
-    servers = []
-    for server in SERVERS:
-        if server.name in names:
-            if server.missing:
-                print(f"{server.name} is left out: {server.missing}", file=sys.stderr)
-            else:
-                servers.append(server)
-    return servers
+    wanted = [server for server in SERVERS if server.name in names]
+    for server in wanted:
+        if server.missing:
+            print(f"{server.name} is left out: {server.missing}", file=sys.stderr)
+    return [server for server in wanted if not server.missing]
+
+
+def cells_of(loads: str, seconds: str) -> list[Cell]:
+    """Cells of loads such as `W2@64`, in the order of the works, the shortest first."""
+    pairs = [load.split("@") for load in loads.split(",")]
+    names = chosen(",".join(work for work, _ in pairs), list(WORKS))
+    pairs.sort(key=lambda pair: (names.index(pair[0]), int(pair[1])))
+    durations = sorted(map(int, seconds.split(",")))
+    return [Cell(work, int(n), each) for each, (work, n) in product(durations, pairs)]
+
+
+def pinned() -> int:
+    """Pin this process and its children to one core; the other one is for the servers."""
+    server_core, load_core = min(cores := os.sched_getaffinity(0)), max(cores)
+    if server_core == load_core:
+        raise SystemExit("two cores are needed: one for the server, one for the load")
+    os.sched_setaffinity(0, {load_core})
+    return server_core
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [server.name for server in (FLOOR, *SERVERS)]
-    works = all_works()
-    kinds = [work.name for work in works]
     shown = f"the floor always runs; default: {','.join(names)}"
     parser.add_argument("--servers", default=",".join(names), help=shown)
-    parser.add_argument("--works", default=",".join(kinds), help="default: %(default)s")
-    parser.add_argument("--connections", default="1,16,64", help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=3, help="of each load")
+    parser.add_argument("--loads", default=LOADS, help="WORK@CONNECTIONS; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", default="2", help="of each load, such as 2,10")
     parser.add_argument("--name", default="serving", help="of the files with the results")
-    parser.add_argument("--table-only", action="store_true", help="write the tables anew")
     options = parser.parse_args()
-    kept = RESULTS / f"{options.name}.json"
-    if options.table_only:
-        write(Figures.read(kept), options.name)
-        return
-
-    require_wrk()
+    wrk.require()
     servers = installed(chosen(options.servers, names))
-    server_core, load_core = min(cores := os.sched_getaffinity(0)), max(cores)
-    if server_core == load_core:
-        raise SystemExit("two cores are needed: one for the server, one for the load")
-    os.sched_setaffinity(0, {load_core})  # wrk inherits it
+    core = pinned()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
-
-    wanted = chosen(options.works, kinds)
-    plan = Plan(
-        works=[work for work in works if work.name in wanted],
-        connections=sorted(map(int, options.connections.split(","))),
-        seconds=options.seconds,
-        core=server_core,
-    )
-    figures = Figures(
-        facts=f"{describe('perceptd', 'torch', 'onnxruntime', 'fastapi', 'uvicorn')}; medians of "
-        f"{options.rounds} rounds of {options.seconds} s each, in turn; one core for the server, "
-        "one for the load.",
-        titles={server.name: server.titled for server in (FLOOR, *servers)},
-        works={work.name: work.title for work in plan.works},
-        connections=list(plan.connections),
-    )
-    for number in range(options.rounds):
-        print(f"round {number + 1} of {options.rounds}", flush=True)
-        one_round(servers, plan, figures)
-        figures.save(kept)
-    write(figures, options.name)
+    titles = {server.name: server.titled for server in (FLOOR, *servers)}
+    figures = Figures(titles, cells_of(options.loads, options.seconds))
+    versions = machine("perceptd", "torch", "onnxruntime", "fastapi", "uvicorn")
+    seconds = options.seconds.replace(",", " and ")
+    for number in range(1, options.rounds + 1):
+        one_round(servers, figures, core)
+        facts = f"medians of {number} rounds of loads of {seconds} s, in turn; one core for the"
+        write(figures, options.name, f"{versions}; {facts} server, one for the load.")
 
 
 if __name__ == "__main__":

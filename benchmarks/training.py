@@ -2,14 +2,14 @@
 
 Seconds run from the MNIST files on disk to the last step: they include reading and scaling the
 pictures, for all variants alike. The evaluation after each epoch counts for the recipes and does
-not count for the tutorial. Prints one table and writes it to `benchmarks/results/training.md`.
+not count for the tutorial. The tutorial ends once it reaches the accuracy; the time of all its
+epochs is extrapolated. `fast` is the median of its runs, each with a seed of its own.
 
 On a machine that also does other work, set OMP_WAIT_POLICY=passive. Otherwise torch's threads spin
 while they wait for one that is not scheduled, and every variant takes up to ten times as long.
 """
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from benchmarks import machine
+from benchmarks.report import machine, publish, spread, table
 from perceptd.models import registry
 from perceptd.training import recipes
 from perceptd.training.data import datasets
@@ -36,16 +36,8 @@ from perceptd.training.train import Progress, train
 TARGETS = {"mnist-cnn": 0.989, "mnist-mlp": 0.977}  # test accuracy of the published originals
 CPU = torch.device("cpu")
 MAX_SHARE = 1 / 5  # of the tutorial's time that `fast` may take
-RESULTS = Path("benchmarks/results/training.md")
-HEADER = (
-    "model",
-    "variant",
-    "epochs",
-    "seconds",
-    "test accuracy",
-    "of tutorial, full schedule",
-    "of tutorial, to accuracy",
-)
+HEAD = ("model", "variant", "epochs", "seconds", "test accuracy")
+RATIOS = ("of tutorial, full schedule", "of tutorial, to accuracy")
 
 
 @dataclass(frozen=True)
@@ -77,40 +69,28 @@ class Result:
         return median(run.seconds for run in self.fast)
 
     @property
-    def fast_reaches(self) -> bool:
-        return all(run.accuracy >= TARGETS[self.name] for run in self.fast)
-
-    @property
     def tutorial_first(self) -> Reached | None:
         return first(self.tutorial, TARGETS[self.name])
+
+    @property
+    def holds(self) -> bool:
+        """Whether every run of `fast` reaches the target, in at most `MAX_SHARE` of the time."""
+        reaches = all(run.accuracy >= TARGETS[self.name] for run in self.fast)
+        return reaches and self.fast_seconds <= MAX_SHARE * self.full
 
 
 @click.command(help=__doc__)
 @DATA_DIR
-@click.option(
-    "--models",
-    "names",
-    type=click.Choice(list(TARGETS)),
-    multiple=True,
-    default=list(TARGETS),
-    show_default=True,
-    help="Repeatable.",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Runs of `fast`, each with a seed of its own.",
-)
-def main(data_dir: Path, names: tuple[str, ...], repeats: int) -> None:
-    results = [measure(name, data_dir, repeats) for name in names]
-    text = report(results)
-    click.echo(text)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(text + "\n", encoding="utf-8")
-    if not all(holds(result) for result in results):
-        sys.exit(1)
+@click.option("--repeats", default=5, show_default=True, help="Runs of `fast`.")
+def main(data_dir: Path, repeats: int) -> None:
+    results = [measure(name, data_dir, repeats) for name in TARGETS]
+    facts = f"{machine('torch', 'torchvision', 'numpy')}; {torch.get_num_threads()} threads"
+    if policy := os.environ.get("OMP_WAIT_POLICY"):
+        facts += f", OMP_WAIT_POLICY={policy}"
+    lines = [cells for result in results for cells in rows(result)]
+    publish("training", f"{facts}.", table([*HEAD, *RATIOS], lines, texts=2))
+    if missed := [result.name for result in results if not result.holds]:
+        raise SystemExit(f"`fast` misses the accuracy or takes too long: {', '.join(missed)}")
 
 
 def measure(name: str, data_dir: Path, repeats: int) -> Result:
@@ -209,93 +189,32 @@ def first(points: list[Reached], target: float) -> Reached | None:
     return next((point for point in points if point.accuracy >= target), None)
 
 
-def holds(result: Result) -> bool:
-    """Whether every run of `fast` reaches the target, and takes at most `MAX_SHARE` of the time."""
-    return result.fast_reaches and result.fast_seconds <= MAX_SHARE * result.full
-
-
-def report(results: list[Result]) -> str:
-    """The table with machine and versions above it and the verdicts below."""
-    threads = f"{torch.get_num_threads()} threads"
-    if policy := os.environ.get("OMP_WAIT_POLICY"):
-        threads += f", OMP_WAIT_POLICY={policy}"
-    return "\n".join(
-        (
-            "# Time to reference accuracy",
-            "",
-            f"{machine.describe('torch', 'torchvision', 'numpy')}; {threads}.",
-            "",
-            "Seconds from the MNIST files on disk to the last step. `of tutorial` is this row's "
-            "time as a share of the tutorial's: of its published epochs, and of its epochs until "
-            "it first reaches the accuracy. `fast` is the median of its runs (least to most), "
-            "each with a seed of its own.",
-            "",
-            *(line(cells) for cells in (HEADER, ["---"] * len(HEADER))),
-            *(line(cells) for result in results for cells in rows(result)),
-            "",
-            *(verdict(result) for result in results),
-        )
-    )
-
-
 def rows(result: Result) -> Iterator[list[str]]:
-    """The table's rows of one model, each a list of cells as in `HEADER`."""
-    target, measured = TARGETS[result.name], len(result.tutorial)
-    reached = result.tutorial_first
+    """The table's rows of one model."""
+    target, reached = TARGETS[result.name], result.tutorial_first
 
-    def cells(
-        variant: str, epochs: int, seconds: float, accuracy: str, detail: str = ""
-    ) -> list[str]:
-        to_accuracy = f"{seconds / reached.seconds:.3f}" if reached else "never reached"
-        return [
-            result.name,
-            variant,
-            str(epochs),
-            f"{seconds:.1f}{detail}",
-            accuracy,
-            f"{seconds / result.full:.3f}",
-            to_accuracy,
-        ]
+    def cells(variant: str, epochs: int, seconds: float, *texts: str) -> list[str]:
+        of_full = f"{seconds / result.full:.3f}"
+        of_first = f"{seconds / reached.seconds:.3f}" if reached else "never reached"
+        return [result.name, variant, str(epochs), *texts, of_full, of_first]
 
-    if measured == result.epochs:
-        last = f"{result.tutorial[-1].accuracy:.4f}"
-        yield cells("tutorial, full schedule", measured, result.full, last)
-    else:
-        detail = f", extrapolated from {measured} measured epochs"
-        yield cells("tutorial, full schedule", result.epochs, result.full, "not run", detail)
+    def at(variant: str, point: Reached) -> list[str]:
+        seconds, accuracy = f"{point.seconds:.1f}", f"{point.accuracy:.4f}"
+        return cells(variant, point.epochs, point.seconds, seconds, accuracy)
+
+    measured = f"{result.full:.1f}, extrapolated from {len(result.tutorial)} epochs"
+    yield cells("tutorial, full schedule", result.epochs, result.full, measured, "not run")
     for variant, points in (("tutorial", result.tutorial), ("`reference`", result.reference)):
         if point := first(points, target):
-            variant = f"{variant}, until first at {target}"
-            yield cells(variant, point.epochs, point.seconds, f"{point.accuracy:.4f}")
-    end = result.reference[-1]
-    yield cells("`reference`, all epochs", end.epochs, end.seconds, f"{end.accuracy:.4f}")
-    times = [run.seconds for run in result.fast]
-    accuracies = [run.accuracy for run in result.fast]
+            yield at(f"{variant}, until first at {target}", point)
+    yield at("`reference`, all epochs", result.reference[-1])
     yield cells(
         f"`fast`, {len(result.fast)} runs",
         result.fast[-1].epochs,
-        median(times),
-        f"{median(accuracies):.4f} ({min(accuracies):.4f} to {max(accuracies):.4f})",
-        f" ({min(times):.1f} to {max(times):.1f})",
+        result.fast_seconds,
+        spread([run.seconds for run in result.fast], ".1f"),
+        spread([run.accuracy for run in result.fast], ".4f"),
     )
-
-
-def line(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def verdict(result: Result) -> str:
-    """PASS or FAIL of the requirement, and the harder comparison beside it."""
-    share = result.fast_seconds / result.full
-    accurate = "every" if result.fast_reaches else "not every"
-    text = (
-        f"- {'PASS' if holds(result) else 'FAIL'} {result.name}: {accurate} run of `fast` reaches "
-        f"{TARGETS[result.name]}, in {share:.3f} of the tutorial's full schedule "
-        f"(required: at most {MAX_SHARE:.3f})"
-    )
-    if reached := result.tutorial_first:
-        text += f"; {result.fast_seconds / reached.seconds:.3f} of its time to that accuracy"
-    return text + "."
 
 
 if __name__ == "__main__":

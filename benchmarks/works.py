@@ -35,6 +35,7 @@ class Work:
     model: str
     rows: list[list[float]] = field(repr=False)
     raw: bytes = field(default=b"", repr=False)
+    close: bool = False  # each request over a connection of its own
 
     @cached_property
     def right(self) -> list[Answer]:
@@ -78,6 +79,13 @@ def all_works() -> tuple[Work, ...]:
             "mnist-cnn",
             numbers(pixels[:1]),
             raw=pixels[0].tobytes(),
+        ),
+        Work(
+            "W5",
+            "W2 with `Connection: close`",
+            "mnist-cnn",
+            numbers(pixels[:1]),
+            close=True,
         ),
     )
 

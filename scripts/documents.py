@@ -145,7 +145,6 @@ PARTS: dict[str, Callable[[], str]] = {
         name: partial(results, name)
         for name in (
             "footprint",
-            "first-view",
             "training",
             "serving",
             "serving-long",
@@ -153,10 +152,6 @@ PARTS: dict[str, Callable[[], str]] = {
             "processes",
             "overload",
             "reliability",
-            "endurance",
-            "retraining",
-            "corrections",
-            "drift",
         )
     },
 }

@@ -1,4 +1,4 @@
-"""What a test counted, for the scorecard that `python -m benchmarks.reliability` prints.
+"""What a test counted, for the scorecard that `python -m tests.reliability.scorecard` prints.
 
 Each call adds a line of JSON to the file that PERCEPTD_TEST_SCORECARD names, if it names one.
 """

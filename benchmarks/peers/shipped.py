@@ -1,4 +1,4 @@
-"""The shipped checkpoint as every peer serves it: in torch, or in ONNX Runtime if RUNTIME says so.
+"""The shipped checkpoint as every peer serves it: in ONNX Runtime, on one thread.
 
 Imports nothing but what the peer's environment has. CHECKPOINT is the checkpoint's folder.
 """
@@ -6,16 +6,30 @@ Imports nothing but what the peer's environment has. CHECKPOINT is the checkpoin
 import os
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 
-def load():
-    folder = Path(os.environ["CHECKPOINT"])
-    if os.environ["RUNTIME"] == "onnx":
-        from benchmarks.peers.onnx_model import OnnxModel
 
-        return OnnxModel(folder)
-    from benchmarks.peers.torch_model import TorchModel
+class Model:
+    def __init__(self):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        graph = Path(os.environ["CHECKPOINT"]) / "model.onnx"
+        self.session = onnxruntime.InferenceSession(graph, options)
+        (self.input,) = self.session.get_inputs()
 
-    return TorchModel(folder)
+    def numbers(self, inputs):
+        return np.asarray(inputs, dtype=np.float32)  # (N, features)
+
+    def picture(self, raw):
+        return np.frombuffer(raw, dtype=np.uint8)[None].astype(np.float32) / 255  # (1, 784)
+
+    def __call__(self, rows):
+        """Probabilities (..., K) of rows (..., features)."""
+        flat = rows.reshape(-1, *self.input.shape[1:])
+        (probabilities,) = self.session.run(None, {self.input.name: flat})
+        return probabilities.reshape(*rows.shape[:-1], -1)
 
 
 def answer(probabilities):

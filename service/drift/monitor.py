@@ -1,7 +1,6 @@
 """Counts the inputs and predictions of a version after each batch.
 
-Rows are copied, and many at a time are counted into the bins of the checkpoint's reference
-(`benchmarks/drift.py` measures what that costs).
+Rows are copied, and many at a time are counted into the bins of the checkpoint's reference.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from benchmarks.peers import shipped
 @bentoml.service(workers=1, logging={"access": {"enabled": False}}, metrics={"enabled": False})
 class Classifier:
     def __init__(self):
-        self.model = shipped.load()
+        self.model = shipped.Model()
 
     @bentoml.api(route="/predict")
     async def predict(self, model: str, inputs: list[list[float]]) -> dict:

@@ -11,7 +11,7 @@ from benchmarks.peers import shipped
 
 class Classifier(ls.LitAPI):
     def setup(self, device):
-        self.model = shipped.load()
+        self.model = shipped.Model()
 
     def decode_request(self, request):
         return self.model.numbers(request["inputs"])

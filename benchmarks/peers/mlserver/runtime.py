@@ -13,7 +13,7 @@ from benchmarks.peers import shipped
 
 class Classifier(MLModel):
     async def load(self) -> bool:
-        self.model = shipped.load()
+        self.model = shipped.Model()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

@@ -13,7 +13,7 @@ from benchmarks.peers import shipped
 @serve.deployment(max_ongoing_requests=100)
 class Classifier:
     def __init__(self):
-        self.model = shipped.load()
+        self.model = shipped.Model()
 
     async def __call__(self, request: Request) -> dict:
         if request.url.path == "/image":

@@ -1,6 +1,6 @@
 """The scorecard: faults and hostile inputs, and the requests that were lost to them.
 
-    pg_virtualenv -t python -m benchmarks.reliability [--amount 1]
+    pg_virtualenv -t python -m tests.reliability.scorecard [--amount 1]
 
 Runs the tests that kill, fill, freeze, flood and fuzz real processes, on SQLite and on the
 PostgreSQL that the environment names. It adds up their counts: requests sent meanwhile, requests
@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.machine import describe
+from benchmarks.report import machine, publish, table
 from tests.scorecard import SCORECARD
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results" / "reliability.md"
+ROOT = Path(__file__).parent.parent.parent
 MARKERS = "faults or reliability or fuzz"
 LIBPQ = ("PGUSER", "PGPASSWORD", "PGHOST", "PGPORT")
 DATABASE = "perceptd"
@@ -83,23 +82,19 @@ def title_of(file: Path) -> str:
     return file.read_text().partition('"""')[2].partition("\n")[0].strip('".')
 
 
-def table(rows: list[Row]) -> str:
-    lines = [
-        "| what was done | cases | held | inputs tried | requests meanwhile | lost |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    total = Row("**together**")
+def total(rows: list[Row]) -> Row:
+    whole = Row("**together**")
     for row in rows:
-        total.cases, total.held = total.cases + row.cases, total.held + row.held
-        total.counts.update(row.counts)
-    return "\n".join([*lines, *map(line, [*rows, total])])
+        whole.cases, whole.held = whole.cases + row.cases, whole.held + row.held
+        whole.counts.update(row.counts)
+    return whole
 
 
-def line(row: Row) -> str:
+def cells(row: Row) -> list[str]:
     inputs, requests = row.counts["inputs"], row.counts["requests"]
     tried = f"{inputs:,}" if inputs else ""
     asked, lost = (f"{requests:,}", str(row.counts["lost"])) if requests else ("", "")
-    return f"| {row.title} | {row.cases} | {row.held} | {tried} | {asked} | {lost} |"
+    return [row.title, str(row.cases), str(row.held), tried, asked, lost]
 
 
 def main() -> None:
@@ -110,9 +105,9 @@ def main() -> None:
         report, counts = Path(folder, "report.xml"), Path(folder, "counts.jsonl")
         run(given.amount, report, counts)
         rows = read(report, counts)
-    text = f"{describe('fastapi', 'uvicorn')}.\n\n{table(rows)}\n"
-    RESULTS.write_text(text)
-    print(text)
+    head = ["what was done", "cases", "held", "inputs tried", "requests meanwhile", "lost"]
+    lines = table(head, map(cells, [*rows, total(rows)]))
+    publish("reliability", f"{machine('fastapi', 'uvicorn')}.", lines)
 
 
 if __name__ == "__main__":
