@@ -1,10 +1,8 @@
 """Logs: one JSON object per line for programs, readable text on a terminal.
 
-Every prediction waits for its log line, so a line costs one record of the standard library, one
-dictionary and msgspec's JSON.
+A line of a request in JSON is no record of the standard library: see `request_lines`.
 """
 
-import json
 import logging
 import os
 import sys
@@ -17,9 +15,9 @@ from types import TracebackType
 from typing import Any, TextIO
 
 import click
-import msgspec
 
 from perceptd.models import tracing
+from perceptd.service.request_lines import RequestLine, RequestLines, Timestamp, in_ascii
 from perceptd.service.settings import Settings
 
 COLOURS = {"DEBUG": "cyan", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
@@ -54,20 +52,33 @@ def is_logged() -> bool:
     return access.isEnabledFor(logging.INFO)
 
 
-def request(method: str, path: str, status: int, began: float, **facts: Any) -> None:
-    """Log a request that began at `began`, a time of `time.perf_counter`."""
+def request(
+    method: str, path: str, status: int, began: float, client: str | None, facts: Facts
+) -> None:
+    """Log a request that began at `began`, a time of `time.perf_counter`.
+
+    `facts` are fields of `RequestLine`; those of the context are added.
+    """
     path = path[:MAX_PATH]
-    record = logging.LogRecord(
-        access.name, logging.INFO, "", 0, f"{method} {path} {status}", (), None
-    )
-    record.__dict__["facts"] = {
-        "method": method,
-        "path": path,
-        "status": status,
-        "duration_ms": round((time.perf_counter() - began) * 1000, 3),
-        **facts,
-    }
+    message = f"{method} {path} {status}"
+    duration_ms = round((time.perf_counter() - began) * 1000, 3)
+    if context := _facts.get():
+        facts = {**context, **tracing.ids(), **facts}
+    for handler in access.handlers:
+        if isinstance(handler, RequestLines):
+            request = ("", "info", access.name, message, method, path, status, duration_ms, client)
+            handler.add(RequestLine(*request, **facts))
+            return
+    record = logging.LogRecord(access.name, logging.INFO, "", 0, message, (), None)
+    told = {"method": method, "path": path, "status": status, "duration_ms": duration_ms}
+    record.__dict__["facts"] = {**told, "client": client, **facts}
     access.handle(record)
+
+
+def flush() -> None:
+    """Write the lines of requests that are gathered."""
+    for handler in access.handlers:
+        handler.flush()
 
 
 def configure(settings: Settings, role: str) -> None:
@@ -82,7 +93,7 @@ def configure(settings: Settings, role: str) -> None:
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     for name in ("perceptd", "uvicorn"):
         logging.getLogger(name).setLevel(level)
-    access.handlers = [_handler(sys.stdout, settings, role)]
+    access.handlers = [_handler(sys.stdout, settings, role, of_requests=True)]
     access.propagate = False
     if not settings.access_log:
         access.setLevel(logging.CRITICAL)
@@ -94,9 +105,13 @@ def configure(settings: Settings, role: str) -> None:
     )
 
 
-def _handler(stream: TextIO, settings: Settings, role: str) -> logging.Handler:
-    handler = logging.StreamHandler(stream)
+def _handler(
+    stream: TextIO, settings: Settings, role: str, *, of_requests: bool = False
+) -> logging.Handler:
     is_text = stream.isatty() if settings.log_format == "auto" else settings.log_format == "text"
+    if of_requests and not is_text:
+        return RequestLines(stream, role)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter(_has_colours(stream)) if is_text else JsonFormatter(role))
     return handler
 
@@ -125,8 +140,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, role: str) -> None:
         super().__init__()
         self._process = {"process": os.getpid(), "role": role}
-        self._second = 0
-        self._time = ""
+        self._timestamp = Timestamp()
 
     def format(self, record: logging.LogRecord) -> str:
         line: Facts = {
@@ -140,19 +154,7 @@ class JsonFormatter(logging.Formatter):
             stack = super().formatException(record.exc_info)
             line["exception"] = {"type": _name(error), "message": str(error), "stack": stack}
         line |= self._process
-        try:
-            text = msgspec.json.encode(line, enc_hook=str).decode()
-        except UnicodeEncodeError:  # a lone surrogate
-            text = ""
-        # Beyond ASCII there are more line ends and control characters.
-        return text if text and text.isascii() else json.dumps(line, default=str)
-
-    def _timestamp(self, created: float) -> str:
-        second = int(created)
-        if second != self._second:
-            self._time = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._time}.{int((created - second) * 1e6):06d}Z"
+        return in_ascii([line]).decode().rstrip("\n")
 
 
 class TextFormatter(logging.Formatter):

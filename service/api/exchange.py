@@ -84,9 +84,8 @@ class Exchange:
             spans.end_request(self.span, self.status)
         if logs.is_logged():
             client = self._client[0] if self._client else None
-            logs.request(
-                self.method, self.path, self.status, self.began, client=client, **self.facts()
-            )
+            facts = self.facts()
+            logs.request(self.method, self.path, self.status, self.began, client, facts)
 
     def facts(self) -> dict[str, Any]:
         """What the log line says besides what `perceptd.service.logging.about` adds to it."""

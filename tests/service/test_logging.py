@@ -22,7 +22,7 @@ from perceptd.service import logging as logs
 from tests.service.admin import ADMIN, AS_ADMIN
 from tests.waiting import eventually
 
-ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
+ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the fast path leaves to the router
 DNN = {"model": "dnn", "inputs": [[0.1, -0.2]]}
 SERVE = (sys.executable, "-P", "-m", "perceptd", "serve", "--port", "0")
 HOSTILE = '\n\r\x1b[31m\x9b31m\u2028\u202e{"level":"info"}\ud800'
