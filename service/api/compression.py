@@ -1,10 +1,13 @@
 """Decompresses request bodies, so that routes see only plain ones."""
 
 import zlib
+from typing import Protocol
 
+from anyio import lowlevel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perceptd.service.api import problems
+from perceptd.service.api.callers import KEY
 from perceptd.service.errors import (
     PROBLEMS,
     BodyTooLargeError,
@@ -19,6 +22,14 @@ GZIP = ("gzip", "x-gzip")
 DEFLATE = "deflate"
 KNOWN = "gzip, deflate, identity"
 CHUNK = 64 * 1024  # decompressed bytes at a time, however few compressed ones they were
+
+
+class Holder(Protocol):
+    """What counts the bytes of requests: `perceptd.service.wire.connections.Connection`."""
+
+    is_turned_away: bool  # its bytes are free again, and it must not hold more
+
+    def hold(self, count: int) -> None: ...
 
 
 class Decompression:
@@ -44,7 +55,8 @@ class Decompression:
             await refusal(scope, receive, send)
             return
         if coding in (*GZIP, DEFLATE):
-            receive = DecompressedReceive(receive, coding, self.max_body_bytes)
+            holder = scope.get("state", {}).get(KEY)
+            receive = DecompressedReceive(receive, coding, self.max_body_bytes, holder)
             # In the scope itself: the middleware outside reads the route from it.
             kept = [pair for pair in scope["headers"] if pair[0] not in OF_COMPRESSED_BODY]
             scope["headers"] = kept
@@ -52,10 +64,16 @@ class Decompression:
 
 
 class DecompressedReceive:
-    """Receives a request's body decompressed, chunk by chunk."""
+    """Receives a request's body decompressed, chunk by chunk, with other work in between.
 
-    def __init__(self, receive: Receive, coding: str, max_compressed: int) -> None:
+    `holder` counts the bytes that it becomes longer by. Once it is turned away, the body ends.
+    """
+
+    def __init__(
+        self, receive: Receive, coding: str, max_compressed: int, holder: Holder | None
+    ) -> None:
         self._receive = receive
+        self._holder = holder
         self._inflater = Inflater(coding)
         self._limit = max_compressed
         self._received = 0  # bytes
@@ -65,7 +83,12 @@ class DecompressedReceive:
     async def __call__(self) -> Message:
         """Raises `InvalidInputError` for damaged data, `BodyTooLargeError`."""
         while not self._ended:
+            if self._holder and self._holder.is_turned_away:
+                return {"type": "http.disconnect"}
             if piece := self._inflater.read():
+                if self._holder:
+                    self._holder.hold(len(piece))
+                await lowlevel.checkpoint()
                 return {"type": "http.request", "body": piece, "more_body": True}
             if self._has_all:
                 self._inflater.check_whole()

@@ -18,7 +18,7 @@ from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
 from perceptd.service.errors import UnsupportedMediaTypeError
 from perceptd.service.inference import decoder
-from perceptd.service.inference.decoder import Decoded, production_model
+from perceptd.service.inference.decoder import LARGE_BYTES, Decoded, production_model
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.inference.pending import Caller
@@ -134,17 +134,24 @@ async def json_body(request: Request) -> bytes:
 JsonBodyDep = Annotated[bytes, Depends(json_body)]
 
 
+async def read_body(engine: Engine, read: Callable[..., Part], body: bytes, *args: Any) -> Part:
+    """What `read(body, *args)` makes of a body: of a large one in a thread, beside other work."""
+    if len(body) <= LARGE_BYTES:
+        return read(body, *args)
+    return await engine.read_in_thread(read, body, *args)
+
+
 async def read_prediction(body: JsonBodyDep, engine: EngineDep) -> Decoded:
     """Raises `QueueFullError` before it reads the body: in overload reading costs too much."""
     if (model := production_model(body)) and (serving := engine.serving(model)):
         serving.batcher.admit(1)
     snapshot = engine.snapshot
-    return decoder.read(body, snapshot.decoder, snapshot.schemas)
+    return await read_body(engine, decoder.read, body, snapshot.decoder, snapshot.schemas)
 
 
 async def read_feedback(body: JsonBodyDep, engine: EngineDep) -> FeedbackRequest:
     """The body, validated against the schema of the model it names."""
-    return engine.schemas.parse(body, FeedbackRequest)
+    return await read_body(engine, engine.schemas.parse, body, FeedbackRequest)
 
 
 async def get_caller(

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from perceptd.service.auth.access import Access
 from perceptd.service.drift.drift import Drift
+from perceptd.service.inference.arrivals import Arrivals
 from perceptd.service.inference.engine import Engine
 from perceptd.service.jobs.intake import Intake
 from perceptd.service.jobs.planner import Planner
@@ -26,6 +27,7 @@ class Services:
     access: Access
     repository: Repository
     engine: Engine
+    arrivals: Arrivals
     metrics: Metrics
     spans: Spans | None  # None without tracing
     drift: Drift

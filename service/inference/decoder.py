@@ -21,7 +21,7 @@ try:
 except ImportError:  # no build for this Python or machine: pydantic reads everything
     simdjson = None  # type: ignore[assignment] # in place of a module
 
-MAX_BYTES = 2**20  # the parser's memory stays at ten times the largest body
+LARGE_BYTES = 2**20  # a larger body is read in a thread
 REFUSALS = (LookupError, TypeError, ValueError, RuntimeError)  # of simdjson, or of a dict here
 FIELDS = frozenset(PredictRequest.model_fields)
 MODEL = re.compile(rb'\{\s{0,9}"model"\s{0,9}:\s{0,9}"([\w.-]{1,100})"')
@@ -46,9 +46,24 @@ class _Input(NamedTuple):
     bounds: dict[Any, tuple[float, float]]  # by dtype
     rows: dict[Shape, int]  # the shapes that a row may have, with their numbers of JSON arrays
 
+    def arrays_in(self, rows: Any) -> int:
+        """How many JSON arrays the rows have in all; 0 unless all have one of the shapes."""
+        for shape, arrays in self.rows.items():
+            found = 0
+            for row in rows:
+                if not _has(row, shape):
+                    break
+                found += arrays
+            else:
+                return found
+        return 0
+
 
 class Decoder:
-    """Reads bodies for the models that serve. Not thread-safe."""
+    """Reads bodies for the models that serve: large ones in any thread, others in one thread only.
+
+    A parser keeps ten times the memory of its largest body, so each large body has its own.
+    """
 
     def __init__(self, specs: Mapping[str, ModelSpec], max_rows: int) -> None:
         self._inputs = {name: _input(spec.input) for name, spec in specs.items()}
@@ -58,10 +73,11 @@ class Decoder:
     def decode(self, body: bytes) -> Decoded | None:
         """None for a body that is invalid or unusual."""
         # simdjson would skip a byte order mark.
-        if self._parser is None or len(body) > MAX_BYTES or not body.startswith(b"{"):
+        if self._parser is None or not body.startswith(b"{"):
             return None
+        parser = self._parser if len(body) <= LARGE_BYTES else simdjson.Parser()
         try:
-            return self._read(self._parser.parse(body), body)
+            return self._read(parser.parse(body), body)
         except REFUSALS:
             return None
 
@@ -79,14 +95,11 @@ class Decoder:
         count = len(rows)
         if not 1 <= count <= self._max_rows:
             return None
-        shape = next((form for form in takes.rows if _has(rows[0], form)), None)
+        arrays = takes.arrays_in(rows)
         # Counting the brackets finds arrays nested too deep in a row; in a valid body no string has
         # a bracket.
-        if shape is None or not _occurs(b"[", 1 + count * takes.rows[shape], body):
+        if not arrays or not _occurs(b"[", 1 + arrays, body):
             return None
-        for row in rows:
-            if not _has(row, shape):
-                return None
         numbers = np.frombuffer(rows.as_buffer(of_type="d"))  # all of them, however deep
         if np.minimum.reduce(numbers) < low or np.maximum.reduce(numbers) > high:
             return None

@@ -22,6 +22,7 @@ from perceptd.service.errors import (
     unloaded_error,
 )
 from perceptd.service.inference import runtimes
+from perceptd.service.inference.arrivals import Arrivals
 from perceptd.service.inference.decoder import Decoder
 from perceptd.service.inference.loaded_version import (
     LoadedVersion,
@@ -34,6 +35,7 @@ from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import Serving
 from perceptd.service.store.repository import Repository
 
+MAX_READERS = 2  # threads that read large bodies; each takes ten times its body in memory
 RETRY_S = 10.0  # until a version that failed to load is tried again
 
 log = logging.getLogger("perceptd.engine")
@@ -61,12 +63,14 @@ class Engine:
         settings: Settings,
         make_observers: MakeObservers = no_observers,
         on_swap: Callable[[str], None] = lambda model: None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.device, self.runtime = runtimes.pick(settings)
         self._repository = repository
         self._settings = settings
         self._make_observers = make_observers
         self._on_swap = on_swap
+        self._arrivals = arrivals
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         schemas = RequestSchemas({}, {}, settings.max_rows)
         decoder = Decoder({}, settings.max_rows)
@@ -74,6 +78,7 @@ class Engine:
         self._loading = threading.Lock()
         self._refreshing = threading.Lock()
         self._limiter = CapacityLimiter(os.cpu_count() or 1)
+        self._readers = CapacityLimiter(MAX_READERS)
 
     @property
     def production(self) -> dict[str, LoadedVersion]:
@@ -197,6 +202,10 @@ class Engine:
         """Run a computation in a thread, at most as many at once as there are cores."""
         return await to_thread.run_sync(function, *args, limiter=self._limiter)
 
+    async def read_in_thread(self, read: Callable[..., Result], *args: Any) -> Result:
+        """Read a large body in a thread, never in one that a batch would wait for."""
+        return await to_thread.run_sync(read, *args, limiter=self._readers)
+
     def _pin(self, model: str, version: int) -> LoadedVersion:
         if (model, version) not in self._pinned:
             # Without the lock, which a database that hangs would block for other versions.
@@ -231,6 +240,7 @@ class Engine:
             self._settings,
             self._limiter,
             self._make_observers,
+            self._arrivals,
         )
 
     def _not_serving(self, model: str) -> PerceptdError:

@@ -9,6 +9,7 @@ from perceptd.service.api.deps import (
     EngineDep,
     SettingsDep,
     answered_by,
+    read_body,
     require_predict_token,
 )
 from perceptd.service.api.media import JSON_TYPE, RAW_TYPE
@@ -17,6 +18,7 @@ from perceptd.service.api.oip.schemas import InferResponse
 from perceptd.service.api.oip.tensors import HEADER
 from perceptd.service.api.operations import PREDICTION, Responses, body, documented_v2
 from perceptd.service.api.routes.models import ModelName, VersionNumber
+from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.loaded_version import LoadedVersion
 from perceptd.service.inference.pending import Caller
 from perceptd.service.settings import Settings
@@ -61,7 +63,7 @@ async def infer(
     `probabilities`. With the parameter `classification`, `probabilities` has the most likely
     labels instead. Requests and answers may use the binary tensor extension.
     """
-    return await predict(await engine.find(model), request, caller, settings, json_length)
+    return await predict(engine, await engine.find(model), request, caller, settings, json_length)
 
 
 @router.post("/versions/{version}/infer", openapi_extra=body("inference"))
@@ -76,10 +78,11 @@ async def infer_version(
 ) -> Response:
     """Predict with one version of a model, which is loaded first if necessary."""
     loaded = await engine.find(model, version)
-    return await predict(loaded, request, caller, settings, json_length)
+    return await predict(engine, loaded, request, caller, settings, json_length)
 
 
 async def predict(
+    engine: Engine,
     version: LoadedVersion,
     request: Request,
     caller: Caller,
@@ -89,7 +92,9 @@ async def predict(
     version.batcher.admit(1, caller.deadline)  # refuse before the body is read
     body = await request.body()
     answered_by(request, version)
-    inference = codec.read(body, json_length, version.spec, settings.max_rows)
+    inference = await read_body(
+        engine, codec.read, body, json_length, version.spec, settings.max_rows
+    )
     reply = codec.write(inference, version, await version.answer(inference.rows, caller))
     if reply.json_length is None:
         return Response(reply.content, media_type=JSON_TYPE)

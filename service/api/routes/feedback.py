@@ -4,6 +4,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends
 
 from perceptd.models.preprocessing import from_numbers
+from perceptd.models.spec import ModelSpec
 from perceptd.service.api.deps import (
     EngineDep,
     FeedbackDep,
@@ -13,7 +14,9 @@ from perceptd.service.api.deps import (
 )
 from perceptd.service.api.operations import BODY, READ, body, documented
 from perceptd.service.errors import ModelNotFoundError, ModelUnavailableError
+from perceptd.service.schemas.requests import FeedbackRequest
 from perceptd.service.schemas.responses import FeedbackPublic
+from perceptd.service.store.feedback import Feedback
 
 router = APIRouter(
     tags=["feedback"],
@@ -28,8 +31,14 @@ async def give_feedback(
 ) -> FeedbackPublic:
     """Store rows with their correct labels, all or none; jobs with `include_feedback` use them."""
     spec = (await engine.find(request.model)).spec
-    rows = from_numbers(spec.input, request.inputs, request.dtype)
     # Not by `engine.run_in_thread`: predictions must not wait for the database.
-    total = await to_thread.run_sync(feedback.add, request.model, rows, request.labels)
-    metrics.feedback(request.model, len(rows))
-    return FeedbackPublic(model=request.model, kept=len(rows), total=total)
+    total = await to_thread.run_sync(store, feedback, spec, request)
+    kept = len(request.labels)
+    metrics.feedback(request.model, kept)
+    return FeedbackPublic(model=request.model, kept=kept, total=total)
+
+
+def store(feedback: Feedback, spec: ModelSpec, request: FeedbackRequest) -> int:
+    """Store the rows, and return the new count of the model."""
+    rows = from_numbers(spec.input, request.inputs, request.dtype)
+    return feedback.add(request.model, rows, request.labels)

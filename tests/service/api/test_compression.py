@@ -5,13 +5,15 @@ import json
 import socket
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
 from perceptd.service.api.compression import CHUNK, Inflater
 from perceptd.service.errors import InvalidInputError
-from tests.server import running
+from tests.server import running, serving
 from tests.service.admin import as_admin, guarded, problem
 
 BODY = json.dumps({"model": "xor", "inputs": [[-1, 1], [1, 1]] * 100}).encode()
@@ -194,3 +196,25 @@ def test_a_caller_who_goes_away_in_the_body_disturbs_no_other(client: httpx.Clie
     with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
         connection.sendall(head.encode() + compressed[:20])
     assert post(client, "/predict", compressed, "gzip").status_code == 200
+
+
+def test_decompressed_bytes_over_the_limit_are_refused_and_the_server_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Each is small until it is decompressed; all at once are too many bytes."""
+    spaces = b" " * (15 * 2**20)
+    packed = gzip.compress(b'{"model": "xor", "inputs": [[-1, 1]]' + spaces + b"}")
+
+    def large(url: str) -> int:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            return post(client, "/predict", packed, "gzip").status_code
+
+    limit = {"PERCEPTD_MAX_BYTES_IN_FLIGHT": str(2**20)}
+    with serving(tmp_path, environment=limit) as (process, url):
+        try:
+            with ThreadPoolExecutor(6) as clients:
+                statuses = list(clients.map(large, [url] * 6))
+            assert large(url) == 200
+        finally:
+            process.kill()  # an endless loop would ignore SIGTERM
+    assert set(statuses) == {200, 503}, statuses

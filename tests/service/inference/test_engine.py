@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,7 @@ from perceptd.service.errors import (
 )
 from perceptd.service.inference import engine as engine_module
 from perceptd.service.inference import runtimes
-from perceptd.service.inference.engine import Engine
+from perceptd.service.inference.engine import MAX_READERS, Engine
 from perceptd.service.inference.runtimes import OnnxRuntime, TorchRuntime
 from perceptd.service.settings import Settings
 from perceptd.service.store.aliases import PRODUCTION
@@ -323,3 +325,31 @@ def test_a_running_server_serves_what_another_process_promotes(
     eventually(lambda: ask().is_success, "the server loads the new model", seconds=1)
     assert ask().json()["predictions"] == [{"label": "1", "index": 1}]
     assert "rings" in client.get("/openapi.json").text
+
+
+def test_large_bodies_are_read_a_few_at_a_time_and_leave_threads_for_batches(
+    engine: Engine,
+) -> None:
+    may_end = threading.Event()
+    reading: list[int] = []
+    most: list[int] = []
+
+    def read(number: int) -> None:
+        reading.append(number)
+        most.append(len(reading))
+        may_end.wait()
+        reading.remove(number)
+
+    async def many() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(2 * (os.cpu_count() or 1) + MAX_READERS):
+                tasks.start_soon(engine.read_in_thread, read, number)
+            try:
+                with anyio.fail_after(60):
+                    assert await engine.run_in_thread(lambda: "computed") == "computed"
+            finally:
+                may_end.set()
+
+    anyio.run(many)
+    assert max(most) <= MAX_READERS
+    assert len(most) == 2 * (os.cpu_count() or 1) + MAX_READERS
