@@ -48,6 +48,7 @@ class Client:
             base_url=url,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=TIMEOUT,
+            verify=httpx.create_ssl_context(),  # with SSL_CERT_FILE, on this machine too
             trust_env=not is_loopback(host_of(url)),  # a proxy cannot reach this machine
         )
 

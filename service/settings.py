@@ -5,13 +5,24 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PostgresDsn, SecretStr, field_validator
+from pydantic import Field, PostgresDsn, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "PERCEPTD_"
-OPTIONS = ("host", "port", "data_dir", "device", "runtime", "processes")  # of `perceptd serve`
+OPTIONS = (  # of `perceptd serve`
+    "host",
+    "port",
+    "uds",
+    "tls_cert",
+    "tls_key",
+    "http2",
+    "data_dir",
+    "device",
+    "runtime",
+    "processes",
+)
 # Read by the command line, by the tests and between the processes of a server, or set by Kubernetes
 # for a service named perceptd.
 OTHER_VARIABLES = re.compile(
@@ -38,7 +49,20 @@ class Settings(BaseSettings):
     `PERCEPTD_OPEN_PREDICTIONS=1`."""
 
     port: int = Field(8000, ge=0, le=65535)
-    """Port to listen on; 0 picks a free one."""
+    """Port to listen on; 0 picks a free one. If it is unset, `perceptd serve` takes `PORT`, which
+    many platforms set."""
+
+    uds: Path | None = None
+    """UNIX socket to listen on instead of a port."""
+
+    tls_cert: Path | None = None
+    """File with the certificate for HTTPS, then those of intermediate authorities, as PEM."""
+
+    tls_key: Path | None = None
+    """File with the private key of `PERCEPTD_TLS_CERT`, as PEM without a passphrase."""
+
+    http2: bool = False
+    """Speak HTTP/2 too, which needs `pip install 'perceptd[http2]'`."""
 
     data_dir: Path = Path("data")
     """Folder of the store: the SQLite database, checkpoints, jobs and data sets."""
@@ -69,9 +93,9 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(8192, ge=1, le=10_000_000)
     """Maximum rows in the queue of a version; a request beyond that gets a 429."""
 
-    max_queue_wait_ms: float = Field(250, ge=1, le=3_600_000)
+    max_queue_wait_ms: float = Field(1000, ge=1, le=3_600_000)
     """Maximum milliseconds in the queue. A request gets a 429 at once if it is estimated to wait
-    longer; the estimate comes from recent batches."""
+    longer, and does not fit into the next batch; the estimate comes from recent batches."""
 
     request_timeout_ms: int = Field(30_000, ge=1, le=3_600_000)
     """Milliseconds until a prediction that has not started gets a 504. The header
@@ -100,6 +124,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     """Maximum bytes of a request body."""
+
+    max_bytes_in_flight: int = Field(128 * 2**20, ge=2**20)
+    """Maximum bytes of unfinished requests per process, and at least those of one. Beyond it the
+    body that has been incomplete for longest gets a 503."""
 
     max_picture_pixels: int = Field(16_000_000, ge=784)
     """Maximum pixels of an uploaded image."""
@@ -175,6 +203,21 @@ class Settings(BaseSettings):
 
     access_log: bool = True
     """Log one line per request."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is reachable from this machine only."""
+        return self.uds is not None or is_loopback(self.host)
+
+    @model_validator(mode="after")
+    def _has_both_of_tls(self) -> Self:
+        fields = ("tls_cert", "tls_key")
+        for given, missing in (fields, fields[::-1]):
+            if getattr(self, given) and not getattr(self, missing):
+                raise ValueError(
+                    f"{option_and_variable_of(given)} needs {option_and_variable_of(missing)} too"
+                )
+        return self
 
     @field_validator("database_url")
     @classmethod

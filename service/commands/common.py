@@ -157,5 +157,6 @@ def tell_ready() -> None:
 def wait_for_end_of_input() -> None:
     """Wait until standard input ends, as it does when the process at its other end does."""
     # sys.stdin has a lock that a waiting thread would hold while the interpreter shuts down.
-    while os.read(STDIN, 4096):
-        pass
+    with suppress(ConnectionResetError):  # it was killed before it read what it was sent
+        while os.read(STDIN, 4096):
+            pass

@@ -117,13 +117,13 @@ class Reader:
         if self.url and self.only == "docker":  # whose log tells the port inside
             self._server.wait_until_ready(self.url)
             return
-        self.url = f"http://127.0.0.1:{self._server.port()}"
+        self.url = self._server.url()
         self._shell.run(f"export PERCEPTD_URL={self.url}")
 
     def here(self, code: str) -> str:
         """With the address of this page's server, and of a database that is there."""
         code = code.replace(DATABASE, self.database)
-        return code.replace(ADDRESS, self.url.removeprefix("http://")) if self.url else code
+        return code.replace(ADDRESS, self.url.partition("://")[2]) if self.url else code
 
 
 def environment_of(folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.waiting import eventually
 
-SERVES = re.compile(r"perceptd serves on http://[\d.]+:(\d+)")
+SERVES = re.compile(r"perceptd serves on (https?)://[\d.]+:(\d+)")
 CURL = b"""
 curl() { # fails where the answer is a refusal, but for as many as the page shows
   command curl --fail-with-body "$@" && return
@@ -91,12 +91,12 @@ class Server:
                 start_new_session=True,
             )
 
-    def port(self) -> str:
-        """The port in the log, once the server is ready."""
-        eventually(self._reported_port, "the server is ready", seconds=STARTUP_S, log=self._log)
-        port = self._reported_port()
-        assert port
-        return port
+    def url(self) -> str:
+        """Its address on this machine, once it is ready."""
+        eventually(self._reported_url, "the server is ready", seconds=STARTUP_S, log=self._log)
+        url = self._reported_url()
+        assert url
+        return url
 
     def wait_until_ready(self, url: str) -> None:
         """Wait until the server at a known address is ready."""
@@ -114,10 +114,10 @@ class Server:
             os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait(STARTUP_S)
 
-    def _reported_port(self) -> str | None:
+    def _reported_url(self) -> str | None:
         self._must_run()
         found = SERVES.search(self._log.read_text())
-        return found[1] if found else None
+        return f"{found[1]}://127.0.0.1:{found[2]}" if found else None
 
     def _must_run(self) -> None:
         if self._process.poll() is not None:

@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE_S, eventually
 
 TAKES_JOBS = re.compile(r"worker [^ :]*:(\d+):\w+ takes jobs")
 STARTED = re.compile(r"Started server process \[(\d+)\]")
-SERVES = re.compile(r"perceptd serves on (http://\S+)")
+SERVES = re.compile(r"perceptd serves on ((?:https?|unix):\S+)")
 
 
 class Served:

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -77,3 +78,16 @@ def test_a_variable_not_in_capitals_is_refused(name: str) -> None:
 def test_a_setting_is_shown_with_its_option() -> None:
     assert option_and_variable_of("data_dir") == "--data-dir (PERCEPTD_DATA_DIR)"
     assert option_and_variable_of("max_rows") == "PERCEPTD_MAX_ROWS"
+
+
+@pytest.mark.parametrize(("given", "missing"), [("tls_cert", "tls_key"), ("tls_key", "tls_cert")])
+def test_a_certificate_and_its_key_are_given_together(given: str, missing: str) -> None:
+    said = f"{option_and_variable_of(given)} needs {option_and_variable_of(missing)} too"
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        Settings(**{given: Path("file")})  # type: ignore[arg-type] # the name of a field
+
+
+def test_a_server_at_a_unix_socket_or_on_loopback_is_local() -> None:
+    assert Settings().is_local
+    assert Settings(host="0.0.0.0", uds=Path("socket")).is_local
+    assert not Settings(host="0.0.0.0").is_local
