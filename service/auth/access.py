@@ -20,7 +20,11 @@ class Access:
     is still known, so that the passage of time opens nothing.
     """
 
-    def __init__(self, fixed: Sequence[Credential], *, may_be_open: bool) -> None:
+    def __init__(self, fixed: Sequence[Credential] = (), *, may_be_open: bool = False) -> None:
+        self.begin(fixed, may_be_open=may_be_open)
+
+    def begin(self, fixed: Sequence[Credential], *, may_be_open: bool) -> None:
+        """Replace the tokens of the settings."""
         self._fixed = tuple(fixed)
         self._may_be_open = may_be_open
         self._replace(self._fixed)

@@ -1,7 +1,9 @@
 """Requests -> batch -> answers. Knows no runtime.
 
 A batch holds the rows that arrived in the same turn of the event loop, or while the batch before
-ran. While the batcher is idle no request waits to fill a batch; under load the batches grow.
+ran. A request that comes alone waits for no others. After a batch of several rows, the next one
+starts when no more rows come; for that, and for connections that have just arrived, it waits for
+`ARRIVALS_S` at most.
 """
 
 import asyncio
@@ -19,10 +21,16 @@ from anyio import CapacityLimiter, to_thread
 
 from perceptd.service.errors import CallerGoneError, DeadlineExceededError, QueueFullError
 from perceptd.service.inference.answers import Answer, Rows, joined
-from perceptd.service.inference.pending import Caller, Deliver, Outcome, PendingRequest
+from perceptd.service.inference.arrivals import Arrivals
+from perceptd.service.inference.pending import Caller, Outcome, PendingRequest
 
 INLINE_S = 0.010  # longer batches run in a thread: that costs 0.1 ms and frees the event loop
 BUSY_INLINE_S = 0.100  # the same while rows wait: refusals would slow the thread down
+ARRIVALS_S = 0.005  # for which a batch waits at most for more rows
+# Turns of the event loop without more rows, until no more are expected: in one turn answers are
+# sent and requests are read, in the next one these are queued.
+STILL_TURNS = 2
+SWEEP_S = 0.05  # between looks at deadlines while a batch runs in a thread
 LONG_QUEUE_BATCHES = 4
 DRAIN_DECAY = 0.9  # weight that a measured batch loses with each later one
 MIN_TIME_GROWTH = 1.05  # per batch, so that one fast batch does not count for ever
@@ -101,6 +109,7 @@ class Batcher:
         max_queue_wait_s: float = math.inf,
         observers: Sequence[Observer] = (),
         drain_rate: DrainRate | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._run = run
         self._limiter = limiter
@@ -113,10 +122,16 @@ class Batcher:
         self._queue: deque[PendingRequest] = deque()
         self._queued_rows = 0
         self._running_rows = 0
+        self._last_rows = 0  # of the last batch
         self._drain_rate = drain_rate or DrainRate()
+        self._arrivals = arrivals or Arrivals()
+        self._due_at = 0.0  # when the next batch could first start
+        self._seen_rows = 0  # in the queue in the last turn of the loop
+        self._turns = 0  # in which no more came
         self._busy = False  # a batch runs, or will in the next turn of the loop
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
         self._batches = 0
         self._context = Context()  # empty: a batch does not log as one of its requests
         self._min_row_s = math.inf  # least time per row of the last batches
@@ -136,61 +151,43 @@ class Batcher:
         """Rows that may wait at most."""
         return self._max_queue_size
 
-    async def submit(self, rows: Rows, caller: Caller) -> Answer:
-        """Answer all rows, (N, ...) with N >= 1.
+    def submit(self, rows: Rows, caller: Caller) -> "asyncio.Future[Answer]":
+        """Queue rows, (N, ...) with N >= 1, whose answer the future gets.
 
-        Raises `QueueFullError`, `DeadlineExceededError`, `CallerGoneError`, and what `run` raises.
-        """
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def deliver(outcome: Outcome) -> None:
-            if not future.done():  # it may be cancelled before its task runs again
-                future.set_result(outcome)
-
-        request = self.enqueue(rows, deliver, caller)
-        try:
-            async with asyncio.timeout_at(caller.deadline):
-                outcome = await future
-        except TimeoutError:
-            raise DeadlineExceededError from None
-        finally:
-            request.ended = True
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    def enqueue(self, rows: Rows, deliver: Deliver, caller: Caller) -> PendingRequest:
-        """Queue rows. `deliver` is called once, with the answer to all rows or with an error.
-
-        Raises `QueueFullError`.
+        Raises `QueueFullError`. The future raises `DeadlineExceededError`, `CallerGoneError`, and
+        what `run` raises.
         """
         if self._busy or self._queue:
             self.admit(len(rows), caller.deadline)
-        request = PendingRequest(rows, deliver, caller, self._batches)
+        loop = asyncio.get_running_loop()
+        request = PendingRequest(rows, loop.create_future(), caller, self._batches)
         self._queue.append(request)
         self._queued_rows += len(rows)
         if not self._busy:
-            self._wake(asyncio.get_running_loop())
-        return request
+            self._wake(loop)
+        return request.waiter
 
     def admit(self, rows: int, deadline: float | None = None) -> None:
         """Check whether so many more rows may wait.
 
-        Raises `QueueFullError` if they would be too many, wait too long or miss the deadline. There
-        are few different messages, so that callers can cache the encoded answers.
+        Raises `QueueFullError` if they would be too many, wait too long or miss the deadline. What
+        fits into the next batch does not wait too long, whatever the estimate is: one slow batch on
+        a busy machine must not refuse a few clients. There are few different messages, so that
+        callers can cache the encoded answers.
         """
         row_s = self._drain_rate.row_s
         wait_s = self._queued_rows * row_s
         if self._queue and self._queued_rows + rows > self._max_queue_size:
             limit = f"at most {self._max_queue_size} rows may wait for a model"
             raise QueueFullError(f"queue is full: {limit}", wait_s)
-        if wait_s + self._running_rows * row_s > self._max_queue_wait_s:
+        fits_next = self._queued_rows + rows <= self._max_batch_size
+        if not fits_next and wait_s + self._running_rows * row_s > self._max_queue_wait_s:
             wait_s += self._drain_rate.remaining_s(self._running_rows)
             if wait_s > self._max_queue_wait_s:
                 limit = f"{self._max_queue_wait_s * 1000:g} ms"
                 raise QueueFullError(f"queue is full: estimated wait exceeds {limit}", wait_s)
         if deadline is not None and self._queue:
-            left_s = deadline - asyncio.get_running_loop().time()
+            left_s = deadline - time.monotonic()
             if wait_s + rows * row_s > left_s:
                 raise QueueFullError("estimated wait exceeds the request's deadline", wait_s)
 
@@ -207,12 +204,19 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         self._busy = True
+        self._turns = 0 if self._last_rows > 1 else STILL_TURNS
+        self._seen_rows = self._queued_rows
+        self._due_at = time.perf_counter()
         self._drain_rate.start()
         loop.call_soon(self._run_next, context=self._context)
 
     def _run_next(self) -> None:
         loop = asyncio.get_running_loop()
-        batch = self._take_batch(loop.time())
+        self._arrivals.accept()
+        if self._may_grow():
+            loop.call_soon(self._run_next, context=self._context)
+            return
+        batch = self._take_batch(time.monotonic())
         self._running_rows = sum(len(piece) for _, piece in batch)
         if self._running_rows * self._min_row_s > (BUSY_INLINE_S if self._queue else INLINE_S):
             self._task = loop.create_task(self._run_in_thread(batch))
@@ -222,23 +226,51 @@ class Batcher:
         finally:
             self._finish(loop)
 
+    def _may_grow(self) -> bool:
+        """Whether rows may be on their way that the next batch has room for."""
+        if self._queued_rows >= self._max_batch_size:
+            return False
+        self._turns = self._turns + 1 if self._queued_rows == self._seen_rows else 0
+        self._seen_rows = self._queued_rows
+        if self._turns >= STILL_TURNS and not self._arrivals.expected():
+            return False
+        return time.perf_counter() - self._due_at < ARRIVALS_S
+
     async def _run_in_thread(self, batch: _Batch) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep, batch)
         try:
             outcomes = await to_thread.run_sync(self._compute, batch, limiter=self._limiter)
         except Exception as error:  # no thread can be started
             outcomes = [error] * len(batch)
+        finally:
+            if self._sweeping:
+                self._sweeping.cancel()
         try:
             self._deliver(batch, outcomes)
         finally:
             self._finish(asyncio.get_running_loop())
 
+    def _sweep(self, batch: _Batch) -> None:
+        """End the requests whose deadline has passed while a batch runs."""
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        for request in (*(request for request, _ in batch), *self._queue):
+            deadline = request.caller.deadline
+            if deadline is not None and deadline <= now and not request.waiter.done():
+                request.end(DeadlineExceededError())
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep, batch)
+
     def _finish(self, loop: asyncio.AbstractEventLoop) -> None:
         self._notify_observers()
+        self._arrivals.answered(loop)
         self._batches += 1
         self._busy = bool(self._queue)
+        self._due_at = time.perf_counter()
         self._drain_rate.measure(self._running_rows, more=self._busy)
-        self._running_rows = 0
+        self._last_rows, self._running_rows = self._running_rows, 0
         if self._queue:
+            self._turns = 0
             loop.call_soon(self._run_next, context=self._context)
 
     def _notify_observers(self) -> None:
@@ -269,13 +301,17 @@ class Batcher:
         return batch
 
     def _is_wanted(self, request: PendingRequest, now: float) -> bool:
+        if request.waiter.done():
+            return False
         deadline = request.caller.deadline
-        if not request.ended and deadline is not None and deadline <= now:
+        if deadline is not None and deadline <= now:
             request.end(DeadlineExceededError())
+            return False
         # If no other batch ran meanwhile, looking for the caller would cost more than it saves.
-        if not request.ended and request.batches_before != self._batches and request.has_gone():
+        if request.batches_before != self._batches and request.has_gone():
             request.end(CallerGoneError())
-        return not request.ended
+            return False
+        return True
 
     def _compute(self, batch: _Batch) -> list[Outcome]:
         """The outcome for each request's rows of a batch."""
@@ -300,12 +336,13 @@ class Batcher:
 
     def _deliver(self, batch: _Batch, outcomes: list[Outcome]) -> None:
         for (request, _), outcome in zip(batch, outcomes, strict=True):
-            if request.ended:
+            if request.waiter.done():
                 continue
             if isinstance(outcome, Answer):
                 request.parts += (outcome,)
                 request.missing -= len(outcome.indices)
                 if request.missing:
                     continue
-                outcome = joined(request.parts)
+                if len(request.parts) > 1:
+                    outcome = joined(request.parts)
             request.end(outcome)

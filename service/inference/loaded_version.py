@@ -14,6 +14,7 @@ from perceptd.models.spec import Head, ModelSpec, decide
 from perceptd.service import logging as logs
 from perceptd.service.inference import runtimes
 from perceptd.service.inference.answers import Answer, Rows
+from perceptd.service.inference.arrivals import Arrivals
 from perceptd.service.inference.batcher import Batcher, Observer
 from perceptd.service.inference.pending import NO_CALLER, Caller
 from perceptd.service.inference.runtimes import Device, Runtime, RuntimeName
@@ -80,6 +81,7 @@ def load(
     settings: Settings,
     limiter: CapacityLimiter | None = None,
     make_observers: MakeObservers = no_observers,
+    arrivals: Arrivals | None = None,
 ) -> LoadedVersion:
     """Load a version and check that it answers its own example.
 
@@ -106,5 +108,6 @@ def load(
         max_queue_size=settings.max_queue_size,
         max_queue_wait_s=settings.max_queue_wait_ms / 1000,
         observers=make_observers(model, version, meta, runtime),
+        arrivals=arrivals,
     )
     return LoadedVersion(model, version, meta, runtime, batcher)

@@ -1,9 +1,9 @@
 """A request whose rows wait for an answer, and its caller."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from perceptd.service.inference.answers import Answer, Rows
@@ -21,7 +21,7 @@ def never() -> bool:
 class Caller(NamedTuple):
     """Who waits for an answer."""
 
-    deadline: float | None = None  # by the event loop's clock
+    deadline: float | None = None  # by `time.monotonic`
     has_gone: Callable[[], bool] = never
     span: "SpanContext | None" = None  # of the request, if it is traced
 
@@ -29,36 +29,32 @@ class Caller(NamedTuple):
 NO_CALLER = Caller()  # no deadline, cannot disconnect
 
 Outcome = Answer | Exception
-Deliver = Callable[[Outcome], None]
 
 
-@dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request's rows, and the parts of their answer so far.
+    """A request's rows, the parts of their answer so far, and who waits for it."""
 
-    Once `ended` is set, nothing more is delivered.
-    """
+    __slots__ = (
+        "arrived", "batches_before", "caller", "missing", "parts", "rows", "taken", "waiter"
+    )  # fmt: skip
 
-    rows: Rows
-    deliver: Deliver
-    caller: Caller
-    batches_before: int  # batches that had run when it arrived
-    arrived: float = field(default_factory=time.perf_counter)
-    taken: int = 0  # rows that are or were in a batch
-    missing: int = 0  # rows without an answer
-    parts: tuple[Answer, ...] = ()
-    ended: bool = False
-
-    def __post_init__(self) -> None:
-        self.missing = len(self.rows)
+    def __init__(
+        self, rows: Rows, waiter: "asyncio.Future[Answer]", caller: Caller, batches_before: int
+    ) -> None:
+        self.rows = rows
+        self.waiter = waiter  # cancelled if its task no longer waits
+        self.caller = caller
+        self.batches_before = batches_before  # batches that had run when it arrived
+        self.arrived = time.perf_counter()
+        self.taken = 0  # rows that are or were in a batch
+        self.missing = len(rows)  # rows without an answer
+        self.parts: tuple[Answer, ...] = ()
 
     def end(self, outcome: Outcome) -> None:
-        """Deliver the outcome. An error is only logged: the rest of the batch needs its answers."""
-        self.ended = True
-        try:
-            self.deliver(outcome)
-        except Exception:
-            log.exception("cannot deliver an answer")
+        if isinstance(outcome, Exception):
+            self.waiter.set_exception(outcome)
+        else:
+            self.waiter.set_result(outcome)
 
     def has_gone(self) -> bool:
         try:

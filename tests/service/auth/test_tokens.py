@@ -29,7 +29,7 @@ from tests.service.served import Served
 from tests.waiting import eventually
 
 XOR = {"model": "xor", "inputs": [[1, 1]]}
-ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the hot path leaves to the router
+ORDINARY = {"X-Request-Timeout-Ms": "60000"}  # a header that the fast path leaves to the router
 SOON = 15  # seconds: one, and many for a busy machine, which is asked 32 times
 
 

@@ -22,7 +22,7 @@ from perceptd.service.inference.pending import NO_CALLER, Caller
 BAD = -1.0
 TIMEOUT_S = 10
 Parameters = ParamSpec("Parameters")
-Submitted = asyncio.Task[Answer]
+Submitted = asyncio.Future[Answer]
 
 
 def on_a_loop(test: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
@@ -75,16 +75,16 @@ def batcher_of(network: Callable[[Rows], Answer], **limits: Any) -> Batcher:
 
 async def submit(batcher: Batcher, *numbers: float, caller: Caller = NO_CALLER) -> Submitted:
     """A request that waits in the queue."""
-    task = asyncio.create_task(batcher.submit(rows(*numbers), caller))
+    waiting = batcher.submit(rows(*numbers), caller)
     await asyncio.sleep(0)
-    return task
+    return waiting
 
 
 async def submit_running(batcher: Batcher, network: SlowNetwork) -> Submitted:
     """A request whose batch runs."""
-    task = await submit(batcher, 0)
+    waiting = await submit(batcher, 0)
     await asyncio.to_thread(network.started.wait)
-    return task
+    return waiting
 
 
 @pytest.fixture
@@ -122,10 +122,7 @@ async def test_requests_that_arrive_while_a_batch_runs_are_the_next_batch() -> N
 async def test_a_large_request_is_answered_over_several_batches_with_others_in_between() -> None:
     network = Network()
     batcher = batcher_of(network)
-    large, small = (
-        asyncio.create_task(batcher.submit(rows(*numbers), NO_CALLER))
-        for numbers in (range(20), [99])
-    )
+    large, small = (batcher.submit(rows(*numbers), NO_CALLER) for numbers in (range(20), [99]))
     assert (await large).indices.tolist() == list(range(20))
     assert (await small).probabilities.tolist() == [[99]]
     assert max(map(len, network.batches)) == 8
@@ -191,7 +188,7 @@ async def test_a_caller_that_cannot_be_checked_is_answered() -> None:
 async def test_a_caller_that_is_cancelled_while_its_batch_runs_leaves_the_others_answered() -> None:
     network = SlowNetwork()
     batcher = batcher_of(network)
-    first, other = (asyncio.create_task(batcher.submit(rows(n), NO_CALLER)) for n in (1, 2))
+    first, other = (batcher.submit(rows(n), NO_CALLER) for n in (1, 2))
     await asyncio.to_thread(network.started.wait)
     first.cancel()
     network.go_on.set()
@@ -264,7 +261,9 @@ async def test_an_empty_queue_takes_a_request_of_any_size() -> None:
 @on_a_loop
 async def test_a_request_that_would_wait_too_long_is_refused_with_a_time_to_retry() -> None:
     network = SlowNetwork()
-    batcher = batcher_of(network, max_queue_wait_s=2.0, drain_rate=DrainRate(row_s=1.0))
+    batcher = batcher_of(
+        network, max_batch_size=1, max_queue_wait_s=2.0, drain_rate=DrainRate(row_s=1.0)
+    )
     first = await submit_running(batcher, network)
     waiting = await submit(batcher, 1)
     fits = await submit(batcher, 2, 3)  # waits for one or two rows of a second each
@@ -273,6 +272,20 @@ async def test_a_request_that_would_wait_too_long_is_refused_with_a_time_to_retr
     assert refused.value.retry_after_s in (3, 4)
     network.go_on.set()
     await asyncio.gather(first, waiting, fits)
+
+
+@on_a_loop
+async def test_what_fits_into_the_next_batch_is_not_refused_for_its_wait() -> None:
+    network = SlowNetwork()
+    batcher = batcher_of(
+        network, max_batch_size=2, max_queue_wait_s=1.0, drain_rate=DrainRate(row_s=60.0)
+    )
+    first = await submit_running(batcher, network)
+    waiting = [await submit(batcher, 1), await submit(batcher, 2)]
+    with pytest.raises(QueueFullError, match="estimated wait"):
+        await batcher.submit(rows(3), NO_CALLER)
+    network.go_on.set()
+    await asyncio.gather(first, *waiting)
 
 
 @on_a_loop
@@ -326,19 +339,6 @@ async def test_a_batch_that_is_full_when_its_time_is_up_is_answered_whole(_: int
     large = await submit(batcher, *range(14))
     assert (await large).indices.tolist() == list(range(14))
     assert (await first).indices.tolist() == [100]
-
-
-@on_a_loop
-async def test_an_error_in_deliver_leaves_the_others_answered(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def broken(outcome: object) -> None:
-        raise OSError("connection reset")
-
-    batcher = batcher_of(Network())
-    batcher.enqueue(rows(1), broken, NO_CALLER)
-    assert (await batcher.submit(rows(2), NO_CALLER)).indices.tolist() == [2]
-    assert "cannot deliver an answer" in caplog.text
 
 
 @on_a_loop
