@@ -5,7 +5,6 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from anyio import create_task_group, sleep, to_thread
 from fastapi import FastAPI
@@ -24,6 +23,8 @@ from perceptd.service.auth.access import Access
 from perceptd.service.auth.tokens import Tokens
 from perceptd.service.drift.drift import Drift, DriftMetrics
 from perceptd.service.errors import StoreError
+from perceptd.service.front.predictions import Predictions
+from perceptd.service.inference.arrivals import Arrivals
 from perceptd.service.inference.batcher import Observer
 from perceptd.service.inference.engine import Engine
 from perceptd.service.inference.runtimes import Runtime
@@ -32,7 +33,7 @@ from perceptd.service.jobs.planner import Planner
 from perceptd.service.jobs.queue import Jobs
 from perceptd.service.jobs.trainables import Trainables
 from perceptd.service.jobs.uploads import JOBS, Uploads
-from perceptd.service.settings import Settings, is_loopback
+from perceptd.service.settings import Settings
 from perceptd.service.store import db
 from perceptd.service.store.feedback import Feedback
 from perceptd.service.store.repository import Repository
@@ -49,12 +50,13 @@ UNTRACED = ("/metrics", "/health/live", "/health/ready", "/v2/health/live", "/v2
 log = logging.getLogger("perceptd")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service for these settings. Models load when it starts.
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service for these settings, or those of the environment. Models load when it starts.
 
     Raises `DeviceError` if the configured device is not available.
     """
-    settings = credentials.hashed(settings)  # the process keeps no token in plain text
+    knows_host = settings is not None  # else another server may listen on another address
+    settings = credentials.hashed(settings or Settings())  # without a token in plain text
     database = db.connect(settings)
     repository = Repository(database, settings.data_dir)
     metrics = Metrics()
@@ -66,7 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
             made.append(traced.observer(model, version, runtime.name, runtime.device))
         return made
 
-    engine = Engine(repository, settings, observers, metrics.swap)
+    arrivals = Arrivals(settings.busy_poll_us / 1e6)
+    engine = Engine(repository, settings, observers, metrics.swap, arrivals)
     issued = Tokens(database)
 
     jobs, feedback = Jobs(database), Feedback(database)
@@ -74,9 +77,10 @@ def create_app(settings: Settings) -> FastAPI:
     uploads = Uploads(settings.data_dir.resolve() / JOBS, jobs)
     services = Services(
         settings=settings,
-        access=Access((), may_be_open=False),  # closed until lifespan reads the tokens
+        access=Access(),  # closed until lifespan reads the tokens
         repository=repository,
         engine=engine,
+        arrivals=arrivals,
         metrics=metrics,
         spans=spans.of_process(),
         drift=drift,
@@ -100,14 +104,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(repository.prepare)
         fixed = await to_thread.run_sync(credentials.credentials, settings)
-        may_be_open = is_loopback(settings.host) or settings.open_predictions
-        access = Access(fixed, may_be_open=may_be_open)
-        app.state.services = replace(services, access=access)
+        may_be_open = settings.is_local or settings.open_predictions
+        services.access.begin(fixed, may_be_open=may_be_open)
 
         def refresh_tokens() -> None:
-            access.update(issued.credentials())
+            services.access.update(issued.credentials())
 
         await to_thread.run_sync(refresh_tokens)
+        if not knows_host and services.access.is_open:
+            log.warning("predictions need no token: set PERCEPTD_HOST to the server's address")
         await to_thread.run_sync(engine.refresh)
         async with create_task_group() as tasks:  # waits for threads that still read the database
             tasks.start_soon(sampler.run)
@@ -148,8 +153,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = lambda: described(engine.schemas)  # type: ignore[method-assign] # as FastAPI documents
     # Only a wrapper of the whole middleware stack sees every response.
     decompressed = Decompression(app.build_middleware_stack(), settings.max_body_bytes)
-    app.middleware_stack = RequestMiddleware(
-        page.shared(decompressed, settings.cors_origins), services
+    app.middleware_stack = Predictions(
+        RequestMiddleware(page.shared(decompressed, settings.cors_origins), services), services, app
     )
     return app
 

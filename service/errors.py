@@ -116,6 +116,12 @@ class TooManyConnectionsError(PerceptdError):
     retry_after_s = 1
 
 
+class TooManyBytesError(PerceptdError):
+    """The unfinished requests of a process hold its maximum of bytes."""
+
+    retry_after_s = 1
+
+
 class DeadlineExceededError(PerceptdError):
     """The deadline of a request has passed."""
 
@@ -174,6 +180,7 @@ PROBLEMS: dict[type[PerceptdError], Problem] = {
     ModelUnavailableError: Problem(503, "model_unavailable", "The model is unavailable"),
     DrainingError: Problem(503, "draining", "The server is shutting down"),
     TooManyConnectionsError: Problem(503, "too_many_connections", "Too many connections"),
+    TooManyBytesError: Problem(503, "too_many_bytes", "Too many bytes of unfinished requests"),
     DiskError: Problem(503, "store_unavailable", "The store is unavailable"),
     StoreError: Problem(503, "store_unavailable", "The store is unavailable"),
 }

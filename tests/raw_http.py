@@ -107,6 +107,9 @@ class Connection:
     def answer(self) -> Response:
         return read(self._file)
 
+    def read(self, length: int) -> bytes:
+        return self._file.read(length)
+
     def rest(self) -> bytes:
         """All bytes until the server closes the connection."""
         return self._file.read()

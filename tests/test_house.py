@@ -23,7 +23,7 @@ MAY_IMPORT = {
 
 # What a room of `service` may import besides itself and the ground. A room that is not named here,
 # such as `app` or `commands`, puts the others together and may import any.
-GROUND = ("errors", "settings", "logging")
+GROUND = ("errors", "settings", "logging", "request_lines")
 ROOMS: dict[str, set[str]] = {
     **{module: set(GROUND) for module in GROUND},
     "schemas": set(),
@@ -35,10 +35,11 @@ ROOMS: dict[str, set[str]] = {
     "drift": {"inference", "telemetry", "schemas"},
     "worker": {"jobs", "inference", "store"},
     "api": {"schemas", "store", "auth", "inference", "jobs", "telemetry", "drift"},
-    "wire": {"api", "auth", "inference", "telemetry"},
+    "wire": {"api", "inference"},
+    "front": {"api", "auth", "inference", "telemetry", "wire"},
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
-KNOW_THE_WEB = {"api", "wire", "app", "server"}
+KNOW_THE_WEB = {"api", "front", "app", "server"}
 LEARN_TORCH = {"models.networks", "models.export"}  # the rest of `models` is imported by the server
 
 TREE = re.compile(r"^```text\n(models/.*?)^```$", re.DOTALL | re.MULTILINE)

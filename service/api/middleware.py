@@ -4,14 +4,17 @@ import base64
 import hashlib
 import re
 import time
+from email.utils import formatdate
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perceptd.service import logging as logs
 from perceptd.service.api import problems
-from perceptd.service.api.exchange import HEADER, Exchange
+from perceptd.service.api.exchange import HEADER, Exchange, request_id
 from perceptd.service.api.services import Services
+from perceptd.service.errors import PerceptdError
 
 POLICY_HEADER = "Content-Security-Policy"
 # uvicorn sends them with every response, its own errors included.
@@ -30,7 +33,14 @@ POLICY = (
 )
 SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 SAFE_METHODS = ("GET", "HEAD")
-CORS_HEADERS = ("access-control-allow-origin", "access-control-expose-headers", "vary")
+HTTP1 = ("1.0", "1.1")  # versions with a header that ends the connection
+# Of a response that is replaced.
+KEPT_HEADERS = (
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "connection",
+    "vary",
+)
 
 
 def policy(html: bytes) -> str:
@@ -71,6 +81,8 @@ class RequestMiddleware:
                 exchange.answer(message["status"], getattr(scope.get("route"), "path", None))
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = name
+                if self.services.closing.is_set() and scope["http_version"] in HTTP1:
+                    headers["Connection"] = "close"
                 if given.get("authorization") and method in SAFE_METHODS:
                     headers.setdefault("Cache-Control", "no-store")
                 html = headers.get("content-type", "").startswith("text/html")
@@ -81,7 +93,7 @@ class RequestMiddleware:
                     replaced = True
                     refusal = problems.body_too_large(path, self.max_body_bytes)
                     refusal.headers[HEADER] = name
-                    for header in (header for header in headers if header in CORS_HEADERS):
+                    for header in (header for header in headers if header in KEPT_HEADERS):
                         refusal.headers[header] = headers[header]
                     await refusal(scope, receive, send)
             if page:
@@ -96,3 +108,14 @@ class RequestMiddleware:
                 await self.app(scope, receive, send_with_id)
             finally:
                 exchange.finish()
+
+
+def closing_response(error: PerceptdError, path: str) -> bytes:
+    """The bytes of an error response that closes the connection."""
+    problem = problems.of(error, path)
+    problem.headers.update(SECURITY_HEADERS)
+    problem.headers.update({HEADER: request_id(""), "connection": "close"})
+    problem.headers["date"] = formatdate(usegmt=True)
+    status = HTTPStatus(problem.status_code)
+    lines = b"".join(b"%b: %b\r\n" % header for header in problem.raw_headers)
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() + lines + b"\r\n" + problem.body

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import lru_cache
 from http import HTTPStatus
 
 from starlette.responses import Response
@@ -16,6 +17,7 @@ from perceptd.service.errors import (
     InvalidInputError,
     PerceptdError,
     Problem,
+    QueueFullError,
     StoreError,
     UnauthorizedError,
 )
@@ -58,6 +60,12 @@ def fault(path: str, request_id: str | None, error: Exception) -> Response:
 
 def body_too_large(path: str, limit: int) -> Response:
     return response(PROBLEMS[BodyTooLargeError], str(BodyTooLargeError.over(limit)), path)
+
+
+@lru_cache(maxsize=256)  # in overload a refusal must cost much less than an answer
+def queue_full(path: str, detail: str, retry_after_s: int | None) -> Response:
+    """A response that all callers share: nobody may change it."""
+    return of(QueueFullError(detail, retry_after_s or 1), path)
 
 
 def response(

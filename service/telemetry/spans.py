@@ -5,7 +5,7 @@ links to all of them. Without a collector of traces there are no spans, and noth
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -60,11 +60,12 @@ class Spans:
         }
         self._tracer = provider.get_tracer(tracing.NAME, __version__)
 
-    def request(self, path: str, headers: Mapping[bytes, bytes], began: float) -> "Span":
+    def request(self, path: str, scope: MutableMapping[str, Any], began: float) -> "Span":
         """The span of a POST that FastAPI does not see, with the attributes of FastAPI's spans.
 
         `began` is by `time.perf_counter`.
         """
+        headers = dict(scope["headers"])
         carrier = {
             field: headers[name].decode("latin-1")
             for name, field in self._fields.items()
@@ -76,9 +77,9 @@ class Spans:
             context=parent,
             kind=self._trace.SpanKind.SERVER,
             attributes={
-                "url.scheme": "http",
+                "url.scheme": scope["scheme"],
                 "http.request.method": "POST",
-                "network.protocol.version": "1.1",
+                "network.protocol.version": scope["http_version"],
                 "url.path": path,
                 "http.route": path,
                 **address(headers.get(b"host", b"")),

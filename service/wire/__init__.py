@@ -1,1 +1,1 @@
-"""Bytes on a socket: the fast path of predictions, and limits on connections."""
+"""Bytes on a socket: limits on connections."""

@@ -1,26 +1,23 @@
-"""How many connections a process may have, and how long each may take.
+"""How many connections a process may have, how long each may take, how many bytes all may hold.
 
-uvicorn waits for ever for a head, a body, or a client that does not read its answer. Here one check
-per second goes over all connections of a process; no request has a timer of its own.
+A server waits for ever for a head, a body, or a client that does not read its answer. Here one
+check per second goes over all connections of a process; no request has a timer of its own.
 """
 
 import asyncio
 import logging
-import resource
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
-from perceptd.service.errors import PerceptdError, TooManyConnectionsError
+from perceptd.service.errors import PerceptdError, TooManyBytesError, TooManyConnectionsError
+from perceptd.service.inference.arrivals import Arrivals
 from perceptd.service.settings import Settings
 
 CHECK_S = 1.0
 SCAN_S = 0.05  # pause after a search that found no connection to close
-OTHER_FILES = 256  # that a process opens besides its connections
-ENOUGH_FILES = 2**20
+MAX_EXPLAINED = 64  # connections that get an error response; more are closed without one
 
 log = logging.getLogger("perceptd")
 
@@ -34,15 +31,20 @@ class Counter(Protocol):
 class Guarded(Protocol):
     """A connection, as its guard sees it."""
 
-    since: float  # when its present state began, by the event loop's clock
-    loop: asyncio.AbstractEventLoop
+    since: float  # when its present state began, by `time.monotonic`
+    bytes_held: int
+    is_turned_away: bool
 
     @property
-    def connections(self) -> Collection[Any]:
-        """All open connections of the process."""
+    def outlives_close(self) -> bool: ...
+
+    def hand_to(self, server: asyncio.BaseProtocol) -> None: ...
 
     @property
     def can_give_way(self) -> bool: ...
+
+    @property
+    def is_incomplete(self) -> bool: ...
 
     def check(self, now: float) -> None: ...
 
@@ -54,29 +56,68 @@ class Guarded(Protocol):
 class Guard:
     """Limits the connections of one process."""
 
-    def __init__(self, settings: Settings, metrics: Counter, closing: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Counter,
+        closing: threading.Event,
+        arrivals: Arrivals,
+        max_connections: int,
+        keep_alive_s: float,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.closing = closing  # once set, each answer is the last of its connection
-        self.max_connections = max(min(settings.max_connections, max_open_files() - OTHER_FILES), 1)
-        self.turned_away: set[Guarded] = set()
+        self.arrivals = arrivals
+        self.keep_alive_s = keep_alive_s
+        self.max_connections = max_connections
+        whole = 2 * settings.max_body_bytes + settings.max_header_bytes  # compressed and plain
+        self.max_bytes = max(settings.max_bytes_in_flight, whole)
+        self.connections: set[Guarded] = set()
+        self.bytes_held = 0
+        self._explained: set[Guarded] = set()
         self._is_checking = False
         self._can_give_way: deque[Guarded] = deque()
         self._scanned_at = 0.0
 
     def admit(self, connection: Guarded) -> None:
         """Admit a new connection or turn it away."""
-        if self._is_over(connection.connections) and not self._make_room(connection):
+        self.connections.add(connection)
+        if self.room < 0 and not self._make_room(connection):
             connection.turn_away(TooManyConnectionsError("no connection can give way now"))
         if not self._is_checking:
             self._is_checking = True
-            connection.loop.call_later(
-                CHECK_S, self._check, connection.loop, connection.connections
-            )
+            asyncio.get_running_loop().call_later(CHECK_S, self._check)
 
-    def _is_over(self, connections: Collection[Guarded]) -> bool:
-        """Whether there are too many, not counting those that were turned away."""
-        return len(connections) - len(self.turned_away) > self.max_connections
+    def forget(self, connection: Guarded) -> None:
+        """The connection is closed."""
+        self.free(connection)
+        self.connections.discard(connection)
+        self._explained.discard(connection)
+
+    def may_explain(self, connection: Guarded) -> bool:
+        """Whether a connection that is turned away may stay open until its client knows why."""
+        if len(self._explained) >= MAX_EXPLAINED:
+            return False
+        self._explained.add(connection)
+        return True
+
+    def relieve(self, newest: Guarded) -> None:
+        """Too many bytes are held: the body that has been incomplete for longest gives way."""
+        while self.bytes_held > self.max_bytes:
+            arriving = [one for one in self.connections if one.bytes_held and one.is_incomplete]
+            longest = min(arriving, key=lambda one: one.since, default=newest)
+            longest.turn_away(TooManyBytesError("too many bytes of requests are under way"))
+
+    def free(self, connection: Guarded) -> None:
+        """Its requests are finished."""
+        self.bytes_held -= connection.bytes_held
+        connection.bytes_held = 0
+
+    @property
+    def room(self) -> int:
+        """So many more connections may come, not counting those that were turned away."""
+        return self.max_connections - len(self.connections) + len(self._explained)
 
     def _make_room(self, new: Guarded) -> bool:
         """Close the connection that has been idle or incomplete for longest."""
@@ -90,35 +131,20 @@ class Guard:
             if now - self._scanned_at < SCAN_S:
                 return False
             self._scanned_at = now
-            found = [one for one in new.connections if one.can_give_way and one is not new]
+            found = [one for one in self.connections if one.can_give_way and one is not new]
             self._can_give_way.extend(sorted(found, key=lambda one: one.since))
         return False
 
-    def _check(self, loop: asyncio.AbstractEventLoop, connections: Collection[Guarded]) -> None:
-        now = loop.time()
-        for connection in list(connections):
+    def _check(self) -> None:
+        now = time.monotonic()
+        for connection in list(self.connections):
             try:
                 connection.check(now)
             except Exception:  # one fault must not end the time limits of all others
                 log.exception("checking a connection failed")
-        if not self._is_over(connections):  # keep no reference to those that need not give way
+        if self.room >= 0:  # keep no reference to those that need not give way
             self._can_give_way.clear()
             self._scanned_at = 0.0
-        self._is_checking = bool(connections)
-        if connections:
-            loop.call_later(CHECK_S, self._check, loop, connections)
-
-
-def max_open_files() -> int:
-    """Raise the limit of open files as far as the system allows, and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= ENOUGH_FILES:
-        return ENOUGH_FILES
-    for wanted in (ENOUGH_FILES, 65_536, 10_240):  # "infinity" may be more than the system allows
-        wanted = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        if wanted <= soft:
-            break
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            return wanted
-    return soft
+        self._is_checking = bool(self.connections)
+        if self.connections:
+            asyncio.get_running_loop().call_later(CHECK_S, self._check)

@@ -202,7 +202,7 @@ def test_what_is_too_large_is_refused_and_not_kept(target: Target, known: Known)
         "a header's name": (431, lines + b"x" * 4_000_000 + b": y\r\n\r\n"),
         "a target": (431, b"GET /" + b"a" * 4_000_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n"),
         "a query": (431, b"GET /models?" + b"a=b&" * 500_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n"),
-        "a method": (400, b"G" * 4_000_000 + b" / HTTP/1.1\r\n\r\n"),
+        "a method": (431, b"G" * 4_000_000 + b" / HTTP/1.1\r\n\r\n"),
         "a chunk's extension": (200, whole.replace(b"\r\n" + BODY, extension + BODY)),
         "trailers": (431, whole[:-2] + b"X: y\r\n" * 200_000),
         "a body": (413, request("/predict", b" " * 17_000_000, [JSON])),

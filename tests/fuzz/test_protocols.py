@@ -87,7 +87,7 @@ def test_simdjson_takes_nothing_that_pydantic_refuses_and_reads_the_same() -> No
         attack()
 
 
-def test_the_hot_path_answers_as_the_ordinary_way_does(target: Target) -> None:
+def test_the_fast_path_answers_as_the_router_does(target: Target) -> None:
     raw = ("Content-Type", "application/octet-stream")
     asked = st.one_of(
         st.tuples(st.sampled_from(("/predict", "/predict_proba")), st.just(JSON), native),
@@ -110,17 +110,17 @@ def test_the_hot_path_answers_as_the_ordinary_way_does(target: Target) -> None:
             count.inputs += len(requests)
             close = ("Connection", "close")
             ways = []
-            with target.connect() as hot, target.connect() as ordinary:
+            with target.connect() as fast, target.connect() as router:
                 for connection, extra in (
-                    (hot, []),
-                    (ordinary, [("X-Request-Timeout-Ms", "600000")]),
+                    (fast, []),
+                    (router, [("X-Request-Timeout-Ms", "600000")]),
                 ):
                     for number, (path, kind, body) in enumerate(requests):
                         connection.sendall(
                             request(path, body, [kind, *extra, ("X-Request-ID", f"r{number}")])
                         )
                     connection.sendall(request("/health/live", headers=[close]))
-                for connection in (hot, ordinary):
+                for connection in (fast, router):
                     answer = b""
                     while data := connection.recv(2**16):
                         answer += data

@@ -175,3 +175,15 @@ def test_a_terminated_process_is_replaced_and_no_request_is_lost(start: Start) -
     load.wait()
     assert load.lost == []
     assert served.process.wait(30) == 0
+
+
+def test_a_signal_to_every_process_loses_no_request(start: Start) -> None:
+    """systemd sends it to all processes of a service."""
+    served = start(PERCEPTD_PROCESSES="2", PERCEPTD_ACCESS_LOG="0")
+    load = Leaving(served.url)
+    served.eventually(lambda: load.answered > 200, "200 requests are answered")
+    for pid in (served.server(1), served.server(2), served.process.pid):
+        os.kill(pid, signal.SIGTERM)
+    load.wait()
+    assert load.lost == []
+    assert served.process.wait(30) == 0

@@ -1,10 +1,12 @@
 """Clients that send slowly, read nothing or send nothing, beside one that is in a hurry."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -161,6 +163,34 @@ def test_a_client_that_reads_nothing_of_a_last_answer_gives_way(start: Start) ->
 
     with reads_nothing(served.url, "close"), reads_nothing(served.url, "close"):
         served.eventually(one_gave_way, "one gives way")
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that a process uses."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+
+
+@pytest.mark.parametrize("lines", [[], ["X-Request-Timeout-Ms: 60000"]], ids=["fast", "router"])
+def test_many_incomplete_bodies_take_no_more_memory_than_allowed(
+    start: Start, lines: list[str]
+) -> None:
+    allowed = 32 * 2**20
+    served = start(PERCEPTD_MAX_BYTES_IN_FLIGHT=str(allowed), PERCEPTD_READ_TIMEOUT_S=LONG_S)
+    process = served.server(1)
+    large = request(b"a" * 4 * 2**20, lines=lines)[:-1]
+    with httpx.Client(base_url=served.url, timeout=30) as client, ExitStack() as opened:
+        in_a_hurry(client)
+        before = resident_bytes(process)
+        waiting = [opened.enter_context(connect(served.url)) for _ in range(100)]
+        for connection in waiting:
+            connection.sendall(large)
+            assert resident_bytes(process) - before < 4 * allowed, "of 400 MB"
+        in_a_hurry(client)
+        refused = closed(served.url)["too_many_bytes"]
+        assert refused >= len(waiting) - allowed // len(large) - 1
+        assert response(waiting[0]).code == "too_many_bytes"
+    assert '"level":"error"' not in served.log.read_text()
 
 
 def test_a_head_over_the_limit_is_refused_however_it_is_split(start: Start) -> None:

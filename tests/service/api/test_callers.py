@@ -1,8 +1,9 @@
 import asyncio
+import socket
 from collections.abc import MutableMapping
 from typing import Any
 
-from perceptd.service.api.callers import caller, has_gone
+from perceptd.service.api.callers import caller, has_gone, has_left
 
 
 class Client:
@@ -42,5 +43,23 @@ def test_a_timeout_begins_when_the_caller_is_made() -> None:
         assert limited.deadline is not None
         assert now + 1.5 <= limited.deadline < now + 2.5
         assert caller(client.receive, None).deadline is None
+
+    asyncio.run(check())
+
+
+def test_a_client_has_left_even_if_its_data_is_unread() -> None:
+    async def check() -> None:
+        here, there = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=here)
+        transport.pause_reading()
+        there.sendall(b"a request")
+        assert not has_left(transport)
+        there.close()
+        assert has_left(transport)
+        transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert has_left(transport)
 
     asyncio.run(check())

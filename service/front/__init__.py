@@ -1,0 +1,1 @@
+"""Plain predictions, answered in front of the router."""
